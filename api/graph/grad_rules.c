@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* grad_rules.c: the gradient of each op, from the same small set of ops. */
+#include "graph/graph_private.h"
+
+/* One node on its way back. Values and adjoints are asked for only where a rule reads them: in a scan, what is asked for must
+ * have been kept at every step. */
+typedef struct rule {
+  vjp *v;
+  unroll_graph *g; /* where constants go */
+  const node *n;
+} rule;
+
+static unroll_tensor in(const rule *r, uint32_t i) {
+  return i < r->n->n_in && r->n->in[i] != GRAPH_NONE ? r->v->value(r->v, r->n->in[i]) : unroll_none();
+}
+static unroll_tensor out(const rule *r, uint32_t i) { return r->v->value(r->v, r->n->out[i]); }
+static unroll_tensor dout(const rule *r, uint32_t i) { return r->v->adjoint(r->v, r->n->out[i]); }
+static bool want(const rule *r, uint32_t i) {
+  return i < r->n->n_in && r->n->in[i] != GRAPH_NONE && r->v->wants(r->v, r->n, i);
+}
+static void give(const rule *r, uint32_t i, unroll_tensor x) {
+  if (x.graph && want(r, i))
+    r->v->give(r->v, r->n, i, x);
+}
+/* The shape of an input as the node was made with; a copy, since the array of tensors moves as nodes are added. */
+static tensor_spec spec(const rule *r, uint32_t i) { return r->v->graph->tensors[r->n->in[i]].spec; }
+
+/* Sums x over the axes that broadcasting made from `like`. */
+static unroll_tensor unbroadcast(unroll_tensor x, tensor_spec like) {
+  if (!x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const tensor_spec *s = graph_spec(x);
+  const int extra = s->rank - like.rank;
+  uint32_t axes = 0;
+  for (int i = 0; i < s->rank; i++)
+    if (i < extra || (like.shape[i - extra] == 1 && (s->shape[i] != 1 || s->dim[i] >= 0)))
+      axes |= 1u << i;
+  if (axes)
+    x = unroll_reduce(x, UNROLL_SUM, axes, 1);
+  return graph_reshape(x, &like);
+}
+
+static unroll_tensor keep_dims(unroll_tensor y, tensor_spec s, uint32_t axes) {
+  for (int i = 0; i < s.rank; i++)
+    if (axes >> i & 1u) {
+      s.shape[i] = 1;
+      s.dim[i] = -1;
+    }
+  return graph_reshape(y, &s);
+}
+
+static unroll_tensor sum_last(unroll_tensor x) {
+  return x.graph && !graph_failed(x.graph) ? unroll_reduce(x, UNROLL_SUM, 1u << (graph_spec(x)->rank - 1), 1)
+                                           : unroll_none();
+}
+
+static void unsupported(const rule *r) {
+  graph_fail(r->g, UNROLL_E_UNSUPPORTED, "%s: %s has no gradient", r->n->name, graph_op_name(r->n->op));
+}
+
+static void matmul(const rule *r) {
+  const unroll_matmul_attr t = r->n->attr.matmul;
+  const unroll_tensor dy = dout(r, 0), none = unroll_none();
+  const bool batched = spec(r, 1).rank == 3;
+  if (want(r, 0)) {
+    unroll_tensor da;
+    if (t.trans_a)
+      da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, none);
+    else
+      da = unroll_matmul_add(dy, 0, in(r, 1), !t.trans_b, none);
+    give(r, 0, da);
+  }
+  if (want(r, 1)) {
+    unroll_tensor a = in(r, 0), d = dy;
+    if (!batched && !t.trans_a) { /* a sum over all rows at once, whatever their axes */
+      a = graph_flatten_rows(a);
+      d = graph_flatten_rows(d);
+    }
+    give(r, 1, t.trans_b ? unroll_matmul_add(d, 1, a, t.trans_a, none) : unroll_matmul_add(a, !t.trans_a, d, 0, none));
+  }
+  if (want(r, 2))
+    give(r, 2, unbroadcast(dy, spec(r, 2)));
+}
+
+static void unary(const rule *r) {
+  const unroll_tensor dy = dout(r, 0);
+  switch (r->n->attr.unary.kind) {
+  case UNROLL_COPY: give(r, 0, dy); break;
+  case UNROLL_NEG: give(r, 0, unroll_unary(dy, UNROLL_NEG)); break;
+  case UNROLL_ABS: give(r, 0, unroll_mul(dy, unroll_unary(in(r, 0), UNROLL_SIGN))); break;
+  case UNROLL_EXP: give(r, 0, unroll_mul(dy, out(r, 0))); break;
+  case UNROLL_LOG: give(r, 0, unroll_div(dy, in(r, 0))); break;
+  case UNROLL_SQRT: give(r, 0, unroll_div(dy, unroll_scale(out(r, 0), 2.0))); break;
+  case UNROLL_RECIPROCAL:
+    give(r, 0, unroll_unary(unroll_mul(dy, unroll_unary(out(r, 0), UNROLL_SQUARE)), UNROLL_NEG));
+    break;
+  case UNROLL_SQUARE: give(r, 0, unroll_mul(dy, unroll_scale(in(r, 0), 2.0))); break;
+  case UNROLL_TANH: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_TANH_GRAD)); break;
+  case UNROLL_SIGMOID: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_SIGMOID_GRAD)); break;
+  case UNROLL_RELU: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_RELU_GRAD)); break;
+  default: break; /* sign is flat */
+  }
+}
+
+static unroll_tensor zero(const rule *r, int32_t dtype) {
+  const tensor_spec scalar = graph_make_spec(dtype, 0, NULL);
+  return graph_zeros_like(r->g, &scalar, 0.0);
+}
+
+static void binary(const rule *r) {
+  const unroll_tensor dy = dout(r, 0);
+  const int32_t kind = r->n->attr.binary.kind;
+  unroll_tensor da = unroll_none(), db = unroll_none();
+  switch (kind) {
+  case UNROLL_ADD:
+    da = dy;
+    db = dy;
+    break;
+  case UNROLL_SUB:
+    da = dy;
+    if (want(r, 1))
+      db = unroll_unary(dy, UNROLL_NEG);
+    break;
+  case UNROLL_MUL:
+    if (want(r, 0))
+      da = unroll_mul(dy, in(r, 1));
+    if (want(r, 1))
+      db = unroll_mul(dy, in(r, 0));
+    break;
+  case UNROLL_DIV:
+    if (want(r, 0))
+      da = unroll_div(dy, in(r, 1));
+    if (want(r, 1)) /* -dy·a/b² */
+      db = unroll_unary(unroll_div(unroll_mul(dy, unroll_div(in(r, 0), in(r, 1))), in(r, 1)), UNROLL_NEG);
+    break;
+  case UNROLL_MAX:
+  case UNROLL_MIN: { /* of equals, the first one has it */
+    const unroll_tensor first = unroll_binary(in(r, 0), in(r, 1), kind == UNROLL_MAX ? UNROLL_GE : UNROLL_LE);
+    const unroll_tensor nothing = zero(r, spec(r, 0).dtype);
+    da = unroll_select(first, dy, nothing);
+    db = unroll_select(first, nothing, dy);
+    break;
+  }
+  case UNROLL_TANH_GRAD:
+  case UNROLL_SIGMOID_GRAD:
+  case UNROLL_RELU_GRAD: unsupported(r); return;
+  default: return; /* comparisons */
+  }
+  if (da.graph && want(r, 0))
+    give(r, 0, unbroadcast(da, spec(r, 0)));
+  if (db.graph && want(r, 1))
+    give(r, 1, unbroadcast(db, spec(r, 1)));
+}
+
+static void reduce(const rule *r) {
+  const unroll_reduce_attr a = r->n->attr.reduce;
+  const tensor_spec x = spec(r, 0);
+  const unroll_tensor dy = keep_dims(dout(r, 0), x, a.axes);
+  switch (a.kind) {
+  case UNROLL_SUM: give(r, 0, unroll_add(graph_zeros_like(r->g, &x, 0.0), dy)); break;
+  case UNROLL_SUM_SQUARES: give(r, 0, unroll_mul(in(r, 0), unroll_scale(dy, 2.0))); break;
+  default: { /* max and min: equals share it, as PyTorch's amax has it */
+    const unroll_tensor hit =
+        unroll_cast(unroll_binary(in(r, 0), keep_dims(out(r, 0), x, a.axes), UNROLL_EQ), x.dtype);
+    give(r, 0, unroll_mul(hit, unroll_div(dy, unroll_reduce(hit, UNROLL_SUM, a.axes, 1))));
+  }
+  }
+}
+
+static void concat(const rule *r) {
+  const int32_t axis = r->n->attr.axis.axis;
+  int64_t start = 0;
+  for (uint32_t i = 0; i < r->n->n_in; i++) {
+    const int64_t size = spec(r, i).shape[axis];
+    if (want(r, i))
+      give(r, i, unroll_slice(dout(r, 0), axis, start, size));
+    start += size;
+  }
+}
+
+static void transpose(const rule *r) {
+  int32_t inverse[UNROLL_MAX_RANK] = {0};
+  for (int i = 0; i < spec(r, 0).rank; i++)
+    inverse[r->n->attr.transpose.perm[i]] = i;
+  give(r, 0, unroll_transpose(dout(r, 0), inverse));
+}
+
+/* A gradient op: n_out results that go to the inputs in order. */
+static void by_op(const rule *r, uint32_t op, const unroll_tensor *inputs, uint32_t n_in, uint32_t n_out) {
+  unroll_tensor d[8];
+  graph_add_node(graph_common(inputs, n_in), op, &r->n->attr, inputs, n_in, NULL, d, n_out);
+  for (uint32_t i = 0; i < n_out; i++)
+    give(r, i, d[i]);
+}
+
+static void layer(const rule *r) {
+  const int32_t cell = r->n->attr.layer.cell;
+  unroll_tensor x[13], d[7];
+  for (uint32_t i = 0; i < 5; i++)
+    x[i] = in(r, i);
+  x[5] = in(r, 7);
+  for (uint32_t i = 0; i < 4; i++)
+    x[6 + i] = layer_saved_blocks(cell, i) ? out(r, 3 + i) : unroll_none();
+  for (uint32_t i = 0; i < 3; i++)
+    x[10 + i] = dout(r, i);
+  const op_attr attr = r->n->attr;
+  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, 13, NULL, d, 7);
+  for (uint32_t i = 0; i < 7; i++)
+    give(r, i, d[i]);
+}
+
+void grad_node(vjp *v, unroll_graph *g, const node *n) {
+  const rule rule_ = {v, g, n}, *r = &rule_;
+  switch (n->op) {
+  case UNROLL_OP_MATMUL: matmul(r); break;
+  case UNROLL_OP_UNARY: unary(r); break;
+  case UNROLL_OP_BINARY: binary(r); break;
+  case UNROLL_OP_REDUCE: reduce(r); break;
+  case UNROLL_OP_SOFTMAX: {
+    const unroll_tensor y = out(r, 0), dy = dout(r, 0);
+    give(r, 0, unroll_mul(y, unroll_sub(dy, sum_last(unroll_mul(dy, y)))));
+    break;
+  }
+  case UNROLL_OP_LOG_SOFTMAX: {
+    const unroll_tensor dy = dout(r, 0);
+    give(r, 0, unroll_sub(dy, unroll_mul(unroll_unary(out(r, 0), UNROLL_EXP), sum_last(dy))));
+    break;
+  }
+  case UNROLL_OP_CROSS_ENTROPY:
+    give(r, 0, graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, (unroll_tensor[]){in(r, 0), in(r, 1), dout(r, 0)}, 3, NULL));
+    break;
+  case UNROLL_OP_EMBEDDING: {
+    const tensor_spec table = spec(r, 0);
+    give(r, 0, graph_op(UNROLL_OP_EMBEDDING_GRAD, NULL, (unroll_tensor[]){in(r, 1), dout(r, 0)}, 2, &table));
+    break;
+  }
+  case UNROLL_OP_SLICE: {
+    const unroll_slice_attr s = n->attr.slice;
+    const int64_t size = v->graph->tensors[n->out[0]].spec.shape[s.axis];
+    give(r, 0, unroll_pad(dout(r, 0), s.axis, s.start, spec(r, 0).shape[s.axis] - s.start - size));
+    break;
+  }
+  case UNROLL_OP_PAD:
+    give(r, 0, unroll_slice(dout(r, 0), n->attr.pad.axis, n->attr.pad.before, spec(r, 0).shape[n->attr.pad.axis]));
+    break;
+  case UNROLL_OP_CONCAT: concat(r); break;
+  case UNROLL_OP_TRANSPOSE: transpose(r); break;
+  case UNROLL_OP_RESHAPE: {
+    const tensor_spec x = spec(r, 0);
+    give(r, 0, graph_reshape(dout(r, 0), &x));
+    break;
+  }
+  case UNROLL_OP_REVERSE: give(r, 0, unroll_reverse(dout(r, 0), in(r, 1))); break;
+  case UNROLL_OP_SELECT: {
+    const unroll_tensor condition = in(r, 0), dy = dout(r, 0), nothing = zero(r, spec(r, 1).dtype);
+    if (want(r, 1))
+      give(r, 1, unbroadcast(unroll_select(condition, dy, nothing), spec(r, 1)));
+    if (want(r, 2))
+      give(r, 2, unbroadcast(unroll_select(condition, nothing, dy), spec(r, 2)));
+    break;
+  }
+  case UNROLL_OP_CAST:
+    if (want(r, 0))
+      give(r, 0, unroll_cast(dout(r, 0), spec(r, 0).dtype));
+    break;
+  case UNROLL_OP_DROPOUT: {
+    const unroll_tensor dy = dout(r, 0);
+    give(r, 0, graph_op(UNROLL_OP_DROPOUT, &n->attr, &dy, 1, NULL));
+    break;
+  }
+  case UNROLL_OP_LENGTH_MASK: {
+    const unroll_length_mask_attr m = n->attr.length_mask;
+    if (want(r, 0))
+      give(r, 0, graph_length_mask(dout(r, 0), unroll_none(), in(r, 2), m.time_axis, m.invert));
+    if (want(r, 1))
+      give(r, 1, graph_length_mask(dout(r, 0), unroll_none(), in(r, 2), m.time_axis, !m.invert));
+    break;
+  }
+  case UNROLL_OP_LSTM_GATES:
+    if (dout(r, 2).graph) {
+      unsupported(r); /* its third result is for this very rule, not for anybody's loss */
+      break;
+    }
+    by_op(r, UNROLL_OP_LSTM_GATES_GRAD, (unroll_tensor[]){out(r, 2), in(r, 1), dout(r, 0), dout(r, 1)}, 4, 2);
+    break;
+  case UNROLL_OP_GRU_AFTER_GATES:
+    by_op(r, UNROLL_OP_GRU_AFTER_GATES_GRAD, (unroll_tensor[]){out(r, 1), in(r, 2), dout(r, 0)}, 3, 3);
+    break;
+  case UNROLL_OP_GRU_RESET:
+    by_op(r, UNROLL_OP_GRU_RESET_GRAD, (unroll_tensor[]){out(r, 0), in(r, 1), dout(r, 0), dout(r, 1)}, 4, 2);
+    break;
+  case UNROLL_OP_GRU_UPDATE:
+    by_op(r, UNROLL_OP_GRU_UPDATE_GRAD, (unroll_tensor[]){in(r, 1), out(r, 1), in(r, 2), dout(r, 0)}, 4, 3);
+    break;
+  case UNROLL_OP_LAYER: layer(r); break;
+  case UNROLL_OP_CONSTANT:
+  case UNROLL_OP_ARGMAX:
+  case UNROLL_OP_CATEGORICAL: break;
+  default: unsupported(r);
+  }
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* graph_private.h: how a graph is stored, and what the passes of this folder and the runtime share. */
+#ifndef GRAPH_PRIVATE_H
+#define GRAPH_PRIVATE_H
+#include "base/base_private.h"
+#include <stdbool.h>
+#include <unroll/graph.h>
+
+#define GRAPH_NONE UINT32_MAX /* no tensor, no node */
+
+/* What shape inference works on. An axis with dim >= 0 has a run-time size; shape holds its maximum (a multiple of the
+ * dim's own maximum, after reshapes that flatten axes into it). Only axis 0 may have one. */
+typedef struct tensor_spec {
+  int32_t dtype, rank;
+  int64_t shape[UNROLL_MAX_RANK];
+  int32_t dim[UNROLL_MAX_RANK];
+} tensor_spec;
+
+typedef struct tensor {
+  tensor_spec spec;
+  char *name;
+  int32_t role;
+  uint32_t producer; /* the node that makes it; GRAPH_NONE for inputs and the like */
+  uint32_t update;   /* parameter, state: the tensor that it holds after a run, or GRAPH_NONE */
+  bool pending;      /* a result of a scan that has not ended yet */
+} tensor;
+
+typedef union op_attr {
+  unroll_matmul_attr matmul;
+  unroll_unary_attr unary;
+  unroll_binary_attr binary;
+  unroll_reduce_attr reduce;
+  unroll_slice_attr slice;
+  unroll_pad_attr pad;
+  unroll_axis_attr axis;
+  unroll_transpose_attr transpose;
+  unroll_constant_attr constant;
+  unroll_dropout_attr dropout;
+  unroll_categorical_attr categorical;
+  unroll_length_mask_attr length_mask;
+  unroll_optimizer_attr optimizer;
+  unroll_layer_attr layer;
+  unroll_scan_attr scan;
+} op_attr;
+
+typedef struct node {
+  uint32_t op, n_in, n_out;
+  uint32_t *in, *out; /* tensors; GRAPH_NONE where absent */
+  op_attr attr;
+  int32_t layer, direction; /* -1 outside of a recurrence */
+  unroll_graph *body;       /* of a scan; owned */
+  char *name;
+} node;
+
+typedef struct graph_dim {
+  char *name;
+  int64_t min, max;
+} graph_dim;
+
+/* The edges of a body. in, next, inner: tensors of the body; init, last, outer: tensors of the graph around it. */
+typedef struct scan_carry {
+  uint32_t in, next, init, last;
+} scan_carry;
+typedef struct scan_edge {
+  uint32_t inner, outer;
+} scan_edge;
+
+struct unroll_graph {
+  unroll_allocator allocator;
+  unroll_error error; /* code UNROLL_OK while there is none */
+  tensor *tensors;
+  node *nodes;
+  graph_dim *dims;
+  uint32_t n_tensors, tensors_capacity, n_nodes, nodes_capacity, n_dims, dims_capacity;
+  uint32_t n_sites; /* of random ops */
+  bool ended;       /* a body whose scan has ended takes no more nodes */
+  int32_t layer;    /* what new nodes are tagged with; -1 outside of layers */
+  unroll_scan *open_scans;
+
+  /* of a body only */
+  unroll_graph *parent;
+  int32_t direction;
+  int64_t steps; /* at most; 0 while unknown */
+  int32_t steps_dim;
+  scan_carry *carries;
+  scan_edge *inputs, *captures, *outputs;
+  scan_edge kept[4]; /* tensors of the body whose steps stand in the graph around it already: a layer's saved values */
+  uint32_t n_kept;
+  uint32_t n_carries, carries_capacity, n_inputs, inputs_capacity, n_captures, captures_capacity, n_outputs,
+      outputs_capacity;
+};
+
+struct unroll_scan {
+  unroll_graph *graph, *body;
+  uint32_t lengths; /* in graph, or GRAPH_NONE */
+  int32_t cell;
+  bool unchecked; /* made by a pass: carries may have any shape */
+  unroll_scan *next_open;
+};
+
+/* graph.c */
+unroll_tensor graph_fail(unroll_graph *graph, unroll_status code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool graph_failed(const unroll_graph *graph);
+unroll_tensor graph_handle(unroll_graph *graph, uint32_t id); /* GRAPH_NONE gives unroll_none() */
+uint32_t graph_add_tensor(unroll_graph *graph, const tensor_spec *spec, int32_t role, uint32_t producer, char *name);
+const tensor_spec *graph_spec(unroll_tensor x);
+/* The graph that an op on a and b stands in: a body where one of them does, else the graph of both. */
+unroll_graph *graph_common(const unroll_tensor *x, uint32_t n);
+/* x as a tensor of graph: itself, or captured from the graph around it. GRAPH_NONE on misuse, with the error kept. */
+uint32_t graph_resolve(unroll_graph *graph, unroll_tensor x, const char *op);
+/* Adds a node after inferring its results. Absent inputs are unroll_none(). want: the result asked for, of the ops whose
+ * inputs do not tell it (reshape, slice, cast, constant, embedding_grad); else NULL. out has room for n_out handles. Returns
+ * the node's index, or GRAPH_NONE. */
+uint32_t graph_add_node(unroll_graph *graph, uint32_t op, const op_attr *attr, const unroll_tensor *in, uint32_t n_in,
+                        const tensor_spec *want, unroll_tensor *out, uint32_t n_out);
+/* An op with one result, in the graph of its operands. */
+unroll_tensor graph_op(uint32_t op, const op_attr *attr, const unroll_tensor *in, uint32_t n_in,
+                       const tensor_spec *want);
+void graph_node_free(unroll_graph *graph, node *n);
+unroll_graph *graph_create_body(unroll_graph *parent);
+const char *graph_op_name(uint32_t op);
+uint32_t graph_attr_size(uint32_t op);
+/* "x f32 [7,4,3]"; buffer of GRAPH_DESCRIBE bytes */
+#define GRAPH_DESCRIBE 160
+const char *graph_describe(const unroll_graph *graph, uint32_t id, char *buffer);
+bool graph_same_shape(const tensor_spec *a, const tensor_spec *b);
+tensor_spec graph_make_spec(int32_t dtype, int32_t rank, const int64_t *shape);
+
+/* infer.c: the results of a node; errors name op, tensors and sizes. out_specs of n_out. */
+unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *attr, const uint32_t *in, uint32_t n_in,
+                         tensor_spec *out, uint32_t n_out, unroll_error *err);
+
+/* ops.c */
+unroll_tensor graph_reshape(unroll_tensor x, const tensor_spec *spec);
+/* [R..,N] -> [R,N]: all axes but the last flattened into one */
+unroll_tensor graph_flatten_rows(unroll_tensor x);
+unroll_tensor graph_zeros_like(unroll_graph *graph, const tensor_spec *spec, double value);
+unroll_tensor graph_length_mask(unroll_tensor x, unroll_tensor other, unroll_tensor lengths, int32_t time_axis,
+                                bool invert);
+
+/* scan.c */
+unroll_scan *scan_begin_unchecked(unroll_graph *graph, int32_t direction, int64_t steps, int32_t steps_dim);
+/* The steps [T,..] of a tensor of an ended scan's body: what is kept already, else one more output of the scan. */
+unroll_tensor scan_add_output(unroll_graph *graph, uint32_t scan_node, uint32_t inner);
+
+/* layer.c */
+uint32_t layer_gates(int32_t cell);                 /* G */
+int64_t layer_saved_blocks(int32_t cell, uint32_t i); /* saved value i is [T,B,that times H]; 0: the cell has no such */
+/* The same layer in terms of products and a scan; used[i]: does anybody read result i? */
+void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out);
+/* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
+void layer_grad_lower(unroll_graph *g, const node *layer_grad, const unroll_tensor *in, unroll_tensor *out);
+
+/* lower.c: a copy of the graph in which the layers that keep does not name have become products and scans, and in which only
+ * what an output or an update needs is left. keep[i]: node i of graph stays as it is; NULL lowers all. Outside tensors stand in
+ * the same order in both. */
+unroll_status graph_lower(const unroll_graph *graph, const bool *keep, unroll_graph **lowered, unroll_error *err);
+
+/* gradient.c: what the reverse pass over a graph and that over the body of a scan share */
+typedef struct vjp vjp;
+struct vjp {
+  const unroll_graph *graph; /* whose nodes are walked */
+  void *user;
+  unroll_tensor (*value)(vjp *, uint32_t tensor);   /* that tensor, in the graph where the gradient is built */
+  unroll_tensor (*adjoint)(vjp *, uint32_t tensor); /* what has flowed into it so far, or none */
+  bool (*wants)(vjp *, const node *, uint32_t input); /* is the gradient of this input asked for? */
+  void (*give)(vjp *, const node *, uint32_t input, unroll_tensor); /* adds to what flows into it */
+};
+/* Marks what depends on the tensors marked already through nodes first to end-1 and real numbers. */
+void gradient_mark(const unroll_graph *graph, uint32_t first, uint32_t end, bool *needs);
+/* unroll_vjp that walks no further back than to node first. */
+void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y, const unroll_tensor *x, uint32_t n_x,
+                   unroll_tensor *dx, uint32_t first);
+bool gradient_is_real(const tensor_spec *s);
+
+/* grad_rules.c: the gradient of one node, all but scan */
+void grad_node(vjp *v, unroll_graph *target, const node *n);
+/* grad_scan.c */
+void grad_scan(vjp *v, unroll_graph *g, uint32_t scan_node);
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layer.c: a standard cell over a whole sequence as one node, and what that node means: one product for the inputs of all
+ * steps, then a scan of a small product and the cell's gates.
+ */
+#include "graph/graph_private.h"
+
+uint32_t layer_gates(int32_t cell) {
+  return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3;
+}
+
+int64_t layer_saved_blocks(int32_t cell, uint32_t i) {
+  static const uint8_t blocks[][4] = {[UNROLL_CELL_RNN] = {1, 1},
+                                      [UNROLL_CELL_LSTM] = {1, 4, 1},
+                                      [UNROLL_CELL_GRU] = {1, 2, 1, 1},
+                                      [UNROLL_CELL_GRU_AFTER] = {1, 4}};
+  return i < 4 ? blocks[cell][i] : 0;
+}
+
+unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_layer_attr *attr, int32_t index) {
+  unroll_layer_outputs r = {unroll_none(), unroll_none(), unroll_none()};
+  unroll_graph *g = in->x.graph;
+  if (!g || graph_failed(g))
+    return r;
+  if (g->parent) {
+    graph_fail(g, UNROLL_E_UNSUPPORTED, "layer: the body of a scan cannot hold a layer");
+    return r;
+  }
+  unroll_tensor x[8] = {in->x, in->W_x, in->W_h, in->b, in->b_n, in->h0, in->c0, in->lengths}, out[7];
+  const tensor_spec *sx = graph_spec(in->x);
+  if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx->rank == 3) { /* else the node's own check tells */
+    const tensor_spec *w = graph_spec(in->W_h);
+    const tensor_spec state = graph_make_spec(sx->dtype, 2, (int64_t[]){sx->shape[1], w->shape[1]}),
+                      bias = graph_make_spec(sx->dtype, 1, w->shape);
+    x[3] = x[3].graph ? x[3] : graph_zeros_like(g, &bias, 0.0);
+    x[5] = x[5].graph ? x[5] : graph_zeros_like(g, &state, 0.0);
+    if (attr->cell == UNROLL_CELL_LSTM && !x[6].graph)
+      x[6] = graph_zeros_like(g, &state, 0.0);
+  }
+  g->layer = index;
+  g->direction = attr->direction;
+  const op_attr a = {.layer = *attr};
+  graph_add_node(g, UNROLL_OP_LAYER, &a, x, 8, NULL, out, 7);
+  g->layer = g->direction = -1;
+  r.y = out[0];
+  r.h_last = out[1];
+  if (attr->cell == UNROLL_CELL_LSTM)
+    r.c_last = out[2];
+  return r;
+}
+
+typedef struct parts {
+  unroll_tensor y, h_last, c_last;
+  uint32_t scan_node;
+  uint32_t saved[4]; /* tensors of the body */
+} parts;
+
+/* x, W_x, W_h, b, b_n, h0, c0, lengths */
+static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_tensor *in, bool want_y, parts *p) {
+  if (graph_failed(g))
+    return;
+  const unroll_tensor W_x = in[1], W_h = in[2], b = in[3], lengths = in[7];
+  const tensor_spec sx = *graph_spec(in[0]);
+  const int64_t H = graph_spec(W_h)->shape[1];
+  /* What stands past a sequence's end may be anything, NaN too. */
+  const unroll_tensor x = lengths.graph ? unroll_length_mask(in[0], lengths) : in[0];
+
+  unroll_tensor xw[2] = {unroll_none(), unroll_none()}, w[2] = {W_h, W_h}, bias_n = unroll_none();
+  if (attr->cell == UNROLL_CELL_GRU) { /* r and z first; the product of n waits for r⊙h */
+    for (int k = 0; k < 2; k++) {
+      const int64_t first = k ? 2 * H : 0, rows = k ? H : 2 * H;
+      xw[k] = unroll_matmul_add(x, 0, unroll_slice(W_x, 0, first, rows), 1, unroll_slice(b, 0, first, rows));
+      w[k] = unroll_slice(W_h, 0, first, rows);
+    }
+  } else
+    xw[0] = unroll_matmul_add(x, 0, W_x, 1, b);
+  if (attr->cell == UNROLL_CELL_GRU_AFTER)
+    bias_n = unroll_pad(in[4], 0, 2 * H, 0);
+
+  unroll_scan *s = scan_begin_unchecked(g, attr->direction, sx.shape[0], sx.dim[0]);
+  if (!s)
+    return;
+  s->cell = attr->cell;
+  s->lengths = lengths.graph ? lengths.id : GRAPH_NONE;
+  const unroll_tensor x_t = unroll_scan_input(s, xw[0]);
+  const unroll_tensor h = unroll_scan_carry(s, in[5]);
+  unroll_tensor c = unroll_none(), out[3];
+  switch (attr->cell) {
+  case UNROLL_CELL_RNN:
+    out[0] = unroll_unary(unroll_matmul_add(h, 0, W_h, 1, x_t), attr->activation);
+    p->saved[0] = h.id;
+    p->saved[1] = out[0].id;
+    break;
+  case UNROLL_CELL_LSTM:
+    c = unroll_scan_carry(s, in[6]);
+    graph_add_node(s->body, UNROLL_OP_LSTM_GATES, NULL, (unroll_tensor[]){unroll_matmul_add(h, 0, W_h, 1, x_t), c}, 2,
+                   NULL, out, 3);
+    p->saved[0] = h.id;
+    p->saved[1] = out[2].id;
+    p->saved[2] = c.id;
+    unroll_scan_next(s, c, out[1]);
+    break;
+  case UNROLL_CELL_GRU: {
+    unroll_tensor reset[2];
+    graph_add_node(s->body, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){unroll_matmul_add(h, 0, w[0], 1, x_t), h}, 2,
+                   NULL, reset, 2);
+    const unroll_tensor pre = unroll_matmul_add(reset[1], 0, w[1], 1, unroll_scan_input(s, xw[1]));
+    graph_add_node(s->body, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){pre, reset[0], h}, 3, NULL, out, 2);
+    p->saved[0] = h.id;
+    p->saved[1] = reset[0].id;
+    p->saved[2] = reset[1].id;
+    p->saved[3] = out[1].id;
+    break;
+  }
+  default:
+    graph_add_node(s->body, UNROLL_OP_GRU_AFTER_GATES, NULL,
+                   (unroll_tensor[]){x_t, unroll_matmul_add(h, 0, W_h, 1, bias_n), h}, 3, NULL, out, 2);
+    p->saved[0] = h.id;
+    p->saved[1] = out[1].id;
+  }
+  unroll_scan_next(s, h, out[0]);
+  if (want_y)
+    p->y = unroll_scan_output(s, out[0]);
+  p->h_last = unroll_scan_last(s, h);
+  if (c.graph)
+    p->c_last = unroll_scan_last(s, c);
+  unroll_scan_end(s);
+  p->scan_node = g->n_nodes - 1;
+}
+
+void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out) {
+  parts p = {unroll_none(), unroll_none(), unroll_none(), 0, {0}};
+  build(g, &layer->attr.layer, in, used[0], &p);
+  out[0] = p.y;
+  out[1] = p.h_last;
+  out[2] = p.c_last;
+  for (uint32_t i = 0; i < 4; i++)
+    out[3 + i] = used[3 + i] ? scan_add_output(g, p.scan_node, p.saved[i]) : unroll_none();
+}
+
+/*
+ * The layer is built once more and differentiated; what the rules ask for of its steps are the saved values. What nobody
+ * reads of it (all of its own steps) is dropped afterwards.
+ */
+void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out) {
+  if (graph_failed(g))
+    return;
+  const unroll_layer_attr *attr = &n->attr.layer;
+  const tensor_spec *sx = graph_spec(in[0]);
+  const tensor_spec state = graph_make_spec(sx->dtype, 2, (int64_t[]){sx->shape[1], graph_spec(in[2])->shape[1]});
+  const uint32_t first = g->n_nodes;
+  unroll_tensor x[8] = {in[0], in[1], in[2], in[3], in[4], unroll_none(), unroll_none(), in[5]};
+  x[5] = graph_zeros_like(g, &state, 0.0); /* stands for h0, whose value is in the saved h_prev */
+  if (attr->cell == UNROLL_CELL_LSTM)
+    x[6] = graph_zeros_like(g, &state, 0.0);
+  parts p = {unroll_none(), unroll_none(), unroll_none(), 0, {0}};
+  build(g, attr, x, in[10].graph != NULL, &p);
+  if (graph_failed(g))
+    return;
+  unroll_graph *body = g->nodes[p.scan_node].body;
+  for (uint32_t i = 0; i < 4 && layer_saved_blocks(attr->cell, i); i++)
+    body->kept[body->n_kept++] = (scan_edge){p.saved[i], in[6 + i].id};
+  unroll_tensor y[3], dy[3], wrt[7], d[7];
+  uint32_t n_y = 0, n_wrt = 0, to[7];
+  const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};
+  for (uint32_t i = 0; i < 3; i++)
+    if (in[10 + i].graph && results[i].graph) {
+      y[n_y] = results[i];
+      dy[n_y++] = in[10 + i];
+    }
+  for (uint32_t i = 0; i < 7; i++)
+    if (x[i].graph) {
+      to[n_wrt] = i;
+      wrt[n_wrt++] = x[i];
+    }
+  gradient_walk(y, dy, n_y, wrt, n_wrt, d, first);
+  for (uint32_t i = 0; i < n_wrt; i++)
+    out[to[i]] = d[i];
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unroll/train.h: learning-rate schedules, and language models of characters: train, save, resume, sample.
+ *
+ *     unroll_lm_options options = unroll_lm_options_default();
+ *     unroll_lm *lm;
+ *     unroll_lm_create(&device, 1, text, &options, NULL, &lm, &err);
+ *     unroll_lm_train_options run = {.struct_size = sizeof run, .epochs = 10, .progress = show};
+ *     unroll_lm_train(lm, &run, &err);
+ *     unroll_lm_save(lm, "model.safetensors", &err);
+ *     unroll_lm_destroy(lm);
+ *
+ *     unroll_lm_load(&device, 1, "model.safetensors", NULL, &lm, &err);
+ *     unroll_lm_sample_options s = {.struct_size = sizeof s, .prompt = "ROMEO:", .length = 500, .temperature = 0.8};
+ *     unroll_lm_sample(lm, &s, print_piece, NULL, &err);
+ *
+ * The model is embedding -> recurrent layers -> linear -> softmax over the vocabulary. A training step is one run of
+ * one executable: truncated backpropagation through time over T characters of B streams, whose states are carried on
+ * from update to update on the device, gradients clipped by their global norm, the optimizer's update. The update's
+ * number is the whole position: a run that was saved and resumed gives the same losses as one that was not (the same
+ * bits on "cpu").
+ *
+ * Statuses beside those named: UNROLL_E_MEMORY, UNROLL_E_INVALID (an option out of its range; the message says which
+ * and the range), and what graph, runtime, data and files return.
+ */
+#ifndef UNROLL_TRAIN_H
+#define UNROLL_TRAIN_H
+#include <unroll/data.h>
+#include <unroll/runtime.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- learning-rate schedules ---- */
+#define UNROLL_SCHEDULES(X)                        \
+  X(UNROLL_SCHEDULE_CONSTANT, 0, "constant")       \
+  X(UNROLL_SCHEDULE_TIME, 1, "time")               \
+  X(UNROLL_SCHEDULE_EXPONENTIAL, 2, "exponential") \
+  X(UNROLL_SCHEDULE_COSINE, 3, "cosine")
+enum {
+#define UNROLL_SCHEDULE_CODE(name, value, text) name = (value),
+  UNROLL_SCHEDULES(UNROLL_SCHEDULE_CODE)
+#undef UNROLL_SCHEDULE_CODE
+      UNROLL_SCHEDULE_COUNT = 4
+};
+/* "cosine"; NULL for a number that is no schedule. Static. [any] */
+UNROLL_API const char *unroll_schedule_name(int32_t kind);
+
+/*
+ * The learning rate after e epochs, from base > 0:
+ *   CONSTANT     base
+ *   TIME         base / (1 + decay·e)                                time-based decay, decay >= 0
+ *   EXPONENTIAL  base · decay^e                                      0 < decay <= 1
+ *   COSINE       minimum + (base - minimum)·(1 + cos(π·e/total))/2   0 <= minimum <= base, total > 0; for e > total
+ *                                                                    minimum (Loshchilov & Hutter 2017, eq. 5)
+ * Fields that a kind does not name are not looked at.
+ */
+typedef struct unroll_schedule {
+  int32_t kind, reserved;
+  double base;
+  double decay;
+  double minimum;
+  double total; /* epochs */
+} unroll_schedule;
+/* e >= 0, fractions allowed. NaN where the schedule or e is out of range. [any] */
+UNROLL_API double unroll_schedule_rate(const unroll_schedule *schedule, double e);
+/* UNROLL_OK, or UNROLL_E_INVALID naming the field. [any] */
+UNROLL_API unroll_status unroll_schedule_check(const unroll_schedule *schedule, unroll_error *err);
+
+/* ---- the model and how it is trained: what decides a training run's numbers, kept in the model's file ---- */
+typedef struct unroll_lm_options {
+  uint32_t struct_size;
+  int32_t cell;      /* UNROLL_CELL_*; an rnn's activation is tanh */
+  int64_t layers;    /* 1 to 16 */
+  int64_t hidden;    /* units of a layer, 1 to 16384 */
+  int64_t embedding; /* numbers per character, 1 to 16384 */
+  int64_t steps;     /* T, characters per update and stream, 1 to 65536 */
+  int64_t batch;     /* B, streams, 1 to 65536; T·B·(the widest of the model) below 2^31 */
+  double dropout;    /* of each layer's output (Zaremba et al. 2014); 0 <= p < 1 */
+  double clip;       /* global norm of the gradients (Pascanu et al. 2013); 0: none */
+  double validation; /* the last part of the text that is not trained on, 0 <= fraction < 1 */
+  uint64_t seed;     /* of initial values and dropout */
+  unroll_optimizer_attr optimizer;
+  /* base is the learning rate. TIME and EXPONENTIAL step at whole epochs, COSINE at every update. A COSINE with a total
+   * of 0 gets it from the limits of the first unroll_lm_train. */
+  unroll_schedule schedule;
+} unroll_lm_options;
+/* lstm, 2 layers of 128, embedding 64, T 64, B 32, no dropout, clip 1, validation 0.05, seed 1, adam (0.9, 0.999, 1e-8,
+ * no weight decay), constant 2e-3. [any] */
+UNROLL_API unroll_lm_options unroll_lm_options_default(void);
+
+/* ---- make, load, save ---- */
+/* A model with its device side. All of its functions are [obj]. */
+typedef struct unroll_lm unroll_lm;
+
+/*
+ * A new model of the text's vocabulary with its initial parameters, ready to train. text stays the caller's and must
+ * live as long as the model. The devices are those of unroll_compile, in that order, and outlive the model.
+ *   UNROLL_E_RANGE  the training or the validation part is too short: the message says how many characters it takes
+ */
+UNROLL_API unroll_status unroll_lm_create(unroll_device *const *devices, uint32_t n_devices, const unroll_text *text,
+                                          const unroll_lm_options *options, const unroll_allocator *allocator,
+                                          unroll_lm **lm, unroll_error *err);
+/*
+ * A model from its file: ready to sample; unroll_lm_resume makes it ready to train. The file is checked whole, then let
+ * go of; compiling waits for the first use.
+ *   UNROLL_E_FORMAT       no safetensors file, damaged (its checksum), or no model of this library; metadata out of
+ *                         order; a tensor is missing, of another shape or dtype, or too many. The message: which, what
+ *                         it is, what was expected
+ *   UNROLL_E_UNSUPPORTED  the file's format is newer than this library
+ *   UNROLL_E_IO           it can't be read
+ */
+UNROLL_API unroll_status unroll_lm_load(unroll_device *const *devices, uint32_t n_devices, const char *path,
+                                        const unroll_allocator *allocator, unroll_lm **lm, unroll_error *err);
+/*
+ * Makes a loaded model ready to go on training where it was saved. text must be the one it was trained on, byte for
+ * byte; load it as it was loaded then. It stays the caller's and must live as long as the model.
+ *   UNROLL_E_STATE  another text (the message has both hashes and sizes), or the model has a text already
+ */
+UNROLL_API unroll_status unroll_lm_resume(unroll_lm *lm, const unroll_text *text, unroll_error *err);
+/*
+ * Writes the model: parameters, optimizer's states, the streams' states, options, vocabulary, position. The old file or
+ * the new one is whole, always; the same model gives the same bytes. May be called in the progress callback.
+ *   UNROLL_E_STATE  the training diverged: the parameters are no numbers any more
+ */
+UNROLL_API unroll_status unroll_lm_save(unroll_lm *lm, const char *path, unroll_error *err);
+UNROLL_API void unroll_lm_destroy(unroll_lm *lm); /* NULL does nothing */
+
+typedef struct unroll_lm_info {
+  uint32_t struct_size, reserved;
+  unroll_lm_options options;                       /* as they are in use */
+  const unroll_vocabulary *vocabulary;             /* lives as long as the model */
+  uint64_t update;                                 /* updates done so far, over all runs */
+  uint64_t n_parameters;                           /* numbers that are trained */
+  uint64_t updates_per_epoch;                      /* 0 in a loaded model that was not resumed */
+  int64_t train_characters, validation_characters; /* of its text, same */
+  double best_validation_loss;                     /* nats per character; NaN: not evaluated yet */
+  uint64_t best_update;                            /* when that was */
+} unroll_lm_info;
+UNROLL_API unroll_lm_info unroll_lm_describe(const unroll_lm *lm);
+
+/* ---- train ---- */
+typedef struct unroll_lm_progress {
+  uint32_t struct_size;
+  uint32_t n_updates;      /* updates since the last report, at least 1 */
+  const float *losses;     /* [n_updates] nats per character, of each of them before its update, oldest first */
+  const float *grad_norms; /* [n_updates] before clipping */
+  uint64_t update;         /* updates done so far, over all runs: the last of these had this number, counted from 1 */
+  uint64_t last_update;    /* where this run ends if nothing else ends it; UINT64_MAX: only a time limit was given */
+  double epoch;            /* epochs done so far */
+  double loss;             /* mean of losses */
+  double grad_norm;        /* the last one */
+  double learning_rate;    /* the last one */
+  double characters_per_second; /* since the last report, without evaluation */
+  double seconds;               /* in this run so far */
+  double seconds_left;          /* an estimate, from the limits and the pace so far; NaN: unknown yet */
+  double validation_loss;       /* nats per character after the last update; NaN: not evaluated at this report */
+  int32_t improved;             /* it is the lowest so far: the moment to keep the best model */
+  int32_t final;                /* a limit is reached: this is the run's last report */
+} unroll_lm_progress;
+/* Not 0 ends the training with UNROLL_E_CANCELLED. The model stands at progress->update; saving and describing it is
+ * allowed here, the other functions are not (UNROLL_E_STATE). */
+typedef int (*unroll_lm_progress_fn)(void *ctx, const unroll_lm_progress *progress);
+
+typedef struct unroll_lm_train_options { /* zero: none, or as said */
+  uint32_t struct_size;
+  uint32_t report_every;   /* updates between two reports, 1 to 64; 0: as many as take about a quarter of a second */
+  double epochs;           /* limit: epochs over all runs */
+  uint64_t updates;        /* limit: updates over all runs */
+  double minutes;          /* limit: of this run */
+  uint64_t evaluate_every; /* updates between two evaluations; 0: at the end of each epoch. And at the run's end. */
+  unroll_lm_progress_fn progress;
+  void *ctx; /* of progress */
+} unroll_lm_train_options;
+/*
+ * Trains until the first limit; at least one must be given. Losses are read from the device only for reports.
+ *   UNROLL_E_CANCELLED  progress said so. The model is whole: it can be saved, sampled and trained further.
+ *   UNROLL_E_RANGE      the loss or the gradient is no finite number; the message says at which update. Reports end
+ *                       before it and the model can only be destroyed.
+ *   UNROLL_E_STATE      a loaded model that was not resumed; a model that diverged; a call from a callback
+ */
+UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_options *options, unroll_error *err);
+/* Another learning rate or schedule from the next update on. Epochs are counted from the first run's start. */
+UNROLL_API unroll_status unroll_lm_set_schedule(unroll_lm *lm, const unroll_schedule *schedule, unroll_error *err);
+/* The mean loss over the validation part, nats per character, without dropout, each stream from a zero state. Its exp
+ * is the perplexity. UNROLL_E_STATE: no validation part, or not ready to train. */
+UNROLL_API unroll_status unroll_lm_evaluate(unroll_lm *lm, double *loss, unroll_error *err);
+
+/* ---- sample ---- */
+/* Text as it is generated: `bytes` bytes of whole characters in UTF-8 with a NUL behind them, valid during the call.
+ * Not 0 ends the sampling with UNROLL_E_CANCELLED. */
+typedef int (*unroll_lm_text_fn)(void *ctx, const char *text, size_t bytes);
+
+typedef struct unroll_lm_sample_options {
+  uint32_t struct_size, reserved;
+  const char *prompt; /* UTF-8, read before the first character is made; it is not part of the output. NULL or "": as a
+                        * newline, where the vocabulary has one, else its first character */
+  uint64_t length;    /* characters to make */
+  double temperature; /* logits are divided by it; 0: always the likeliest character; at most 100 */
+  int64_t top_k;      /* choose among the k likeliest; 0: all; at most the vocabulary's size */
+  uint64_t seed;      /* same seed, model and device: same text */
+} unroll_lm_sample_options;
+/*
+ * Makes text, from a zero state. What was generated stays on the device as the next step's input; characters are read
+ * in pieces. Training is not disturbed.
+ *   UNROLL_E_NOT_FOUND  the prompt has a character that the vocabulary lacks: which and where
+ *   UNROLL_E_FORMAT     the prompt is not UTF-8
+ */
+UNROLL_API unroll_status unroll_lm_sample(unroll_lm *lm, const unroll_lm_sample_options *options,
+                                          unroll_lm_text_fn text, void *ctx, unroll_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

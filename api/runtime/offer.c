@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* offer.c: the graph is shown to the devices in turn; each says what it takes. */
+#include "runtime/runtime_private.h"
+
+bool is_host_view(const node *n) {
+  return n->op == UNROLL_OP_RESHAPE || (n->op == UNROLL_OP_SLICE && n->attr.slice.axis == 0);
+}
+
+/* One device's claims on all nodes of g. */
+static unroll_status ask(const unroll_graph *g, unroll_device *d, unroll_claim *claims, unroll_error *err) {
+  const unroll_graph *root = g->parent ? g->parent : g;
+  graph_view *v;
+  TRY(view_create(g, NULL, 0, NULL, 0, &v, err));
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    claims[i] = (unroll_claim){0, 0};
+  const unroll_status st = d->ops->claim(d->handle, &v->view, claims, sizeof *claims, err);
+  view_destroy(&root->allocator, v);
+  bool fixed = true;
+  for (uint32_t i = 0; i < root->n_dims; i++)
+    fixed = fixed && root->dims[i].min == root->dims[i].max;
+  for (uint32_t i = 0; !fixed && i < g->n_nodes; i++)
+    if (claims[i].flags & UNROLL_CLAIM_FIXED_DIMS)
+      claims[i].group = 0;
+  return st;
+}
+
+static unroll_status claims_alloc(const unroll_graph *g, unroll_claim **claims, unroll_error *err) {
+  *claims = mem_array(&g->allocator, (uint64_t)g->n_nodes + 1, sizeof **claims);
+  return *claims ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for the claims on a graph");
+}
+
+unroll_status offer_layers(const unroll_graph *g, const device_list *devices, bool *keep, unroll_error *err) {
+  unroll_claim *claims;
+  TRY(claims_alloc(g, &claims, err));
+  unroll_status st = UNROLL_OK;
+  bool any = false;
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    any = any || g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD;
+  for (uint32_t d = 0; any && st == UNROLL_OK && d < devices->n; d++) {
+    st = ask(g, devices->device[d], claims, err);
+    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
+      if (g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD)
+        keep[i] = keep[i] || claims[i].group != 0;
+  }
+  mem_free(&g->allocator, claims);
+  return st;
+}
+
+unroll_status offer(const unroll_graph *g, const device_list *devices, const uint32_t *barred, taker *taken,
+                    unroll_error *err) {
+  unroll_claim *claims;
+  TRY(claims_alloc(g, &claims, err));
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    taken[i] = (taker){NO_DEVICE, 0};
+  unroll_status st = UNROLL_OK;
+  for (uint32_t d = 0; st == UNROLL_OK && d < devices->n; d++) {
+    st = ask(g, devices->device[d], claims, err);
+    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
+      if (taken[i].device == NO_DEVICE && claims[i].group != 0 && !is_host_view(&g->nodes[i]) && !(barred[i] >> d & 1u))
+        taken[i] = (taker){d, claims[i].group};
+  }
+  for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
+    if (taken[i].device == NO_DEVICE && !is_host_view(&g->nodes[i]) && g->nodes[i].op != UNROLL_OP_SCAN) {
+      char text[GRAPH_DESCRIBE];
+      st = fail(err, UNROLL_E_UNSUPPORTED, "%s, which gives %s: no device takes it, the reference neither",
+                g->nodes[i].name, graph_describe(g, g->nodes[i].out[0], text));
+    }
+  mem_free(&g->allocator, claims);
+  return st;
+}
+
+unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan, const device_list *devices,
+                             const uint32_t *barred, bool allow_crossing, taker *taken, unroll_error *err) {
+  TRY(offer(body, devices, barred, taken, err));
+  uint32_t first = NO_DEVICE;
+  uint32_t other = GRAPH_NONE;
+  for (uint32_t i = 0; i < body->n_nodes; i++) {
+    if (taken[i].device == NO_DEVICE)
+      continue;
+    if (first == NO_DEVICE)
+      first = taken[i].device;
+    if (taken[i].device != first && other == GRAPH_NONE)
+      other = i;
+  }
+  if (other == GRAPH_NONE || allow_crossing)
+    return UNROLL_OK;
+  /* Data would change devices at every step: one device that takes all of it is better. */
+  unroll_claim *claims;
+  TRY(claims_alloc(body, &claims, err));
+  unroll_status st = UNROLL_OK;
+  for (uint32_t d = 0; st == UNROLL_OK && d < devices->n; d++) {
+    bool all = true;
+    st = ask(body, devices->device[d], claims, err);
+    for (uint32_t i = 0; st == UNROLL_OK && i < body->n_nodes; i++)
+      all = all && (is_host_view(&body->nodes[i]) || (claims[i].group != 0 && !(barred[i] >> d & 1u)));
+    if (st != UNROLL_OK || !all)
+      continue;
+    log_message(&ctx->logger, UNROLL_LOG_WARN,
+                "%s: %s does not take %s; all of its steps run on %s, so that they need not cross devices", scan->name,
+                devices->device[first]->id, body->nodes[other].name, devices->device[d]->id);
+    for (uint32_t i = 0; i < body->n_nodes; i++)
+      if (!is_host_view(&body->nodes[i]))
+        taken[i] = (taker){d, claims[i].group};
+    mem_free(&body->allocator, claims);
+    return UNROLL_OK;
+  }
+  mem_free(&body->allocator, claims);
+  return st != UNROLL_OK
+             ? st
+             : fail(err, UNROLL_E_UNSUPPORTED,
+                    "%s would cross devices at each of %lld steps: %s runs on %s, the rest on %s; allow_step_crossing "
+                    "permits it",
+                    scan->name, (long long)body->steps, body->nodes[other].name, devices->device[taken[other].device]->id,
+                    devices->device[first]->id);
+}

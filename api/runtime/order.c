@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* order.c: an order to run in, that of the graph except that the nodes of a plugin's private group stand together. */
+#include "runtime/runtime_private.h"
+
+/* The unit of a node: itself, or the first node of its private group. */
+static void find_units(const unroll_graph *g, const taker *takers, uint32_t *unit) {
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    unit[i] = i;
+    if (takers[i].device == NO_DEVICE || takers[i].group == UNROLL_GROUP_HOST)
+      continue;
+    for (uint32_t k = 0; k < i; k++)
+      if (takers[k].device == takers[i].device && takers[k].group == takers[i].group) {
+        unit[i] = unit[k];
+        break;
+      }
+  }
+}
+
+/* May the nodes of a unit run, given what is done? */
+static bool ready(const unroll_graph *g, const uint32_t *unit, uint32_t u, const bool *done) {
+  for (uint32_t i = u; i < g->n_nodes; i++) {
+    const node *n = &g->nodes[i];
+    for (uint32_t k = 0; unit[i] == u && k < n->n_in; k++) {
+      const uint32_t p = n->in[k] == GRAPH_NONE ? GRAPH_NONE : g->tensors[n->in[k]].producer;
+      if (p != GRAPH_NONE && unit[p] != u && !done[unit[p]])
+        return false;
+    }
+  }
+  return true;
+}
+
+unroll_status order_nodes(const unroll_graph *g, const taker *takers, const device_list *devices, uint32_t *order,
+                          unroll_error *err) {
+  bool private_groups = false;
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    private_groups = private_groups || (takers[i].device != NO_DEVICE && takers[i].group != UNROLL_GROUP_HOST);
+  if (!private_groups) {
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+      order[i] = i;
+    return UNROLL_OK;
+  }
+  const unroll_allocator *a = &g->allocator;
+  uint32_t *unit = mem_array(a, g->n_nodes, sizeof *unit), n = 0;
+  bool *done = mem_array(a, g->n_nodes, sizeof *done);
+  unroll_status st = unit && done ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for the order of a graph");
+  if (st == UNROLL_OK)
+    find_units(g, takers, unit);
+  while (st == UNROLL_OK && n < g->n_nodes) {
+    const uint32_t before = n;
+    uint32_t stuck = GRAPH_NONE;
+    for (uint32_t u = 0; u < g->n_nodes; u++) {
+      if (unit[u] != u || done[u])
+        continue;
+      if (!ready(g, unit, u, done)) {
+        if (stuck == GRAPH_NONE && takers[u].device != NO_DEVICE && takers[u].group != UNROLL_GROUP_HOST)
+          stuck = u;
+        continue;
+      }
+      for (uint32_t i = u; i < g->n_nodes; i++)
+        if (unit[i] == u)
+          order[n++] = i;
+      done[u] = true;
+    }
+    if (n == before)
+      st = fail(err, UNROLL_E_PLUGIN, "%s claims group %u, which is not convex: a path leads out of it and back into it, at %s",
+                devices->device[takers[stuck == GRAPH_NONE ? 0 : stuck].device]->id,
+                takers[stuck == GRAPH_NONE ? 0 : stuck].group, g->nodes[stuck == GRAPH_NONE ? 0 : stuck].name);
+  }
+  mem_free(a, unit);
+  mem_free(a, done);
+  return st;
+}

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exec.c: claims, executables, bindings and runs. */
+#include "opencl.h"
+#include <string.h>
+#include <unroll/philox.h>
+
+struct unroll_backend_exec {
+  unroll_backend_device *device;
+  launch *launches;
+  launch_arg *args;
+  extent *extents;
+  place *tensors;
+  char *names; /* of the nodes, one after another */
+  int64_t *dim_max;
+  uint32_t n_launches, n_args, n_extents, n_tensors, n_dims;
+  bool is_template;
+  uint64_t workspace, packed, temp;
+};
+
+/* An argument that is not fixed: of which launch, and which of its arguments. */
+typedef struct moving_arg {
+  uint32_t launch, index;
+} moving_arg;
+
+struct unroll_backend_binding {
+  unroll_backend_exec *exec;
+  cl_kernel *kernels;
+  unroll_slot *slots;
+  moving_arg *run_args, *step_args; /* by launch, ascending */
+  uint64_t *generations;            /* of what a launch packed last, 0 for nothing */
+  size_t *items;                    /* of this run, by launch */
+  size_t *groups;                   /* work-items of a work-group, by launch */
+  uint32_t n_slots, n_run_args, n_step_args;
+  cl_mem workspace, packed, temp;
+  uint64_t workspace_offset;
+};
+
+/* ---- claim ---- */
+unroll_status exec_claim(unroll_backend_device *d, const unroll_graph_view *g, unroll_claim *claims,
+                         uint32_t claim_stride, unroll_error *err) {
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    const uint32_t op = graph_node(g, i)->op;
+    if (op < UNROLL_OP_END && d->masked[op])
+      continue;
+    plan p = {.device = d, .graph = g, .dry = true, .error = {.struct_size = sizeof p.error}};
+    const unroll_status status = plan_node(&p, i);
+    plan_free(&p);
+    if (status == UNROLL_OK)
+      ((unroll_claim *)((char *)claims + (size_t)i * claim_stride))->group = UNROLL_GROUP_HOST;
+    else if (status != UNROLL_E_UNSUPPORTED)
+      return opencl_fail(err, status, p.error.native, "%s", p.error.message);
+  }
+  return UNROLL_OK;
+}
+
+/* ---- compile ---- */
+/* The names outlive the view: launches point to copies. */
+static unroll_status keep_names(unroll_backend_exec *e, const unroll_graph_view *g) {
+  size_t bytes = 1;
+  for (uint32_t i = 0; i < e->n_launches; i++)
+    bytes += strlen(e->launches[i].name) + 1;
+  for (uint32_t i = 0; i < g->n_tensors; i++)
+    bytes += strlen(graph_tensor(g, i)->name) + 1;
+  char *at = e->names = opencl_alloc(e->device->host, bytes, 1);
+  if (!at)
+    return UNROLL_E_MEMORY;
+  for (uint32_t i = 0; i < e->n_launches; i++) {
+    const char *name = e->launches[i].name;
+    e->launches[i].name = strcpy(at, name);
+    at += strlen(name) + 1;
+  }
+  for (uint32_t i = 0; i < g->n_tensors; i++) {
+    const char *name = graph_tensor(g, i)->name;
+    e->tensors[i].name = strcpy(at, name);
+    at += strlen(name) + 1;
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status keep(unroll_backend_exec *e, const unroll_graph_view *g, unroll_error *err) {
+  const unroll_host *host = e->device->host;
+  e->tensors = opencl_alloc(host, g->n_tensors, sizeof *e->tensors);
+  e->dim_max = opencl_alloc(host, g->n_dims, sizeof *e->dim_max);
+  if (!e->tensors || !e->dim_max || keep_names(e, g) != UNROLL_OK)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an executable of %u nodes", g->n_nodes);
+  for (uint32_t i = 0; i < g->n_tensors; i++) {
+    const unroll_tensor_view *v = graph_tensor(g, i);
+    const char *name = e->tensors[i].name;
+    e->tensors[i] = (place){v->dtype, v->slot, v->period, v->offset, v->step, name};
+  }
+  for (uint32_t i = 0; i < g->n_dims; i++)
+    e->dim_max[i] = g->dim_max[i];
+  for (uint32_t i = 0; i < e->n_launches; i++)
+    if (e->launches[i].source)
+      TRY(program_get(e->device, e->launches[i].source, e->launches[i].options, &e->launches[i].program, err));
+  return UNROLL_OK;
+}
+
+unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g, const unroll_option *options,
+                           uint32_t n_options, unroll_backend_exec **out, unroll_error *err) {
+  if (n_options)
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: compile: unknown option \"%s\"", options[0].key);
+  unroll_backend_exec *e = opencl_alloc(d->host, 1, sizeof *e);
+  if (!e)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an executable");
+  plan p = {.device = d, .graph = g, .error = {.struct_size = sizeof p.error}};
+  unroll_status status = UNROLL_OK;
+  for (uint32_t i = 0; i < g->n_nodes && status == UNROLL_OK; i++)
+    status = plan_node(&p, i);
+  if (status != UNROLL_OK) {
+    plan_free(&p);
+    opencl_free(d->host, e);
+    return opencl_fail(err, status, p.error.native, "%s", p.error.message);
+  }
+  e->device = d;
+  e->launches = p.launches;
+  e->args = p.args;
+  e->extents = p.extents;
+  e->n_launches = p.n_launches;
+  e->n_args = p.n_args;
+  e->n_extents = p.n_extents;
+  e->n_tensors = g->n_tensors;
+  e->n_dims = g->n_dims;
+  e->is_template = g->is_template != 0;
+  e->workspace = p.workspace;
+  e->packed = p.packed;
+  e->temp = p.temp;
+  status = keep(e, g, err);
+  if (status != UNROLL_OK) {
+    exec_destroy(e);
+    return status;
+  }
+  *out = e;
+  return UNROLL_OK;
+}
+
+unroll_status exec_info(unroll_backend_exec *e, unroll_exec_info *info, unroll_error *err) {
+  (void)err;
+  info->workspace_bytes = e->workspace;
+  info->workspace_alignment = OPENCL_ALIGNMENT;
+  info->persistent_bytes = e->packed + e->temp;
+  return UNROLL_OK;
+}
+
+void exec_destroy(unroll_backend_exec *e) {
+  if (!e)
+    return;
+  const unroll_host *host = e->device->host;
+  plan p = {.device = e->device, .launches = e->launches, .args = e->args, .extents = e->extents,
+            .n_launches = e->n_launches, .n_args = e->n_args, .n_extents = e->n_extents};
+  plan_free(&p);
+  opencl_free(host, e->tensors);
+  opencl_free(host, e->dim_max);
+  opencl_free(host, e->names);
+  opencl_free(host, e);
+}
+
+/* ---- the values of arguments ---- */
+typedef struct run_state {
+  const unroll_run_args *args; /* NULL while binding */
+  int64_t t;
+} run_state;
+
+static int64_t extents_of(const unroll_backend_exec *e, uint32_t first, uint32_t n, const run_state *s) {
+  int64_t value = 1;
+  for (uint32_t i = 0; i < n; i++) {
+    const extent x = e->extents[first + i];
+    value *= x.dim < 0 ? x.per : x.per * s->args->dims[x.dim];
+  }
+  return value;
+}
+
+static bool extents_move(const unroll_backend_exec *e, uint32_t first, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++)
+    if (e->extents[first + i].dim >= 0)
+      return true;
+  return false;
+}
+
+/* The work-items of a launch that have work. */
+static int64_t items_of(const unroll_backend_exec *e, const launch *l, const run_state *s) {
+  int64_t items = l->times;
+  for (uint32_t i = 0; i < l->n_terms; i++) {
+    const int64_t value = extents_of(e, l->term[i].first, l->term[i].n, s);
+    items *= (value + l->term[i].divisor - 1) / l->term[i].divisor;
+  }
+  return items;
+}
+
+static bool items_move(const unroll_backend_exec *e, const launch *l) {
+  for (uint32_t i = 0; i < l->n_terms; i++)
+    if (extents_move(e, l->term[i].first, l->term[i].n))
+      return true;
+  return false;
+}
+
+static uint64_t place_of(const unroll_backend_binding *b, const place *x, int64_t t) {
+  const int64_t step = x->period ? t % (int64_t)x->period : t;
+  return b->slots[x->slot].offset + x->offset + (uint64_t)(step * x->step);
+}
+
+typedef enum pace { FIXED, EACH_RUN, EACH_STEP } pace;
+
+static pace pace_of(const unroll_backend_exec *e, const launch *l, const launch_arg *a) {
+  switch (a->kind) {
+  case ARG_AT:
+    if (a->tensor != UNROLL_NO_TENSOR && e->is_template && e->tensors[a->tensor].step != 0 && !l->once)
+      return EACH_STEP;
+    return extents_move(e, a->first_extent, a->n_extents) ? EACH_RUN : FIXED;
+  case ARG_EXTENT: return extents_move(e, a->first_extent, a->n_extents) ? EACH_RUN : FIXED;
+  case ARG_ITEMS: return items_move(e, l) ? EACH_RUN : FIXED;
+  case ARG_TIME: return e->is_template ? EACH_STEP : EACH_RUN;
+  case ARG_KEY0:
+  case ARG_KEY1:
+  case ARG_T0:
+  case ARG_ROW0: return EACH_RUN;
+  default: return FIXED;
+  }
+}
+
+/* Bytes of an argument into value; its size. Memory objects and bytes are pointed to. */
+static size_t value_of(const unroll_backend_binding *b, const launch *l, const launch_arg *a, const run_state *s,
+                       cl_long *number, const void **value) {
+  const unroll_backend_exec *e = b->exec;
+  *value = number;
+  switch (a->kind) {
+  case ARG_MEM:
+    *value = a->tensor == UNROLL_NO_TENSOR ? NULL : &b->slots[e->tensors[a->tensor].slot].buffer->mem;
+    return sizeof(cl_mem);
+  case ARG_SCRATCH: *value = &b->workspace; return sizeof(cl_mem);
+  case ARG_PACKED: *value = &b->packed; return sizeof(cl_mem);
+  case ARG_BYTES: *value = a->data; return a->bytes;
+  case ARG_SCRATCH_AT: *number = (cl_long)((b->workspace_offset + (uint64_t)a->value) / a->bytes); break;
+  case ARG_PACKED_AT: *number = a->value / a->bytes; break;
+  case ARG_AT:
+    *number = 0;
+    if (a->tensor == UNROLL_NO_TENSOR)
+      break;
+    *number = (cl_long)(place_of(b, &e->tensors[a->tensor], s->t) / a->bytes) + a->extra;
+    for (uint32_t i = 0; i < a->n_extents; i++)
+      *number += extents_of(e, a->first_extent + i, 1, s);
+    break;
+  case ARG_EXTENT: {
+    const int64_t divisor = a->value;
+    *number = (extents_of(e, a->first_extent, a->n_extents, s) + divisor - 1) / divisor;
+    break;
+  }
+  case ARG_ITEMS: *number = items_of(e, l, s); break;
+  case ARG_KEY0:
+  case ARG_KEY1: {
+    const unroll_philox_key key = unroll_philox_site_key(s->args->seed, s->args->update, (uint32_t)a->value);
+    const cl_uint word = key.k[a->kind == ARG_KEY1];
+    memcpy(number, &word, sizeof word);
+    return sizeof word;
+  }
+  case ARG_UINT: {
+    const cl_uint word = (cl_uint)a->value;
+    memcpy(number, &word, sizeof word);
+    return sizeof word;
+  }
+  case ARG_TIME: *number = (e->is_template ? s->t : 0) + (a->value ? s->args->t0 : 0); break;
+  case ARG_T0: *number = s->args->t0; break;
+  case ARG_ROW0: *number = s->args->row0; break;
+  case ARG_LONG: *number = a->value; break;
+  }
+  return sizeof *number;
+}
+
+static unroll_status set_arg(unroll_backend_binding *b, uint32_t l, uint32_t index, const run_state *s,
+                             unroll_error *err) {
+  const launch *at = &b->exec->launches[l];
+  cl_long number;
+  const void *value;
+  const size_t size = value_of(b, at, &b->exec->args[at->first_arg + index], s, &number, &value);
+  const cl_int code = clSetKernelArg(b->kernels[l], index, size, value);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(b->exec->device, err, code, "clSetKernelArg", at->name);
+}
+
+/* ---- bind ---- */
+static unroll_status check_slots(const unroll_backend_binding *b, unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  for (uint32_t i = 0; i < e->n_args; i++) {
+    const launch_arg *a = &e->args[i];
+    if (a->kind != ARG_MEM || a->tensor == UNROLL_NO_TENSOR)
+      continue;
+    const place *t = &e->tensors[a->tensor];
+    if (t->slot >= b->n_slots || !b->slots[t->slot].buffer)
+      return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: tensor %s: slot %u of %u has no buffer", t->name, t->slot,
+                         b->n_slots);
+  }
+  return UNROLL_OK;
+}
+
+/* What the driver says this kernel can take; a tile's size is fixed in its source. */
+static unroll_status choose_group(unroll_backend_binding *b, uint32_t i, unroll_error *err) {
+  unroll_backend_device *d = b->exec->device;
+  const launch *l = &b->exec->launches[i];
+  size_t most = 0;
+  const cl_int code =
+      clGetKernelWorkGroupInfo(b->kernels[i], d->entry->device, CL_KERNEL_WORK_GROUP_SIZE, sizeof most, &most, NULL);
+  if (code != CL_SUCCESS)
+    return opencl_error(d, err, code, "clGetKernelWorkGroupInfo", l->kernel);
+  b->groups[i] = l->group;
+  if (l->times > 1 && most < l->group)
+    return opencl_fail(err, UNROLL_E_DEVICE, 0, "opencl: %s: kernel %s needs groups of %zu, the device has %zu", l->name,
+                       l->kernel, l->group, most);
+  while (b->groups[i] > 1 && b->groups[i] > most)
+    b->groups[i] /= 2;
+  return UNROLL_OK;
+}
+
+static unroll_status make_buffer(unroll_backend_device *d, uint64_t bytes, cl_mem *mem, unroll_error *err) {
+  cl_int code = CL_SUCCESS;
+  if (bytes)
+    *mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(d, err, code, "clCreateBuffer", "packed weights");
+}
+
+static unroll_status bind_launch(unroll_backend_binding *b, uint32_t i, unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  const launch *l = &e->launches[i];
+  const run_state nothing = {NULL, 0};
+  cl_int code;
+  if (!items_move(e, l))
+    b->items[i] = (size_t)items_of(e, l, &nothing);
+  if (!l->source)
+    return UNROLL_OK;
+  b->kernels[i] = clCreateKernel(l->program, l->kernel, &code);
+  if (code != CL_SUCCESS)
+    return opencl_error(e->device, err, code, "clCreateKernel", l->kernel);
+  TRY(choose_group(b, i, err));
+  for (uint32_t k = 0; k < l->n_args; k++) {
+    const pace when = pace_of(e, l, &e->args[l->first_arg + k]);
+    if (when == FIXED)
+      TRY(set_arg(b, i, k, &nothing, err));
+    else if (when == EACH_RUN)
+      b->run_args[b->n_run_args++] = (moving_arg){i, k};
+    else
+      b->step_args[b->n_step_args++] = (moving_arg){i, k};
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status bind_all(unroll_backend_binding *b, const unroll_slot *slots, uint32_t slot_stride,
+                              unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  const unroll_host *host = e->device->host;
+  b->kernels = opencl_alloc(host, e->n_launches, sizeof(cl_kernel));
+  b->slots = opencl_alloc(host, b->n_slots, sizeof *b->slots);
+  b->run_args = opencl_alloc(host, e->n_args, sizeof *b->run_args);
+  b->step_args = opencl_alloc(host, e->n_args, sizeof *b->step_args);
+  b->generations = opencl_alloc(host, e->n_launches, sizeof *b->generations);
+  b->items = opencl_alloc(host, e->n_launches, sizeof *b->items);
+  b->groups = opencl_alloc(host, e->n_launches, sizeof *b->groups);
+  if (!b->kernels || !b->slots || !b->run_args || !b->step_args || !b->generations || !b->items || !b->groups)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory to bind %u launches", e->n_launches);
+  for (uint32_t i = 0; i < b->n_slots; i++)
+    b->slots[i] = *(const unroll_slot *)((const char *)slots + (size_t)i * slot_stride);
+  TRY(check_slots(b, err));
+  TRY(make_buffer(e->device, e->packed, &b->packed, err));
+  TRY(make_buffer(e->device, e->temp, &b->temp, err));
+  for (uint32_t i = 0; i < e->n_launches; i++)
+    TRY(bind_launch(b, i, err));
+  return UNROLL_OK;
+}
+
+unroll_status exec_bind(unroll_backend_exec *e, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
+                        unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **out,
+                        unroll_error *err) {
+  if (e->workspace && !workspace)
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: bind: no workspace, %llu bytes are needed",
+                       (unsigned long long)e->workspace);
+  unroll_backend_binding *b = opencl_alloc(e->device->host, 1, sizeof *b);
+  if (!b)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a binding");
+  b->exec = e;
+  b->n_slots = n_slots;
+  b->workspace = workspace ? workspace->mem : NULL;
+  b->workspace_offset = workspace_offset;
+  const unroll_status status = bind_all(b, slots, slot_stride, err);
+  if (status != UNROLL_OK) {
+    binding_destroy(b);
+    return status;
+  }
+  *out = b;
+  return UNROLL_OK;
+}
+
+void binding_destroy(unroll_backend_binding *b) {
+  if (!b)
+    return;
+  const unroll_host *host = b->exec->device->host;
+  for (uint32_t i = 0; b->kernels && i < b->exec->n_launches; i++)
+    if (b->kernels[i])
+      clReleaseKernel(b->kernels[i]);
+  if (b->packed)
+    clReleaseMemObject(b->packed);
+  if (b->temp)
+    clReleaseMemObject(b->temp);
+  opencl_free(host, b->kernels);
+  opencl_free(host, b->slots);
+  opencl_free(host, b->run_args);
+  opencl_free(host, b->step_args);
+  opencl_free(host, b->generations);
+  opencl_free(host, b->items);
+  opencl_free(host, b->groups);
+  opencl_free(host, b);
+}
+
+/* ---- run ---- */
+static unroll_status run_product(unroll_backend_binding *b, unroll_backend_queue *q, const launch *l,
+                                 const run_state *s, unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  const product *g = l->product;
+  const place *a = &e->tensors[g->a], *w = &e->tensors[g->b], *y = &e->tensors[g->y];
+  int64_t sizes[3];
+  const extent extents[3] = {g->m, g->n, g->k};
+  for (int i = 0; i < 3; i++)
+    sizes[i] = extents[i].dim < 0 ? extents[i].per : extents[i].per * s->args->dims[extents[i].dim];
+  if (sizes[0] == 0 || sizes[1] == 0 || sizes[2] == 0)
+    return UNROLL_OK;
+  const uint64_t bytes = dtype_bytes(g->dtype);
+  return product_enqueue(e->device, q->queue, g, sizes[0], sizes[1], sizes[2], b->slots[a->slot].buffer->mem,
+                         place_of(b, a, s->t) / bytes, b->slots[w->slot].buffer->mem, place_of(b, w, s->t) / bytes,
+                         b->slots[y->slot].buffer->mem, place_of(b, y, s->t) / bytes, b->temp, l->name, err);
+}
+
+static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q, uint32_t i, const run_state *s,
+                             unroll_error *err) {
+  const launch *l = &b->exec->launches[i];
+  if (!l->source)
+    TRY(run_product(b, q, l, s, err));
+  else if (b->items[i] == 0)
+    return UNROLL_OK;
+  else {
+    const size_t group = b->groups[i], global = (b->items[i] + group - 1) / group * group;
+    const cl_int code = clEnqueueNDRangeKernel(q->queue, b->kernels[i], 1, NULL, &global, &group, 0, NULL, NULL);
+    if (code != CL_SUCCESS)
+      return opencl_error(b->exec->device, err, code, "clEnqueueNDRangeKernel", l->name);
+  }
+  return queue_count_launch(q, err);
+}
+
+/* The generation of what launch i packs: 0 where it packs nothing that may be kept. */
+static uint64_t generation_of(const unroll_backend_binding *b, uint32_t i, const run_state *s) {
+  const launch *l = &b->exec->launches[i];
+  return l->cached == UNROLL_NO_TENSOR || !s->args->generations ? 0 : s->args->generations[b->exec->tensors[l->cached].slot];
+}
+
+static unroll_status check_run(const unroll_backend_exec *e, const unroll_run_args *run, unroll_error *err) {
+  if (run->n_dims < e->n_dims)
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: run: %u run-time sizes, expected %u", run->n_dims, e->n_dims);
+  for (uint32_t i = 0; i < e->n_dims; i++)
+    if (run->dims[i] < 0 || run->dims[i] > e->dim_max[i])
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: size %u is %lld, at most %lld", i,
+                         (long long)run->dims[i], (long long)e->dim_max[i]);
+  return UNROLL_OK;
+}
+
+/* One pass over the launches: those before the first step of a template, or those of a step. */
+static unroll_status run_pass(unroll_backend_binding *b, unroll_backend_queue *q, const run_state *s, bool once,
+                              unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  uint32_t next = 0;
+  for (uint32_t i = 0; i < e->n_launches; i++) {
+    if (e->launches[i].once != once) {
+      while (next < b->n_step_args && b->step_args[next].launch == i)
+        next++;
+      continue;
+    }
+    for (; next < b->n_step_args && b->step_args[next].launch == i; next++)
+      TRY(set_arg(b, i, b->step_args[next].index, s, err));
+    const uint64_t generation = generation_of(b, i, s);
+    if (generation != 0 && generation == b->generations[i])
+      continue;
+    b->generations[i] = 0;
+    TRY(enqueue(b, q, i, s, err));
+    b->generations[i] = generation;
+  }
+  return UNROLL_OK;
+}
+
+unroll_status binding_run(unroll_backend_binding *b, unroll_backend_queue *q, const unroll_run_args *run,
+                          unroll_backend_event **event, unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  run_state s = {run, 0};
+  if (atomic_load(&e->device->lost))
+    return opencl_fail(err, UNROLL_E_DEVICE_LOST, CL_DEVICE_NOT_AVAILABLE, "opencl: device %s (%s) is lost",
+                       e->device->entry->id, e->device->entry->name);
+  TRY(check_run(e, run, err));
+  for (uint32_t i = 0; i < e->n_launches; i++)
+    if (items_move(e, &e->launches[i]))
+      b->items[i] = (size_t)items_of(e, &e->launches[i], &s);
+  for (uint32_t i = 0; i < b->n_run_args; i++)
+    TRY(set_arg(b, b->run_args[i].launch, b->run_args[i].index, &s, err));
+  if (!e->is_template)
+    TRY(run_pass(b, q, &s, false, err));
+  else {
+    TRY(run_pass(b, q, &s, true, err));
+    for (int64_t i = 0; i < run->count; i++) {
+      s.t = run->direction == UNROLL_REVERSE ? run->first - i : run->first + i;
+      TRY(run_pass(b, q, &s, false, err));
+    }
+  }
+  return queue_event(q, event, err);
+}

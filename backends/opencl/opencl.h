@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * opencl.h: the OpenCL backend's own types. OpenCL 1.2 is enough.
+ *
+ * A group of nodes is compiled to a list of launches (plan*.c writes it, exec.c keeps and runs it). A launch is a kernel, its
+ * build options, how many work-items it needs, and a list of arguments that say where their values come from: what is fixed is
+ * set when an executable is bound, what depends on the run's sizes once a run, what depends on the time step at every step.
+ */
+#ifndef UNROLL_OPENCL_H
+#define UNROLL_OPENCL_H
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#include <CL/cl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/plugin.h>
+
+#define TRY(expression)                                                                                                \
+  do {                                                                                                                 \
+    const unroll_status try_status = (expression);                                                                     \
+    if (try_status != UNROLL_OK)                                                                                       \
+      return try_status;                                                                                               \
+  } while (0)
+
+enum { OPENCL_ALIGNMENT = 128 }; /* of tensors in a buffer, and of scratch in a workspace */
+enum { OPENCL_WALK_AXES = 5, OPENCL_MAX_TERMS = 4 };
+
+/* ---- devices (backend.c) ---- */
+typedef struct device_entry { /* a device as it was found; no context */
+  cl_platform_id platform;
+  cl_device_id device;
+  cl_device_type type;
+  char id[24];
+  char *name, *vendor, *driver;
+  uint64_t mem_total, max_buffer;
+  bool fp64, integrated;
+} device_entry;
+
+struct unroll_backend {
+  const unroll_host *host;
+  device_entry *devices;
+  uint32_t n_devices;
+};
+
+enum { PRODUCT_AUTO = 0, PRODUCT_CLBLAST = 1, PRODUCT_OWN = 2, PRODUCT_TILE = 3 };
+
+struct unroll_backend_device {
+  unroll_backend *backend;
+  const unroll_host *host;
+  const device_entry *entry;
+  cl_context context;
+  cl_command_queue own_queue; /* for the self-test of products and for sizes that CLBlast wants a queue for */
+  bool cpu;
+  int32_t product;
+  uint32_t width32, width64; /* lanes of f32 and f64 that a kernel handles at once */
+  uint64_t local_bytes;
+  size_t group; /* work-items of a work-group */
+  bool masked[UNROLL_OP_END];
+  char *cache; /* directory, or NULL */
+  atomic_int lost;
+  pthread_mutex_t lock;     /* guards what follows */
+  struct program *programs; /* every program built so far */
+  int clblast_state[2];     /* f32, f64: 0 not tried, 1 right, -1 not to be used */
+};
+
+/* ---- errors and memory (backend.c) ---- */
+unroll_status opencl_fail(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The status of a cl_int, with the name of the call and what it was about in the message; notes a lost device. */
+unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int code, const char *call, const char *what);
+void opencl_log(const unroll_host *host, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void *opencl_alloc(const unroll_host *host, size_t count, size_t size); /* zeroed; NULL when there is none */
+void opencl_free(const unroll_host *host, void *p);
+char *opencl_copy_text(const unroll_host *host, const char *text);
+
+/* ---- programs (program.c) ---- */
+/* A program built from kernels/SOURCE with these options, from memory, from disk or by the compiler. [any] */
+unroll_status program_get(unroll_backend_device *d, const char *source, const char *options, cl_program *program,
+                          unroll_error *err);
+void program_free_all(unroll_backend_device *d);
+/* The directory of the disk cache: the option's, or the user's; NULL where there is none. The caller frees it. */
+char *program_cache_folder(const unroll_host *host, const char *option);
+
+/* ---- buffers and queues (queue.c) ---- */
+struct unroll_backend_buffer {
+  unroll_backend_device *device;
+  cl_mem mem;
+  uint64_t bytes;
+};
+
+struct unroll_backend_queue {
+  unroll_backend_device *device;
+  cl_command_queue queue;
+  cl_kernel fill;    /* made at the first fill */
+  cl_event marker;   /* the work up to here is waited for before much more is queued */
+  uint32_t launches; /* since the last flush, */
+  uint32_t marked;   /* and since the last marker */
+};
+
+struct unroll_backend_event {
+  unroll_backend_device *device;
+  cl_event event;
+};
+
+unroll_status queue_count_launch(unroll_backend_queue *q, unroll_error *err); /* flushes and bounds the work in flight */
+/* An event after all that is queued, where one is asked for. */
+unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event, unroll_error *err);
+
+/* The entries of the vtable that other files than backend.c define (queue.c, exec.c). */
+unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
+                            unroll_error *err);
+void buffer_destroy(unroll_backend_buffer *b);
+unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, const void *data,
+                          uint64_t n, unroll_backend_event **event, unroll_error *err);
+unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, void *data, uint64_t n,
+                         unroll_backend_event **event, unroll_error *err);
+unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, uint64_t n, uint8_t value,
+                         unroll_backend_event **event, unroll_error *err);
+unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uint64_t to_offset,
+                         unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **event,
+                         unroll_error *err);
+unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_backend_queue **out, unroll_error *err);
+void queue_destroy(unroll_backend_queue *q);
+unroll_status queue_flush(unroll_backend_queue *q, unroll_error *err);
+unroll_status queue_sync(unroll_backend_queue *q, unroll_error *err);
+unroll_status queue_wait(unroll_backend_queue *q, unroll_backend_event *event, unroll_error *err);
+unroll_status event_wait(unroll_backend_event *event, unroll_error *err);
+void event_destroy(unroll_backend_event *event);
+unroll_status exec_claim(unroll_backend_device *d, const unroll_graph_view *g, unroll_claim *claims,
+                         uint32_t claim_stride, unroll_error *err);
+unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g, const unroll_option *options,
+                           uint32_t n_options, unroll_backend_exec **out, unroll_error *err);
+unroll_status exec_info(unroll_backend_exec *e, unroll_exec_info *info, unroll_error *err);
+void exec_destroy(unroll_backend_exec *e);
+unroll_status exec_bind(unroll_backend_exec *e, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
+                        unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **out,
+                        unroll_error *err);
+void binding_destroy(unroll_backend_binding *b);
+unroll_status binding_run(unroll_backend_binding *b, unroll_backend_queue *q, const unroll_run_args *run,
+                          unroll_backend_event **event, unroll_error *err);
+
+/* ---- launches ---- */
+typedef struct extent { /* per·dims[dim], or per alone where dim is -1 */
+  int64_t per;
+  int32_t dim;
+} extent;
+
+typedef enum arg_kind {
+  ARG_MEM,     /* the buffer of tensor */
+  ARG_AT,      /* where tensor starts, in elements of value bytes, plus n_extents extents */
+  ARG_SCRATCH, /* the workspace */
+  ARG_SCRATCH_AT, /* value bytes into it, in elements of `bytes` bytes */
+  ARG_PACKED,     /* the binding's own buffer */
+  ARG_PACKED_AT,
+  ARG_LONG,   /* value */
+  ARG_UINT,   /* value */
+  ARG_EXTENT, /* the product of n_extents extents, divided by value and rounded up */
+  ARG_ITEMS,  /* how many work-items have work */
+  ARG_BYTES,  /* a copy of n bytes */
+  ARG_KEY0,   /* the key of random site number value */
+  ARG_KEY1,
+  ARG_TIME,   /* the step of a template, as a long; plus t0 where value is 1 */
+  ARG_T0,
+  ARG_ROW0
+} arg_kind;
+
+typedef struct launch_arg {
+  arg_kind kind;
+  uint32_t tensor, bytes;
+  int64_t value, extra; /* extra: elements added to ARG_AT */
+  uint32_t first_extent, n_extents;
+  void *data;
+} launch_arg;
+
+typedef struct launch {
+  const char *source, *kernel; /* source NULL: a product by CLBlast */
+  const char *name;            /* of the node, for messages */
+  char *options;
+  cl_program program;
+  struct {
+    uint32_t first, n; /* the product of these extents, */
+    int64_t divisor;   /* divided and rounded up */
+  } term[OPENCL_MAX_TERMS];
+  uint32_t n_terms;
+  int64_t times;      /* and times this: the work-items that have work */
+  size_t group;       /* work-items of a work-group */
+  bool once;          /* of a template: before its first step */
+  uint32_t cached;    /* the tensor that it packs into the binding's buffer, or UNROLL_NO_TENSOR */
+  uint32_t first_arg, n_args;
+  struct product *product; /* of CLBlast */
+} launch;
+
+typedef struct place { /* what a run needs of a view */
+  int32_t dtype;
+  uint32_t slot, period;
+  uint64_t offset;
+  int64_t step;
+  const char *name;
+} place;
+
+/* What a group is planned into. Errors stick: planning code stays straight, and the end reports the first. */
+typedef struct plan {
+  unroll_backend_device *device;
+  const unroll_graph_view *graph;
+  launch *launches;
+  launch_arg *args;
+  extent *extents;
+  uint32_t n_launches, n_args, n_extents;
+  uint32_t room_launches, room_args, room_extents;
+  uint64_t workspace, node_workspace; /* bytes; what a node needs is free again for the next */
+  uint64_t packed;                    /* bytes that a binding keeps */
+  uint64_t temp;                      /* bytes of CLBlast's temporary buffer, which can't start at an offset */
+  const unroll_node_view *node;
+  bool dry;       /* for a claim: nothing is compiled or tested on the device */
+  launch nowhere; /* what plan_launch returns after an error, so that callers may fill its fields */
+  unroll_status status;
+  unroll_error error;
+} plan;
+
+/* plan.c: the parts that every node's planning uses */
+const unroll_tensor_view *graph_tensor(const unroll_graph_view *g, uint32_t tensor);
+const unroll_node_view *graph_node(const unroll_graph_view *g, uint32_t node);
+uint32_t plan_in(const plan *p, uint32_t i);  /* edges of the current node, UNROLL_NO_TENSOR past the last */
+uint32_t plan_out(const plan *p, uint32_t i);
+const unroll_tensor_view *plan_view(const plan *p, uint32_t tensor);
+unroll_status plan_decline(plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+size_t dtype_bytes(int32_t dtype);
+const char *dtype_c(int32_t dtype);
+bool plan_real(const plan *p, int32_t dtype);   /* f32, or f64 where the device has it */
+bool plan_number(const plan *p, int32_t dtype); /* real, i32, i64 */
+uint32_t plan_width(const plan *p, int32_t dtype);
+extent plan_axis(const plan *p, uint32_t tensor, int32_t axis);
+extent plan_axes(const plan *p, uint32_t tensor, int32_t from, int32_t to); /* the product of axes from..to-1 */
+int64_t extent_max(const plan *p, extent e);
+
+launch *plan_launch(plan *p, const char *source, const char *kernel, const char *options, ...)
+    __attribute__((format(printf, 4, 5)));
+/* What follows speaks of the last launch. */
+void plan_items(plan *p, extent e, int64_t divisor); /* multiplies the number of work-items */
+void arg_tensor(plan *p, uint32_t tensor);           /* buffer and offset; an absent edge becomes NULL and 0 */
+void arg_window(plan *p, uint32_t tensor, int64_t elements, const extent *more, uint32_t n);
+void arg_scratch(plan *p, uint64_t at, int32_t dtype);
+void arg_packed(plan *p, uint64_t at, int32_t dtype);
+void arg_long(plan *p, int64_t value);
+void arg_uint(plan *p, uint32_t value);
+void arg_extent(plan *p, extent e);
+void arg_blocks(plan *p, extent e, int64_t block); /* the extent divided by block, rounded up */
+void arg_real(plan *p, int32_t dtype, double value);
+void arg_bytes(plan *p, const void *data, uint32_t n);
+void arg_kind_of(plan *p, arg_kind kind, int64_t value);
+uint64_t plan_scratch(plan *p, uint64_t bytes);       /* where in the workspace */
+void plan_elements(plan *p, uint32_t tensor, int64_t divisor); /* items: a tensor's elements by divisor */
+unroll_status plan_node(plan *p, uint32_t node);      /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
+void plan_free(plan *p);
+
+/* plan_elements.c, plan_rows.c, plan_cells.c, plan_matmul.c: a function for each family of ops */
+unroll_status plan_unary(plan *p);
+unroll_status plan_binary(plan *p);
+unroll_status plan_select(plan *p);
+unroll_status plan_cast(plan *p);
+unroll_status plan_constant(plan *p);
+unroll_status plan_slice(plan *p);
+unroll_status plan_pad(plan *p);
+unroll_status plan_concat(plan *p);
+unroll_status plan_transpose(plan *p);
+unroll_status plan_reshape(plan *p);
+unroll_status plan_reverse(plan *p);
+unroll_status plan_length_mask(plan *p);
+unroll_status plan_dropout(plan *p);
+unroll_status plan_optimizer(plan *p);
+unroll_status plan_reduce(plan *p);
+unroll_status plan_softmax(plan *p);
+unroll_status plan_cross_entropy(plan *p);
+unroll_status plan_cross_entropy_grad(plan *p);
+unroll_status plan_embedding(plan *p);
+unroll_status plan_embedding_grad(plan *p);
+unroll_status plan_argmax(plan *p);
+unroll_status plan_categorical(plan *p);
+unroll_status plan_gates(plan *p);
+unroll_status plan_matmul(plan *p);
+void plan_fill(plan *p, uint32_t tensor, double value);     /* one value everywhere */
+void plan_broadcast(plan *p, uint32_t x, uint32_t y);       /* y = x, repeated where it has fewer axes */
+
+/* ---- products by CLBlast (product.c) ---- */
+typedef struct product {
+  int32_t dtype, trans_a, trans_b, has_c;
+  uint32_t a, b, y;
+  extent m, n, k;
+  uint64_t temp_bytes;
+} product;
+
+/* Whether CLBlast works on this device for this dtype: compares one product with the plain sum, once. */
+bool product_clblast_works(unroll_backend_device *d, int32_t dtype);
+unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k,
+                                 uint64_t *bytes, unroll_error *err);
+unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,
+                              int64_t k, cl_mem a, uint64_t a_at, cl_mem b, uint64_t b_at, cl_mem y, uint64_t y_at,
+                              cl_mem temp, const char *name, unroll_error *err);
+#endif

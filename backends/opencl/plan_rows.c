@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_rows.c: ops over the rows of a tensor: reductions, softmax and its losses, embeddings, choices. */
+#include "opencl.h"
+
+static bool is_integer(int32_t dtype) { return dtype == UNROLL_I32 || dtype == UNROLL_I64; }
+
+/* ---- reductions ---- */
+typedef struct spot { /* a tensor, or scratch where it is UNROLL_NO_TENSOR */
+  uint32_t tensor;
+  uint64_t scratch;
+} spot;
+
+static void arg_spot(plan *p, spot at, int32_t dtype) {
+  if (at.tensor != UNROLL_NO_TENSOR)
+    arg_tensor(p, at.tensor);
+  else
+    arg_scratch(p, at.scratch, dtype);
+}
+
+static extent times(extent a, extent b) { return (extent){a.per * b.per, a.dim >= 0 ? a.dim : b.dim}; }
+
+/* x [O][R][I], where R is cut into parts: to [O][ceil(parts/block)][I]. parts is R divided by `of`, rounded up. */
+static void plan_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r, int64_t of,
+                      extent inner, int64_t block) {
+  const bool columns = inner.per != 1 || inner.dim >= 0;
+  const uint32_t width = plan_width(p, dtype);
+  plan_launch(p, "reduce.cl", columns ? "columns" : "rows", "-Dreal=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d",
+              dtype_c(dtype), width, kind, is_integer(dtype));
+  plan_items(p, outer, 1);
+  plan_items(p, r, of * block);
+  if (columns)
+    plan_items(p, inner, width);
+  arg_spot(p, x, dtype);
+  arg_spot(p, y, dtype);
+  arg_blocks(p, r, of);
+  if (columns)
+    arg_extent(p, inner);
+  arg_long(p, block);
+  arg_kind_of(p, ARG_ITEMS, 0);
+}
+
+/* Blocks of about the square root keep both the longest chain of additions and the second pass short. */
+static int64_t block_of(int64_t r) {
+  int64_t block = 64;
+  if (r <= 256)
+    return r;
+  while (block < r / block)
+    block *= 2;
+  return block;
+}
+
+/* One reduced axis, in one or two launches. */
+static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r,
+                           extent inner) {
+  const int64_t longest = extent_max(p, r), block = block_of(longest);
+  if (block >= longest) {
+    plan_fold(p, kind, dtype, x, y, outer, r, 1, inner, block);
+    return;
+  }
+  const int64_t blocks = (longest + block - 1) / block;
+  const uint64_t bytes = (uint64_t)(extent_max(p, outer) * blocks * extent_max(p, inner)) * dtype_bytes(dtype);
+  const spot parts = {UNROLL_NO_TENSOR, plan_scratch(p, bytes)};
+  plan_fold(p, kind, dtype, x, parts, outer, r, 1, inner, block);
+  plan_fold(p, kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind, dtype, parts, y, outer, r, block, inner, blocks);
+}
+
+unroll_status plan_reduce(plan *p) {
+  const unroll_reduce_attr *attr = p->node->attr;
+  const uint32_t x = plan_in(p, 0), y = plan_out(p, 0);
+  const unroll_tensor_view *v = plan_view(p, x);
+  extent group[UNROLL_MAX_RANK + 1]; /* neighbouring axes of one kind, outermost first */
+  bool reduced[UNROLL_MAX_RANK + 1];
+  int32_t kind = attr->kind, n = 0;
+  if (!plan_number(p, v->dtype) || kind < 0 || kind >= UNROLL_REDUCTION_COUNT)
+    return plan_decline(p, "dtype %d, kind %d", v->dtype, kind);
+  for (int32_t i = 0; i < v->rank; i++) {
+    const extent axis = plan_axis(p, x, i);
+    const bool is = attr->axes >> i & 1u;
+    if (axis.per == 1 && axis.dim < 0)
+      continue;
+    if (n > 0 && reduced[n - 1] == is)
+      group[n - 1] = times(group[n - 1], axis);
+    else {
+      group[n] = axis;
+      reduced[n++] = is;
+    }
+  }
+  int32_t left = 0;
+  for (int32_t i = 0; i < n; i++)
+    left += reduced[i];
+  if (left == 0) { /* only axes of extent 1 go: one element a sum */
+    group[n] = (extent){1, -1};
+    reduced[n++] = true;
+    left = 1;
+  }
+  spot from = {x, 0};
+  extent inner = {1, -1};
+  for (int32_t i = n - 1; i >= 0; i--) {
+    if (!reduced[i]) {
+      inner = times(group[i], inner);
+      continue;
+    }
+    extent outer = {1, -1};
+    for (int32_t k = 0; k < i; k++)
+      outer = times(outer, group[k]);
+    spot to = {y, 0};
+    if (--left > 0) {
+      const uint64_t elements = (uint64_t)(extent_max(p, outer) * extent_max(p, inner));
+      to = (spot){UNROLL_NO_TENSOR, plan_scratch(p, elements * dtype_bytes(v->dtype))};
+    }
+    plan_axis_fold(p, kind, v->dtype, from, to, outer, group[i], inner);
+    kind = kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind;
+    from = to;
+  }
+  return UNROLL_OK;
+}
+
+/* ---- a work-item a row ---- */
+static void plan_a_row(plan *p, const char *source, const char *kernel, uint32_t x) {
+  const unroll_tensor_view *v = plan_view(p, x);
+  launch *l = plan_launch(p, source, kernel, "-Dreal=%s -DWIDTH=%u", dtype_c(v->dtype), plan_width(p, v->dtype));
+  l->group = p->device->cpu ? 1 : p->device->group;
+  plan_items(p, plan_axes(p, x, 0, v->rank - 1), 1);
+}
+
+static void finish_row(plan *p, uint32_t x) {
+  arg_extent(p, plan_axis(p, x, plan_view(p, x)->rank - 1));
+  arg_kind_of(p, ARG_ITEMS, 0);
+}
+
+static unroll_status check_rows(plan *p, uint32_t x) {
+  const unroll_tensor_view *v = plan_view(p, x);
+  return plan_real(p, v->dtype) && v->rank >= 1 ? UNROLL_OK
+                                                : plan_decline(p, "dtype %d, rank %d", v->dtype, v->rank);
+}
+
+unroll_status plan_softmax(plan *p) {
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  plan_a_row(p, "softmax.cl", p->node->op == UNROLL_OP_SOFTMAX ? "softmax" : "log_softmax", x);
+  arg_tensor(p, x);
+  arg_tensor(p, plan_out(p, 0));
+  finish_row(p, x);
+  return UNROLL_OK;
+}
+
+unroll_status plan_cross_entropy(plan *p) {
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  plan_a_row(p, "softmax.cl", "cross_entropy", x);
+  arg_tensor(p, x);
+  arg_tensor(p, plan_in(p, 1));
+  arg_tensor(p, plan_out(p, 0));
+  finish_row(p, x);
+  return UNROLL_OK;
+}
+
+unroll_status plan_cross_entropy_grad(plan *p) {
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  plan_a_row(p, "softmax.cl", "cross_entropy_grad", x);
+  for (uint32_t i = 0; i < 3; i++)
+    arg_tensor(p, plan_in(p, i));
+  arg_tensor(p, plan_out(p, 0));
+  finish_row(p, x);
+  return UNROLL_OK;
+}
+
+/* Both kernels of sample.cl lie in one program, so both name the integer type of the keys. */
+static void plan_choice(plan *p, const char *kernel, uint32_t x) {
+  const unroll_tensor_view *v = plan_view(p, x);
+  launch *l = plan_launch(p, "sample.cl", kernel, "-Dreal=%s%s", dtype_c(v->dtype),
+                          v->dtype == UNROLL_F64 ? " -Dbits_t=ulong -Das_bits=as_ulong -DBITS=64" : "");
+  l->group = p->device->cpu ? 1 : p->device->group;
+  plan_items(p, plan_axes(p, x, 0, v->rank - 1), 1);
+  arg_tensor(p, x);
+  arg_tensor(p, plan_out(p, 0));
+  arg_extent(p, plan_axis(p, x, v->rank - 1));
+}
+
+unroll_status plan_argmax(plan *p) {
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  plan_choice(p, "argmax", x);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
+unroll_status plan_categorical(plan *p) {
+  const unroll_categorical_attr *attr = p->node->attr;
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  plan_choice(p, "categorical", x);
+  arg_long(p, attr->top_k);
+  arg_kind_of(p, ARG_KEY0, attr->site);
+  arg_kind_of(p, ARG_KEY1, attr->site);
+  arg_kind_of(p, ARG_TIME, 1);
+  arg_kind_of(p, ARG_ROW0, 0);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
+/* ---- embeddings ---- */
+unroll_status plan_embedding(plan *p) {
+  const uint32_t table = plan_in(p, 0), ids = plan_in(p, 1);
+  const unroll_tensor_view *v = plan_view(p, table);
+  if (!plan_real(p, v->dtype) || v->rank != 2)
+    return plan_decline(p, "dtype %d, rank %d", v->dtype, v->rank);
+  const uint32_t width = plan_width(p, v->dtype);
+  plan_launch(p, "embedding.cl", "embedding", "-Dreal=%s -DWIDTH=%u", dtype_c(v->dtype), width);
+  plan_elements(p, ids, 1);
+  plan_items(p, plan_axis(p, table, 1), width);
+  arg_tensor(p, table);
+  arg_tensor(p, ids);
+  arg_tensor(p, plan_out(p, 0));
+  arg_extent(p, plan_axis(p, table, 0));
+  arg_extent(p, plan_axis(p, table, 1));
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
+unroll_status plan_embedding_grad(plan *p) {
+  const uint32_t ids = plan_in(p, 0), dy = plan_in(p, 1), table = plan_out(p, 0);
+  const unroll_tensor_view *v = plan_view(p, table);
+  const extent n = plan_axes(p, ids, 0, plan_view(p, ids)->rank), one = {1, -1};
+  if (!plan_real(p, v->dtype) || v->rank != 2 || extent_max(p, n) > INT32_MAX)
+    return plan_decline(p, "dtype %d, rank %d, %lld ids", v->dtype, v->rank, (long long)extent_max(p, n));
+  const uint32_t width = plan_width(p, v->dtype);
+  const uint64_t head = plan_scratch(p, (uint64_t)extent_max(p, plan_axis(p, table, 0)) * sizeof(int32_t));
+  const uint64_t next = plan_scratch(p, (uint64_t)extent_max(p, n) * sizeof(int32_t));
+  launch *l = plan_launch(p, "embedding.cl", "lists", "-Dreal=%s -DWIDTH=%u -DSERIAL=%d", dtype_c(v->dtype), width,
+                          p->device->cpu);
+  l->group = p->device->cpu ? 1 : p->device->group;
+  plan_items(p, p->device->cpu ? one : plan_axis(p, table, 0), 1);
+  arg_tensor(p, ids);
+  arg_scratch(p, head, UNROLL_I32);
+  arg_scratch(p, next, UNROLL_I32);
+  arg_extent(p, plan_axis(p, table, 0));
+  arg_extent(p, n);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  plan_launch(p, "embedding.cl", "embedding_grad", "-Dreal=%s -DWIDTH=%u -DSERIAL=%d", dtype_c(v->dtype), width,
+              p->device->cpu);
+  plan_items(p, plan_axis(p, table, 0), 1);
+  plan_items(p, plan_axis(p, table, 1), width);
+  arg_scratch(p, head, UNROLL_I32);
+  arg_scratch(p, next, UNROLL_I32);
+  arg_tensor(p, dy);
+  arg_tensor(p, table);
+  arg_extent(p, plan_axis(p, table, 1));
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}

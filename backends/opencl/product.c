@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* product.c: products by CLBlast, and the test that a device must pass before they are used. */
+#include "opencl.h"
+#include <clblast_c.h>
+#include <math.h>
+
+/* A sum of more values of k than this goes through partial sums: f32 loses too much otherwise. */
+enum { K_BLOCK = 4096 };
+
+static unroll_status clblast_error(unroll_backend_device *d, unroll_error *err, CLBlastStatusCode code,
+                                   const char *name) {
+  return opencl_error(d, err, (cl_int)code, "CLBlast", name);
+}
+
+unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k,
+                                 uint64_t *bytes, unroll_error *err) {
+  const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
+  /* One more in each size and offsets that are not 0: then every matrix has to be padded, and no smaller run needs more. */
+  const size_t m1 = (size_t)m + 1, n1 = (size_t)n + 1, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK) + 1;
+  const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
+  size_t size = 0;
+  const CLBlastStatusCode code =
+      g->dtype == UNROLL_F64
+          ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1, ldb, 1, n1, &d->own_queue, &size)
+          : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1, ldb, 1, n1, &d->own_queue,
+                                       &size);
+  if (code != CLBlastSuccess)
+    return clblast_error(d, err, code, "GemmTempBufferSize");
+  *bytes = size;
+  return UNROLL_OK;
+}
+
+unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,
+                              int64_t k, cl_mem a, uint64_t a_at, cl_mem b, uint64_t b_at, cl_mem y, uint64_t y_at,
+                              cl_mem temp, const char *name, unroll_error *err) {
+  const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const size_t lda = (size_t)(g->trans_a ? m : k), ldb = (size_t)(g->trans_b ? k : n);
+  for (int64_t k0 = 0; k0 < k; k0 += K_BLOCK) {
+    const size_t steps = (size_t)(k - k0 < K_BLOCK ? k - k0 : K_BLOCK);
+    const size_t a_from = a_at + (uint64_t)k0 * (g->trans_a ? lda : 1), b_from = b_at + (uint64_t)k0 * (g->trans_b ? 1 : ldb);
+    const bool adds = g->has_c || k0 > 0;
+    const CLBlastStatusCode code =
+        g->dtype == UNROLL_F64
+            ? CLBlastDgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0, a, a_from, lda, b,
+                                         b_from, ldb, adds ? 1.0 : 0.0, y, y_at, (size_t)n, &queue, NULL, temp)
+            : CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0f, a, a_from, lda,
+                                         b, b_from, ldb, adds ? 1.0f : 0.0f, y, y_at, (size_t)n, &queue, NULL, temp);
+    if (code != CLBlastSuccess)
+      return clblast_error(d, err, code, name);
+  }
+  return UNROLL_OK;
+}
+
+/* ---- the test ---- */
+static double value_at(const void *data, int32_t dtype, size_t i) {
+  return dtype == UNROLL_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i];
+}
+
+static void set_value(void *data, int32_t dtype, size_t i, double value) {
+  if (dtype == UNROLL_F64)
+    ((double *)data)[i] = value;
+  else
+    ((float *)data)[i] = (float)value;
+}
+
+/* Small whole numbers: every order of the sum is exact, so any difference is an error. */
+static void fill_whole(void *data, int32_t dtype, size_t n, uint32_t seed) {
+  for (size_t i = 0; i < n; i++) {
+    seed = seed * 1664525u + 1013904223u;
+    set_value(data, dtype, i, (double)(seed >> 28) - 7.0);
+  }
+}
+
+static bool products_equal(const product *g, const void *a, const void *b, const void *y, size_t m, size_t n,
+                           size_t k) {
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      double sum = 0;
+      for (size_t x = 0; x < k; x++)
+        sum += value_at(a, g->dtype, g->trans_a ? x * m + i : i * k + x) *
+               value_at(b, g->dtype, g->trans_b ? j * k + x : x * n + j);
+      if (value_at(y, g->dtype, i * n + j) != sum)
+        return false;
+    }
+  return true;
+}
+
+static bool one_test(unroll_backend_device *d, const product *g, size_t m, size_t n, size_t k) {
+  const size_t bytes = dtype_bytes(g->dtype), sizes[3] = {m * k, k * n, m * n};
+  void *data[3] = {NULL};
+  cl_mem mem[4] = {NULL};
+  uint64_t temp = 0;
+  unroll_error err = {.struct_size = sizeof err};
+  bool right = product_temp_bytes(d, g, (int64_t)m, (int64_t)n, (int64_t)k, &temp, &err) == UNROLL_OK;
+  for (int i = 0; i < 4 && right; i++) {
+    cl_int code = CL_SUCCESS;
+    const size_t size = i < 3 ? sizes[i] * bytes : (size_t)temp;
+    mem[i] = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size ? size : 1, NULL, &code);
+    right = code == CL_SUCCESS;
+    if (!right || i == 3)
+      continue;
+    data[i] = opencl_alloc(d->host, sizes[i], bytes);
+    right = data[i] != NULL;
+    if (!right)
+      continue;
+    fill_whole(data[i], g->dtype, sizes[i], (uint32_t)i + 1);
+    right = clEnqueueWriteBuffer(d->own_queue, mem[i], CL_TRUE, 0, size, data[i], 0, NULL, NULL) == CL_SUCCESS;
+  }
+  right = right && product_enqueue(d, d->own_queue, g, (int64_t)m, (int64_t)n, (int64_t)k, mem[0], 0, mem[1], 0, mem[2],
+                                   0, mem[3], "self-test", &err) == UNROLL_OK;
+  right = right && clEnqueueReadBuffer(d->own_queue, mem[2], CL_TRUE, 0, sizes[2] * bytes, data[2], 0, NULL, NULL) ==
+                       CL_SUCCESS;
+  right = right && products_equal(g, data[0], data[1], data[2], m, n, k);
+  for (int i = 0; i < 4; i++) {
+    if (mem[i])
+      clReleaseMemObject(mem[i]);
+    if (i < 3)
+      opencl_free(d->host, data[i]);
+  }
+  return right;
+}
+
+bool product_clblast_works(unroll_backend_device *d, int32_t dtype) {
+  const int which = dtype == UNROLL_F64;
+  pthread_mutex_lock(&d->lock);
+  if (d->clblast_state[which] == 0) {
+    /* A size for each of CLBlast's two ways, direct and through padded copies, in each transposition. */
+    bool right = true;
+    for (int form = 0; form < 3 && right; form++) {
+      const product g = {.dtype = dtype, .trans_a = form == 2, .trans_b = form == 1};
+      right = one_test(d, &g, 33, 65, 70) && one_test(d, &g, 200, 515, 130);
+    }
+    d->clblast_state[which] = right ? 1 : -1;
+    if (!right)
+      opencl_log(d->host, UNROLL_LOG_WARN,
+                 "opencl: device %s (%s): CLBlast's %s product failed its test: own kernels are used instead",
+                 d->entry->id, d->entry->name, dtype_c(dtype));
+  }
+  const bool works = d->clblast_state[which] > 0;
+  pthread_mutex_unlock(&d->lock);
+  return works;
+}

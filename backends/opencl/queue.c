@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue.c: buffers, in-order queues and events. */
+#include "opencl.h"
+
+/* A flush this often hands work to the device while more is queued; a wait this often bounds what is in flight. */
+enum { LAUNCHES_A_FLUSH = 64, LAUNCHES_A_MARKER = 2048 };
+
+static unroll_status check_alive(unroll_backend_device *d, unroll_error *err) {
+  if (!atomic_load(&d->lost))
+    return UNROLL_OK;
+  return opencl_fail(err, UNROLL_E_DEVICE_LOST, CL_DEVICE_NOT_AVAILABLE, "opencl: device %s (%s) is lost", d->entry->id,
+                     d->entry->name);
+}
+
+unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
+                            unroll_error *err) {
+  (void)usage;
+  TRY(check_alive(d, err));
+  if (bytes > d->entry->max_buffer)
+    return opencl_fail(err, UNROLL_E_DEVICE_MEMORY, 0, "opencl: a buffer of %llu bytes, the device's largest has %llu",
+                       (unsigned long long)bytes, (unsigned long long)d->entry->max_buffer);
+  unroll_backend_buffer *b = opencl_alloc(d->host, 1, sizeof *b);
+  if (!b)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a buffer's record");
+  cl_int code;
+  b->device = d;
+  b->bytes = bytes;
+  b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, bytes ? bytes : 1, NULL, &code);
+  if (code != CL_SUCCESS) {
+    opencl_free(d->host, b);
+    return opencl_error(d, err, code, "clCreateBuffer", NULL);
+  }
+  *out = b;
+  return UNROLL_OK;
+}
+
+void buffer_destroy(unroll_backend_buffer *b) {
+  if (!b)
+    return;
+  clReleaseMemObject(b->mem);
+  opencl_free(b->device->host, b);
+}
+
+unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_backend_queue **out, unroll_error *err) {
+  (void)flags;
+  TRY(check_alive(d, err));
+  unroll_backend_queue *q = opencl_alloc(d->host, 1, sizeof *q);
+  if (!q)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a queue");
+  cl_int code;
+  q->device = d;
+  q->queue = clCreateCommandQueue(d->context, d->entry->device, 0, &code);
+  if (code != CL_SUCCESS) {
+    opencl_free(d->host, q);
+    return opencl_error(d, err, code, "clCreateCommandQueue", NULL);
+  }
+  *out = q;
+  return UNROLL_OK;
+}
+
+void queue_destroy(unroll_backend_queue *q) {
+  if (!q)
+    return;
+  clFinish(q->queue);
+  if (q->marker)
+    clReleaseEvent(q->marker);
+  if (q->fill)
+    clReleaseKernel(q->fill);
+  clReleaseCommandQueue(q->queue);
+  opencl_free(q->device->host, q);
+}
+
+unroll_status queue_flush(unroll_backend_queue *q, unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  q->launches = 0;
+  const cl_int code = clFlush(q->queue);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(q->device, err, code, "clFlush", NULL);
+}
+
+unroll_status queue_sync(unroll_backend_queue *q, unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  q->launches = q->marked = 0;
+  cl_int code = clFinish(q->queue);
+  if (code != CL_SUCCESS)
+    return opencl_error(q->device, err, code, "clFinish", NULL);
+  if (q->marker) {
+    code = clReleaseEvent(q->marker);
+    q->marker = NULL;
+    if (code != CL_SUCCESS)
+      return opencl_error(q->device, err, code, "clReleaseEvent", NULL);
+  }
+  return UNROLL_OK;
+}
+
+unroll_status queue_count_launch(unroll_backend_queue *q, unroll_error *err) {
+  if (++q->launches >= LAUNCHES_A_FLUSH)
+    TRY(queue_flush(q, err));
+  if (++q->marked < LAUNCHES_A_MARKER)
+    return UNROLL_OK;
+  q->marked = 0;
+  cl_event marker = NULL;
+  cl_int code = clEnqueueMarkerWithWaitList(q->queue, 0, NULL, &marker);
+  if (code != CL_SUCCESS)
+    return opencl_error(q->device, err, code, "clEnqueueMarkerWithWaitList", NULL);
+  cl_event before = q->marker;
+  q->marker = marker;
+  TRY(queue_flush(q, err));
+  if (before) {
+    code = clWaitForEvents(1, &before);
+    clReleaseEvent(before);
+    if (code != CL_SUCCESS)
+      return opencl_error(q->device, err, code, "clWaitForEvents", NULL);
+  }
+  return UNROLL_OK;
+}
+
+/* ---- transfers ---- */
+static unroll_status check_range(const unroll_backend_buffer *b, uint64_t offset, uint64_t n, const char *call,
+                                 unroll_error *err) {
+  if (offset <= b->bytes && n <= b->bytes - offset)
+    return UNROLL_OK;
+  return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: %s of %llu bytes at %llu of a buffer of %llu", call,
+                     (unsigned long long)n, (unsigned long long)offset, (unsigned long long)b->bytes);
+}
+
+static unroll_status wrap_event(unroll_backend_queue *q, cl_event cl, unroll_backend_event **event,
+                                unroll_error *err) {
+  unroll_backend_event *e = opencl_alloc(q->device->host, 1, sizeof *e);
+  if (!e) {
+    clReleaseEvent(cl);
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an event");
+  }
+  e->device = q->device;
+  e->event = cl;
+  *event = e;
+  return queue_flush(q, err);
+}
+
+unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event, unroll_error *err) {
+  if (!event)
+    return UNROLL_OK;
+  cl_event cl = NULL;
+  const cl_int code = clEnqueueMarkerWithWaitList(q->queue, 0, NULL, &cl);
+  if (code != CL_SUCCESS)
+    return opencl_error(q->device, err, code, "clEnqueueMarkerWithWaitList", NULL);
+  return wrap_event(q, cl, event, err);
+}
+
+/* What follows a transfer: an event, or the end of it. */
+static unroll_status finish(unroll_backend_queue *q, cl_int code, const char *call, bool blocking,
+                            unroll_backend_event **event, unroll_error *err) {
+  if (code != CL_SUCCESS)
+    return opencl_error(q->device, err, code, call, NULL);
+  if (event)
+    return queue_event(q, event, err);
+  return blocking ? UNROLL_OK : queue_sync(q, err);
+}
+
+unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, const void *data,
+                          uint64_t n, unroll_backend_event **event, unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  TRY(check_range(b, offset, n, "a write", err));
+  cl_int code = CL_SUCCESS;
+  if (n)
+    code = clEnqueueWriteBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, NULL);
+  return finish(q, code, "clEnqueueWriteBuffer", true, event, err);
+}
+
+unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, void *data, uint64_t n,
+                         unroll_backend_event **event, unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  TRY(check_range(b, offset, n, "a read", err));
+  cl_int code = CL_SUCCESS;
+  if (n)
+    code = clEnqueueReadBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, NULL);
+  return finish(q, code, "clEnqueueReadBuffer", true, event, err);
+}
+
+unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uint64_t to_offset,
+                         unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **event,
+                         unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  TRY(check_range(to, to_offset, n, "a copy", err));
+  TRY(check_range(from, from_offset, n, "a copy", err));
+  cl_int code = CL_SUCCESS;
+  if (n)
+    code = clEnqueueCopyBuffer(q->queue, from->mem, to->mem, from_offset, to_offset, n, 0, NULL, NULL);
+  return finish(q, code, "clEnqueueCopyBuffer", false, event, err);
+}
+
+/* By a kernel of our own: drivers' fills have wanted alignments that the standard doesn't. */
+unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, uint64_t n, uint8_t value,
+                         unroll_backend_event **event, unroll_error *err) {
+  enum { EACH = 64 };
+  unroll_backend_device *d = q->device;
+  TRY(check_alive(d, err));
+  TRY(check_range(b, offset, n, "a fill", err));
+  cl_int code = CL_SUCCESS;
+  if (n && !q->fill) {
+    cl_program program;
+    TRY(program_get(d, "fill.cl", "-Dtype=uchar -DEACH=64", &program, err));
+    q->fill = clCreateKernel(program, "fill", &code);
+    if (code != CL_SUCCESS)
+      return opencl_error(d, err, code, "clCreateKernel", "fill");
+  }
+  if (n) {
+    const cl_long at = (cl_long)offset, count = (cl_long)n;
+    const cl_uchar byte = value;
+    const size_t group = d->group, items = (size_t)((n + EACH - 1) / EACH), global = (items + group - 1) / group * group;
+    code = clSetKernelArg(q->fill, 0, sizeof b->mem, &b->mem);
+    if (code == CL_SUCCESS)
+      code = clSetKernelArg(q->fill, 1, sizeof at, &at);
+    if (code == CL_SUCCESS)
+      code = clSetKernelArg(q->fill, 2, sizeof count, &count);
+    if (code == CL_SUCCESS)
+      code = clSetKernelArg(q->fill, 3, sizeof byte, &byte);
+    if (code == CL_SUCCESS)
+      code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, NULL);
+  }
+  return finish(q, code, "clEnqueueNDRangeKernel: fill", false, event, err);
+}
+
+/* ---- events ---- */
+unroll_status queue_wait(unroll_backend_queue *q, unroll_backend_event *event, unroll_error *err) {
+  TRY(check_alive(q->device, err));
+  if (event->device != q->device)
+    return event_wait(event, err);
+  const cl_int code = clEnqueueBarrierWithWaitList(q->queue, 1, &event->event, NULL);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(q->device, err, code, "clEnqueueBarrierWithWaitList", NULL);
+}
+
+unroll_status event_wait(unroll_backend_event *event, unroll_error *err) {
+  TRY(check_alive(event->device, err));
+  const cl_int code = clWaitForEvents(1, &event->event);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(event->device, err, code, "clWaitForEvents", NULL);
+}
+
+void event_destroy(unroll_backend_event *event) {
+  if (!event)
+    return;
+  clReleaseEvent(event->event);
+  opencl_free(event->device->host, event);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * embedding.cl: rows of a table [V][E] by id, and the gradient of the table. One work-item owns WIDTH columns of a row.
+ *
+ * The gradient adds rows of dy in the order of their ids without atomics: lists() first threads the positions of each id into a
+ * list, ascending: head[v] is the first position that has v, next[i] the one after i, -1 ends it. Then each item walks one
+ * list.
+ */
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+#ifndef real
+#define real float
+#endif
+#ifndef WIDTH
+#define WIDTH 4
+#endif
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define vec CAT(real, WIDTH)
+#define VLOAD CAT(vload, WIDTH)
+#define VSTORE CAT(vstore, WIDTH)
+#ifndef SERIAL /* one work-item makes all lists: n + V steps, the best on a CPU; else one item for each v reads all ids */
+#define SERIAL 0
+#endif
+
+/* A vector of which n lanes exist. */
+static vec load(const __global real *p, long n) {
+  if (n >= WIDTH)
+    return VLOAD(0, p);
+  vec v = (vec)(0);
+  for (long i = 0; i < n; i++)
+    ((real *)&v)[i] = p[i];
+  return v;
+}
+
+static void store(vec v, __global real *p, long n) {
+  if (n >= WIDTH)
+    VSTORE(v, 0, p);
+  else
+    for (long i = 0; i < n; i++)
+      p[i] = ((real *)&v)[i];
+}
+
+__kernel void embedding(const __global real *table, long table_at, const __global int *ids, long ids_at,
+                        __global real *y, long y_at, long V, long E, long items) {
+  const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
+  if (item >= items)
+    return;
+  const long row = item / strips, e = item % strips * WIDTH;
+  const long id = ids[ids_at + row];
+  vec value = (vec)(NAN);
+  if (id >= 0 && id < V)
+    value = load(table + table_at + id * E + e, E - e);
+  store(value, y + y_at + row * E + e, E - e);
+}
+
+__kernel void lists(const __global int *ids, long ids_at, __global int *head, long head_at, __global int *next,
+                    long next_at, long V, long n, long items) {
+  const long item = (long)get_global_id(0);
+  if (item >= items)
+    return;
+  ids += ids_at;
+  head += head_at;
+  next += next_at;
+#if SERIAL
+  for (long v = 0; v < V; v++)
+    head[v] = -1;
+  for (long i = n - 1; i >= 0; i--) {
+    const long v = ids[i];
+    if (v >= 0 && v < V) {
+      next[i] = head[v];
+      head[v] = (int)i;
+    }
+  }
+#else
+  int after = -1;
+  for (long i = n - 1; i >= 0; i--)
+    if (ids[i] == item) {
+      next[i] = after;
+      after = (int)i;
+    }
+  head[item] = after;
+#endif
+}
+
+__kernel void embedding_grad(const __global int *head, long head_at, const __global int *next, long next_at,
+                             const __global real *dy, long dy_at, __global real *dtable, long dtable_at, long E,
+                             long items) {
+  const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
+  if (item >= items)
+    return;
+  const long v = item / strips, e = item % strips * WIDTH;
+  vec sum = (vec)(0);
+  for (int i = head[head_at + v]; i >= 0; i = next[next_at + i])
+    sum += load(dy + dy_at + (long)i * E + e, E - e);
+  store(sum, dtable + dtable_at + v * E + e, E - e);
+}

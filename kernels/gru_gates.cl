@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gru_gates.cl: the pointwise thirds of a step of the GRU that resets before the product, and their gradients. rz, drz and the
+ * pre of gru_reset are [B][2][H], blocks r z; the rest is [B][H]. One work-item owns WIDTH neighbouring units.
+ *
+ *   r, z = sigmoid(pre), rh = r h_prev;  then n = tanh(pre of the second product), h = (1 - z) n + z h_prev
+ */
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+#ifndef real
+#define real float
+#endif
+#ifndef WIDTH
+#define WIDTH 4
+#endif
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define vec CAT(real, WIDTH)
+#define VLOAD CAT(vload, WIDTH)
+#define VSTORE CAT(vstore, WIDTH)
+#ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
+#define HAVE 0xFFFFFFFFu
+#endif
+#define HAS(i) ((HAVE >> (i)) & 1u)
+
+/* A vector of which n lanes exist. */
+static vec load(const __global real *p, long n) {
+  if (n >= WIDTH)
+    return VLOAD(0, p);
+  vec v = (vec)(0);
+  for (long i = 0; i < n; i++)
+    ((real *)&v)[i] = p[i];
+  return v;
+}
+
+static void store(vec v, __global real *p, long n) {
+  if (n >= WIDTH)
+    VSTORE(v, 0, p);
+  else
+    for (long i = 0; i < n; i++)
+      p[i] = ((real *)&v)[i];
+}
+
+/* No branch and no cancellation: exp overflows to infinity where the result is 0, and NaN stays NaN. */
+static vec sigmoid(vec x) { return (vec)(1) / ((vec)(1) + exp(-x)); }
+
+__kernel void gru_reset(const __global real *pre, long pre_at, const __global real *h_prev, long h_prev_at,
+                        __global real *rz, long rz_at, __global real *rh, long rh_at, long H, long items) {
+  const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
+  if (id >= items)
+    return;
+  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  pre += pre_at + row * 2 * H + j;
+  const vec r = sigmoid(load(pre, n)), z = sigmoid(load(pre + H, n));
+#if HAS(2)
+  rz += rz_at + row * 2 * H + j;
+  store(r, rz, n);
+  store(z, rz + H, n);
+#endif
+#if HAS(3)
+  store(r * load(h_prev + h_prev_at + at, n), rh + rh_at + at, n);
+#endif
+}
+
+__kernel void gru_reset_grad(const __global real *rz, long rz_at, const __global real *h_prev, long h_prev_at,
+                             const __global real *drz, long drz_at, const __global real *drh, long drh_at,
+                             __global real *dpre, long dpre_at, __global real *dh_prev, long dh_prev_at, long H,
+                             long items) {
+  const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
+  if (id >= items)
+    return;
+  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  rz += rz_at + row * 2 * H + j;
+  const vec r = load(rz, n), z = load(rz + H, n);
+  vec d_r = (vec)(0), d_z = (vec)(0), d_rh = (vec)(0);
+#if HAS(2)
+  drz += drz_at + row * 2 * H + j;
+  d_r = load(drz, n);
+  d_z = load(drz + H, n);
+#endif
+#if HAS(3)
+  d_rh = load(drh + drh_at + at, n);
+  d_r += d_rh * load(h_prev + h_prev_at + at, n);
+#endif
+#if HAS(4)
+  dpre += dpre_at + row * 2 * H + j;
+  store(d_r * r * ((vec)(1) - r), dpre, n);
+  store(d_z * z * ((vec)(1) - z), dpre + H, n);
+#endif
+#if HAS(5)
+  store(d_rh * r, dh_prev + dh_prev_at + at, n);
+#endif
+}
+
+__kernel void gru_update(const __global real *pre, long pre_at, const __global real *rz, long rz_at,
+                         const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
+                         __global real *n_out, long n_out_at, long H, long items) {
+  const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
+  if (id >= items)
+    return;
+  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const vec y = tanh(load(pre + pre_at + at, n)), z = load(rz + rz_at + row * 2 * H + H + j, n);
+#if HAS(3)
+  store(fma((vec)(1) - z, y, z * load(h_prev + h_prev_at + at, n)), h + h_at + at, n);
+#endif
+#if HAS(4)
+  store(y, n_out + n_out_at + at, n);
+#endif
+}
+
+__kernel void gru_update_grad(const __global real *rz, long rz_at, const __global real *n_in, long n_in_at,
+                              const __global real *h_prev, long h_prev_at, const __global real *dh, long dh_at,
+                              __global real *dpre, long dpre_at, __global real *drz, long drz_at,
+                              __global real *dh_prev, long dh_prev_at, long H, long items) {
+  const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
+  if (id >= items)
+    return;
+  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const vec z = load(rz + rz_at + row * 2 * H + H + j, n), y = load(n_in + n_in_at + at, n);
+  const vec d = load(dh + dh_at + at, n);
+#if HAS(4)
+  store(d * ((vec)(1) - z) * fma(-y, y, (vec)(1)), dpre + dpre_at + at, n);
+#endif
+#if HAS(5)
+  drz += drz_at + row * 2 * H + j;
+  store((vec)(0), drz, n);
+  store(d * (load(h_prev + h_prev_at + at, n) - y), drz + H, n);
+#endif
+#if HAS(6)
+  store(d * z, dh_prev + dh_prev_at + at, n);
+#endif
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * matmul_tile.cl: y = op(a)·op(b) + c for devices with local memory and many work-items. A work-group of SIDE x SIDE items
+ * owns a tile of y, SIDE·EACH on a side; slices of DEPTH values of k of both matrices pass through local memory. Groups lie in
+ * dimension 0: 65,535 is the limit of the others on some devices. Rows in local memory are padded by one against bank conflicts.
+ * Partial sums of CHUNK values of k are added in order.
+ */
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+#ifndef real
+#define real float
+#endif
+#ifndef SIDE
+#define SIDE 8
+#endif
+#ifndef EACH
+#define EACH 4
+#endif
+#ifndef DEPTH
+#define DEPTH 16
+#endif
+#ifndef TRANS_A
+#define TRANS_A 0
+#endif
+#ifndef TRANS_B
+#define TRANS_B 0
+#endif
+#ifndef HAVE_C
+#define HAVE_C 0
+#endif
+#ifndef CHUNK /* a multiple of DEPTH */
+#define CHUNK 512
+#endif
+#define TILE (SIDE * EACH)
+
+__kernel __attribute__((reqd_work_group_size(SIDE *SIDE, 1, 1))) void
+product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c, long c_at,
+        __global real *y, long y_at, long M, long N, long K, long k_block, long c_row, long a_batch, long b_batch,
+        long c_batch) {
+  __local real as[DEPTH][TILE + 1], bs[DEPTH][TILE + 1];
+  const int item = (int)get_local_id(0), row = item / SIDE, column = item % SIDE;
+  const long tiles_m = (M + TILE - 1) / TILE, tiles_n = (N + TILE - 1) / TILE, blocks = (K + k_block - 1) / k_block;
+  long group = (long)get_group_id(0);
+  const long n0 = group % tiles_n * TILE;
+  group /= tiles_n;
+  const long m0 = group % tiles_m * TILE;
+  group /= tiles_m;
+  const long block = group % blocks, batch = group / blocks;
+  const long first = block * k_block, last = min(first + k_block, K);
+  a += a_at + batch * a_batch;
+  b += b_at + batch * b_batch;
+  y += y_at + (batch * blocks + block) * M * N;
+  real sum[EACH][EACH], total[EACH][EACH];
+  for (int i = 0; i < EACH; i++)
+    for (int j = 0; j < EACH; j++)
+      sum[i][j] = total[i][j] = 0;
+  for (long k0 = first; k0 < last; k0 += DEPTH) {
+    /* Neighbouring items read neighbouring elements: which index runs fastest depends on the layout. */
+    for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
+#if TRANS_A
+      const int k = i / TILE, m = i % TILE;
+      as[k][m] = k0 + k < last && m0 + m < M ? a[(k0 + k) * M + m0 + m] : 0;
+#else
+      const int k = i % DEPTH, m = i / DEPTH;
+      as[k][m] = k0 + k < last && m0 + m < M ? a[(m0 + m) * K + k0 + k] : 0;
+#endif
+    }
+    for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
+#if TRANS_B
+      const int k = i % DEPTH, n = i / DEPTH;
+      bs[k][n] = k0 + k < last && n0 + n < N ? b[(n0 + n) * K + k0 + k] : 0;
+#else
+      const int k = i / TILE, n = i % TILE;
+      bs[k][n] = k0 + k < last && n0 + n < N ? b[(k0 + k) * N + n0 + n] : 0;
+#endif
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int k = 0; k < DEPTH; k++)
+      for (int i = 0; i < EACH; i++)
+        for (int j = 0; j < EACH; j++)
+          sum[i][j] = fma(as[k][row + i * SIDE], bs[k][column + j * SIDE], sum[i][j]);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if ((k0 - first + DEPTH) % CHUNK == 0)
+      for (int i = 0; i < EACH; i++)
+        for (int j = 0; j < EACH; j++) {
+          total[i][j] += sum[i][j];
+          sum[i][j] = 0;
+        }
+  }
+#if HAVE_C
+  c += c_at + batch * c_batch;
+#endif
+  for (int i = 0; i < EACH; i++)
+    for (int j = 0; j < EACH; j++) {
+      const long m = m0 + row + i * SIDE, n = n0 + column + j * SIDE;
+      if (m < M && n < N) {
+        real value = total[i][j] + sum[i][j];
+#if HAVE_C
+        value += c[m * c_row + n];
+#endif
+        y[m * N + n] = value;
+      }
+    }
+}

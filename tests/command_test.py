@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The `unroll` command as a user meets it: help, mistakes, exit codes, files, signals, pipes, terminals."""
+import json
+import math
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
+UNROLL = os.path.join(BUILD, "bin", "unroll")
+COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"]]
+TINY = ["--device", "cpu", "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8", "--batch", "4"]
+WORDS = "the quick brown fox jumps over the lazy dog and runs away from a grey wolf, who sleeps.\n"
+TIMEOUT = 60
+
+
+def unroll(*arguments, **options):
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    return subprocess.run([UNROLL, *arguments], text=True, timeout=TIMEOUT, check=False, **options)
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="unroll-command-")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, data):
+        with open(self.path(name), "wb") as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
+        return self.path(name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def log(self, name):
+        return [json.loads(line) for line in self.read(name).decode().splitlines()]
+
+    def succeeds(self, *arguments, **options):
+        done = unroll(*arguments, **options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def fails(self, code, message, *arguments, **options):
+        """The message is a part of stderr, every line of an error begins with the program's name, stdout stays empty."""
+        done = unroll(*arguments, **options)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertIn(message, done.stderr)
+        self.assertIn("unroll: ", done.stderr)
+        if done.stdout is not None:
+            self.assertEqual(done.stdout, "")
+        return done
+
+    def train(self, *arguments):
+        text = self.path("text.txt")
+        if not os.path.exists(text):
+            self.write("text.txt", WORDS * 20)
+        return self.succeeds("train", "lm", "--text", text, *arguments)
+
+
+class Usage(Case):
+    def test_help(self):
+        for command in COMMANDS:
+            with self.subTest(command=command):
+                text = self.succeeds(*command, "--help").stdout
+                self.assertTrue(text.startswith(f"unroll {' '.join(command)}: "))
+                self.assertIn(f"\nusage: unroll {' '.join(command)} ", text)
+                self.assertIn("\nexample:\n  unroll ", text)
+                self.assertLess(max(map(len, text.splitlines())), 121)
+                self.assertEqual(self.succeeds("help", *command).stdout, text)
+        text = self.succeeds("--help").stdout
+        for command in COMMANDS:
+            self.assertIn(f"\n  {' '.join(command)} ", text)
+        self.assertEqual(self.succeeds("help").stdout, text)
+
+    def test_defaults_of_the_help_are_those_of_the_library(self):
+        text = self.succeeds("train", "lm", "--help").stdout
+        for name, value in [("hidden", "128"), ("layers", "2"), ("embedding", "64"), ("steps-per-update", "64"), ("batch", "32"),
+                            ("clip", "1"), ("validation-fraction", "0.05"), ("lr", "0.002"), ("seed", "1")]:
+            self.assertRegex(text, rf"--{name} [^(]*\(default {re.escape(value)}\)")
+
+    def test_version(self):
+        lines = self.succeeds("--version").stdout.splitlines()
+        self.assertRegex(lines[0], r"^unroll \d+\.\d+\.\d+$")
+        self.assertEqual(lines[1].split(), ["library", lines[0].split()[1]])
+        self.assertRegex(lines[2], r"^build +\w+, ")
+        self.assertRegex(lines[3], r"^plugins +cpu ")
+
+    def test_no_command(self):
+        done = unroll()
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("usage: unroll COMMAND", done.stderr)
+
+    def test_nearest_word(self):
+        for arguments, hint in [(["trian"], "did you mean train?"), (["bench", "lair"], "did you mean 'unroll bench layer'?"),
+                                (["train"], "did you mean 'unroll train lm'?"), (["--verison"], "did you mean --version?"),
+                                (["train", "lm", "--hiden", "3"], "did you mean --hidden?"),
+                                (["train", "lm", "--opt=adam"], "did you mean --optimizer?"),
+                                (["sample", "m", "--lenght=3"], "did you mean --length?"),
+                                (["graph", "--cell", "ltsm"], "did you mean lstm?")]:
+            with self.subTest(arguments=arguments):
+                self.fails(2, hint, *arguments)
+        done = self.fails(2, "unknown option '--xyzzyx'", "devices", "--xyzzyx")
+        self.assertNotIn("did you mean", done.stderr)
+
+    def test_wrong_values(self):
+        for arguments, message in [
+                (["--hidden", "0"], "--hidden: '0' is not a whole number from 1 to 16384"),
+                (["--hidden", "12x"], "--hidden: '12x' is not"), (["--hidden", " 12"], "--hidden: ' 12' is not"),
+                (["--hidden="], "--hidden: '' is not"), (["--hidden", "99999999999999999999"], "is not a whole number"),
+                (["--lr", "nan"], "--lr: 'nan' is not a number above 0"), (["--lr", "1e999"], "--lr: '1e999' is not"),
+                (["--lr", "0x10"], "--lr: '0x10' is not"), (["--lr=-1"], "--lr: '-1' is not"),
+                (["--dropout", "1"], "--dropout: '1' is not a number from 0 to less than 1"),
+                (["--cell", "lstm2"], "is not one of: rnn lstm gru gru_after"), (["--hidden"], "--hidden needs a value"),
+                (["--hidden", "--layers"], "--hidden needs a value"), (["--verbose=yes"], "--verbose takes no value"),
+                (["stray"], "'stray' is one argument too many")]:
+            with self.subTest(arguments=arguments):
+                self.fails(2, message, "train", "lm", "--text", "t", "--out", "m", *arguments)
+
+    def test_what_must_be_given(self):
+        self.fails(2, "needs --text", "train", "lm", "--out", "m")
+        self.fails(2, "needs --out", "train", "lm", "--text", "t")
+        self.fails(2, "needs MODEL", "sample", "--length", "3")
+        self.fails(2, "--hidden stands in the model", "train", "lm", "--text", "t", "--resume", "m", "--hidden", "8")
+
+    def test_unwritable_stdout(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            self.fails(1, "cannot write to standard output: No space left on device", "--help", stdout=full)
+        done = subprocess.run(["sh", "-c", f"exec '{UNROLL}' --help >&-"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot write to standard output: Bad file descriptor", done.stderr)
+
+
+class Devices(Case):
+    def test_json(self):
+        found = json.loads(self.succeeds("devices", "--json").stdout)
+        self.assertEqual(set(found), {"plugins", "rejected"})
+        for plugin in found["plugins"]:
+            self.assertLessEqual({"id", "version", "path", "devices"}, set(plugin))
+            for device in plugin["devices"]:
+                self.assertLessEqual({"id", "name", "kind", "driver"}, set(device))
+                self.assertTrue(device["id"].startswith(plugin["id"] + ":"), device["id"])
+        self.assertIn("cpu", [plugin["id"] for plugin in found["plugins"]])
+        for rejected in found["rejected"]:
+            self.assertEqual(set(rejected), {"path", "reason"})
+
+    def test_table(self):
+        found = json.loads(self.succeeds("devices", "--json").stdout)
+        text = self.succeeds("devices").stdout
+        ids = [device["id"] for plugin in found["plugins"] for device in plugin["devices"]]
+        self.assertEqual(re.findall(r"^  (\w+:[\w.]+) ", text, re.M), ids)
+        if "opencl" not in [plugin["id"] for plugin in found["plugins"]]:
+            self.assertIn("opencl", text)
+
+    def test_rejected(self):
+        plugins = os.path.join(self.folder, "plugins")
+        os.mkdir(plugins)
+        junk = self.write("plugins/unroll-junk.so", b"no shared object")
+        environment = dict(os.environ, UNROLL_PLUGIN_PATH=plugins)
+        found = json.loads(self.succeeds("devices", "--json", env=environment).stdout)
+        self.assertIn(junk, [rejected["path"] for rejected in found["rejected"]])
+        text = self.succeeds("devices", env=environment).stdout
+        self.assertRegex(text, rf"rejected\n(.*\n)*  {re.escape(junk)}\n    \S")
+
+    def test_unknown_device_names_those_there_are(self):
+        for command in (["bench", "layer"], ["sample", "m"]):
+            self.fails(1, "cpu:0", *command, "--device", "cpv")
+
+    def test_cpu_loads_no_opencl(self):
+        environment = dict(os.environ, LD_DEBUG="files")
+        arguments = ["bench", "layer", "--hidden", "4", "--input", "4", "--batch", "2", "--steps", "2", "--json", "--device"]
+        self.assertNotIn("opencl", self.succeeds(*arguments, "cpu", env=environment).stderr.lower())
+        found = json.loads(self.succeeds("devices", "--json").stdout)
+        if any(plugin["id"] == "opencl" and plugin["devices"] for plugin in found["plugins"]):
+            self.assertIn("opencl", self.succeeds(*arguments, "opencl", env=environment).stderr.lower())
+
+
+class Layers(Case):
+    SIZES = ["--time-steps", "3", "--batch", "2", "--input", "4", "--hidden", "5"]
+
+    def test_bench(self):
+        for more, flops in [([], 2 * 3 * 2 * 4 * 5 * (4 + 5)), (["--train"], 3 * 2 * 3 * 2 * 4 * 5 * (4 + 5)),
+                            (["--layers", "2", "--bidirectional"], 2 * 2 * 3 * 2 * 4 * 5 * ((4 + 5) + (10 + 5)))]:
+            sizes = ["--steps", "3", *self.SIZES[2:]]
+            found = json.loads(self.succeeds("bench", "layer", *sizes, *more, "--device", "cpu", "--json").stdout)
+            self.assertEqual((found["device"], found["cell"], found["fallbacks"]), ("cpu:0", "lstm", 0))
+            self.assertLessEqual(0 < found["min_ms"], found["min_ms"] <= found["median_ms"])
+            self.assertGreaterEqual(found["runs"], 5)
+            self.assertTrue(math.isclose(found["gflops"], flops / (found["median_ms"] * 1e6), rel_tol=1e-6), found)
+
+    def test_bench_for_people(self):
+        text = self.succeeds("bench", "layer", "--cell", "gru", "--steps", "3", *self.SIZES[2:], "--device", "cpu").stdout
+        self.assertRegex(text, r"device +cpu:0")
+        self.assertRegex(text, r"time +[\d.]+ ms minimum, [\d.]+ ms median of \d+ runs")
+
+    def test_graph(self):
+        plain = self.succeeds("graph", *self.SIZES).stdout
+        self.assertIn("layer", plain)
+        laid_out = self.succeeds("graph", *self.SIZES, "--steps", "3").stdout
+        self.assertGreater(laid_out.count("lstm_gates"), 2)
+        dot = self.succeeds("graph", *self.SIZES, "--train", "--format", "dot").stdout
+        self.assertRegex(dot, r"^digraph")
+
+
+class Train(Case):
+    def test_files_and_log(self):
+        done = self.train(*TINY, "--out", self.path("a.safetensors"), "--updates", "6", "--log", self.path("a.jsonl"))
+        self.assertEqual(done.stdout, "")
+        self.assertNotIn("\r", done.stderr)
+        self.assertRegex(done.stderr, r"last +\S+a\.safetensors, update 6\n")
+        self.assertRegex(done.stderr, r"best +\S+a\.best\.safetensors, update 6, validation [\d.]+ nats")
+        lines = self.log("a.jsonl")
+        self.assertEqual([line["update"] for line in lines], [1, 2, 3, 4, 5, 6])
+        for line in lines:
+            self.assertLessEqual({"update", "loss", "lr", "grad_norm", "chars_per_s"}, set(line))
+            self.assertTrue(1 < line["loss"] < 6 and line["grad_norm"] > 0 and line["chars_per_s"] > 0, line)
+            self.assertEqual(line["lr"], 0.002)
+        self.assertIn("validation_loss", lines[-1])
+        self.assertEqual(sorted(name for name in os.listdir(self.folder) if name.startswith("a.")),
+                         ["a.best.safetensors", "a.jsonl", "a.safetensors"])
+
+    def test_resumed_is_the_same_as_straight(self):
+        for schedule in (["constant"], ["exponential", "--decay", "0.5"], ["cosine", "--epochs", "2"]):
+            with self.subTest(schedule=schedule):
+                common = [*TINY, "--dropout", "0.2", "--schedule", *schedule]
+                self.train(*common, "--out", self.path("b.safetensors"), "--updates", "8", "--log", self.path("b.jsonl"))
+                self.train(*common, "--out", self.path("c.safetensors"), "--updates", "3", "--log", self.path("c.jsonl"))
+                self.train("--device", "cpu", "--resume", self.path("c.safetensors"), "--updates", "8", "--log",
+                           self.path("c.jsonl"))
+                curves = [[(line["update"], line["loss"], line["lr"], line["grad_norm"]) for line in self.log(name)]
+                          for name in ("b.jsonl", "c.jsonl")]
+                self.assertEqual(len(curves[0]), 8)
+                self.assertEqual(*curves)
+                os.remove(self.path("c.jsonl"))
+
+    def test_learning_rate_in_the_log(self):
+        self.train(*TINY, "--out", self.path("d.safetensors"), "--updates", "120", "--log", self.path("d.jsonl"),
+                   "--schedule", "exponential", "--decay", "0.5", "--lr", "0.01", "--evaluate-every", "60")
+        per_epoch = (math.floor((math.ceil(len(WORDS) * 20 * 0.95) - 1) / 4) // 8)
+        for line in self.log("d.jsonl"):
+            self.assertTrue(math.isclose(line["lr"], 0.01 * 0.5**((line["update"] - 1) // per_epoch), rel_tol=1e-6), line)
+
+    def test_resume_mistakes(self):
+        model = self.path("e.safetensors")
+        self.train(*TINY, "--out", model, "--updates", "2")
+        text = self.path("text.txt")
+        self.fails(1, "2 updates already", "train", "lm", "--device", "cpu", "--text", text, "--resume", model, "--updates", "2")
+        other = self.write("other.txt", WORDS * 20 + "more")
+        self.fails(1, "", "train", "lm", "--device", "cpu", "--text", other, "--resume", model, "--updates", "5")
+        self.fails(1, "missing.safetensors", "train", "lm", "--device", "cpu", "--text", text, "--resume",
+                   self.path("missing.safetensors"))
+
+    def test_bad_texts(self):
+        out = self.path("never.safetensors")
+        for name, data, message in [("empty.txt", b"", "empty"), ("latin.txt", b"caf\xe9 au lait\n" * 100, "UTF-8"),
+                                    ("nul.txt", b"a\0b" * 100, "NUL"), ("short.txt", b"too short", "characters")]:
+            with self.subTest(name=name):
+                path = self.write(name, data)
+                self.fails(1, message, "train", "lm", *TINY, "--text", path, "--out", out)
+        self.fails(1, "missing.txt", "train", "lm", *TINY, "--text", self.path("missing.txt"), "--out", out)
+        self.assertFalse(os.path.exists(out))
+
+    def test_bad_targets(self):
+        text = self.write("good.txt", WORDS * 20)
+        for out, message in [(self.path("no/m.safetensors"), "No such file"), (self.folder, "is a folder"),
+                             (self.folder + "/", "names no file")]:
+            self.fails(1, message, "train", "lm", *TINY, "--text", text, "--out", out)
+        self.fails(1, "--log: cannot write", "train", "lm", *TINY, "--text", text, "--out", self.path("m.safetensors"), "--log",
+                   self.path("no/log.jsonl"))
+
+    def test_several_files(self):
+        files = [self.write(f"part{i}.txt", WORDS * 10) for i in range(3)]
+        done = self.succeeds("train", "lm", "--text", *files[:2], *TINY, "--text", files[2], "--out", self.path("f.safetensors"),
+                             "--updates=1")
+        self.assertIn(f"{30 * len(WORDS)} characters", done.stderr)
+
+    def test_interrupt(self):
+        self.write("text.txt", WORDS * 20)
+        model, log = self.path("g.safetensors"), self.path("g.jsonl")
+        process = subprocess.Popen([UNROLL, "train", "lm", "--text", self.path("text.txt"), *TINY, "--out", model, "--log", log,
+                                    "--minutes", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            end = time.monotonic() + TIMEOUT / 2
+            while time.monotonic() < end and not (os.path.exists(log) and os.path.getsize(log)):
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=TIMEOUT / 2)
+        finally:
+            process.kill()
+        self.assertEqual(process.returncode, 0, stderr)
+        updates = int(re.search(r"stopped at update (\d+); the model is saved", stderr).group(1))
+        self.assertEqual(updates, self.log("g.jsonl")[-1]["update"])
+        hint = re.search(r"go on with: unroll (.*)", stderr).group(1).split()
+        self.assertIn("--resume", hint)
+        limit = hint.index("--minutes")
+        hint[limit:limit + 2] = ["--updates", str(updates + 2)]
+        self.succeeds(*hint)
+        self.assertEqual(self.log("g.jsonl")[-1]["update"], updates + 2)
+
+    def test_terminal(self):
+        for extra, coloured in [({}, True), ({"NO_COLOR": "1"}, False)]:
+            output = self.on_terminal({"TERM": "xterm", "COLUMNS": "80", **extra}, "train", "lm", "--text",
+                                      self.write("text.txt", WORDS * 20), *TINY, "--out", self.path("h.safetensors"), "--minutes",
+                                      "0.02")
+            self.assertRegex(output, r"\r +\d+% .*loss [\d.]+ nats [\d.]+ bits  .* left  .*\x1b\[K")
+            self.assertEqual("\x1b[32m" in output, coloured)
+
+    def on_terminal(self, environment, *arguments):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe(UNROLL, [UNROLL, *arguments], dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **environment))
+        output, end = b"", time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            if not select.select([terminal], [], [], 1)[0]:
+                continue
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            output += piece
+        os.close(terminal)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, output)
+        return output.decode()
+
+
+class Sample(Case):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.text = os.path.join(cls.folder, "text.txt")
+        cls.model = os.path.join(cls.folder, "m.safetensors")
+        with open(cls.text, "w", encoding="utf-8") as file:
+            file.write((WORDS + "déjà vu → naïve\n") * 20)
+        done = unroll("train", "lm", "--text", cls.text, *TINY, "--out", cls.model, "--updates", "40")
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+
+    def sample(self, *arguments, **options):
+        return self.succeeds("sample", self.model, "--device", "cpu", *arguments, **options)
+
+    def test_same_seed_same_text(self):
+        arguments = ["--prompt", "the ", "--length", "80", "--temperature", "1"]
+        first = self.sample(*arguments, "--seed", "7")
+        self.assertEqual(first.stderr, "")
+        self.assertEqual(first.stdout, self.sample(*arguments, "--seed", "7").stdout)
+        self.assertNotEqual(first.stdout, self.sample(*arguments, "--seed", "8").stdout)
+        self.assertTrue(first.stdout.startswith("the "))
+        self.assertEqual(len(first.stdout), 84)
+
+    def test_likeliest(self):
+        greedy = self.sample("--length", "30", "--temperature", "0", "--seed", "1").stdout
+        self.assertEqual(greedy, self.sample("--length", "30", "--top-k", "1", "--seed", "2").stdout)
+
+    def test_mistakes(self):
+        self.fails(1, "Z", "sample", self.model, "--device", "cpu", "--prompt", "Z")
+        self.fails(1, "top", "sample", self.model, "--device", "cpu", "--top-k", "1000")
+        self.fails(1, "missing", "sample", self.path("missing"), "--device", "cpu")
+        self.fails(1, "text.txt", "sample", self.text, "--device", "cpu")
+
+    def test_cut_or_changed_model(self):
+        whole = self.read("m.safetensors")
+        for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+            cut = self.write("cut.safetensors", whole[:size])
+            with self.subTest(size=size):
+                self.fails(1, "cut.safetensors", "sample", cut, "--device", "cpu")
+        flipped = bytearray(whole)
+        flipped[-10] ^= 4
+        self.fails(1, "flipped.safetensors", "sample", self.write("flipped.safetensors", bytes(flipped)), "--device", "cpu")
+
+    def test_closed_pipe(self):
+        shell = f"'{UNROLL}' sample '{self.model}' --device cpu --length 100000000 | head -c 10; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(len(done.stdout.encode()), 10)
+
+    def test_full_disk(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            self.fails(1, "cannot write to standard output: No space left on device", "sample", self.model, "--device", "cpu",
+                       "--length", "100000000", stdout=full)
+
+
+if __name__ == "__main__":
+    if not os.access(UNROLL, os.X_OK):
+        sys.exit(f"{UNROLL} is not built")
+    unittest.main(verbosity=1)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recurrent language model in PyTorch with unroll's tensors, to hold a training run of unroll against; run by hand.
+
+  train_reference.py --model M0.safetensors --text F... [--updates N] [--dtype float64] [--compare LOG.jsonl]
+
+M0 is a model as unroll_lm_save writes it, best before its first update. Sizes, batches, optimizer, schedule, clipping and
+vocabulary come from its metadata; an option given here goes before. The same updates are made as unroll would from there,
+and each prints a JSON line {"update", "loss", "grad_norm", "lr"}. --compare holds the losses against those of a log with
+such lines (one object a line, with "update" and "loss"), prints the largest relative difference, and exits 1 where it is
+above --tolerance. 200 updates without dropout stay within 1e-3 of unroll's in float32, both being rounded at every
+step; float64 says which of two float32 runs drifted.
+
+Tensors: embedding.weight [V,E], rnn.W_x.l.0 [G*H,I], rnn.W_h.l.0 [G*H,H], rnn.b.l.0 [G*H],
+rnn.b_n.l.0 [H] (gru_after only), linear.W [V,H], linear.b [V].
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+
+from cells import GATES, run_layers
+
+
+class CharLM:
+    """cell is rnn (tanh), lstm, gru or gru_after. Weights are zeros until load() or until p is filled by hand."""
+
+    def __init__(self, cell, vocab, embed, hidden, layers, dtype=torch.float64):
+        self.cell = "rnn_tanh" if cell == "rnn" else cell
+        self.hidden, self.layers = hidden, layers
+        rows = GATES[self.cell] * hidden
+        shapes = {"embedding.weight": (vocab, embed), "linear.W": (vocab, hidden), "linear.b": (vocab,)}
+        for l in range(layers):
+            shapes[f"rnn.W_x.{l}.0"] = (rows, embed if l == 0 else hidden)
+            shapes[f"rnn.W_h.{l}.0"] = (rows, hidden)
+            shapes[f"rnn.b.{l}.0"] = (rows,)
+            if self.cell == "gru_after":
+                shapes[f"rnn.b_n.{l}.0"] = (hidden,)
+        self.p = {name: torch.zeros(shape, dtype=dtype, requires_grad=True) for name, shape in shapes.items()}
+
+    def load(self, path):
+        """Reads every weight; one missing or of another shape is an error, other tensors are passed over."""
+        stored = safetensors.torch.load_file(path)
+        for name, param in self.p.items():
+            if name not in stored or stored[name].shape != param.shape:
+                raise ValueError(f"{path}: no {name} of shape {list(param.shape)}")
+            with torch.no_grad():
+                param.copy_(stored[name])
+
+    def initial_state(self, batch):
+        kinds = ("h0", "c0") if self.cell == "lstm" else ("h0",)
+        zeros = self.p["linear.W"].new_zeros(batch, self.hidden)
+        return {f"{kind}.{l}.0": zeros for l in range(self.layers) for kind in kinds}
+
+    def forward(self, ids, state):
+        """ids [T,B] and the state before them give logits [T,B,V] and the state after them."""
+        weights = {name.removeprefix("rnn."): param for name, param in self.p.items() if name.startswith("rnn.")}
+        x = F.embedding(ids, self.p["embedding.weight"])
+        y, last = run_layers(self.cell, {**weights, **state}, self.layers, 1, x)
+        logits = F.linear(y, self.p["linear.W"], self.p["linear.b"])
+        return logits, {name.replace("_last", "0"): s for name, s in last.items()}
+
+
+def make_optimizer(params, o):
+    """o: the options by unroll's names; rmsprop and sgd read beta2 and beta1 as their constant and momentum."""
+    common = dict(lr=o["learning_rate"], weight_decay=o["weight_decay"])
+    if o["optimizer"] == "sgd":
+        return torch.optim.SGD(params, momentum=o["beta1"], **common)
+    if o["optimizer"] == "rmsprop":
+        return torch.optim.RMSprop(params, alpha=o["beta2"], eps=o["epsilon"], **common)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[o["optimizer"]]
+    return kind(params, betas=(o["beta1"], o["beta2"]), eps=o["epsilon"], **common)
+
+
+def learning_rate(o, epoch):
+    """Time-based and exponential by whole epochs, cosine by fractions."""
+    base, whole = o["learning_rate"], math.floor(epoch)
+    if o["schedule"] == "time":
+        return base / (1 + o["decay"] * whole)
+    if o["schedule"] == "exponential":
+        return base * o["decay"] ** whole
+    if o["schedule"] == "cosine":
+        half_wave = (1 + math.cos(math.pi * min(1, epoch / o["total"]))) / 2
+        return o["minimum"] + (base - o["minimum"]) * half_wave
+    return base
+
+
+def batches(ids, steps, batch):
+    """Endless (ids [T,B], targets [T,B], epoch before it, starts an epoch), as data.h cuts a text into streams."""
+    length = (len(ids) - 1) // batch
+    updates = length // steps
+    starts = torch.arange(batch) * length
+    for update in range(2**31):
+        at = starts + (update % updates) * steps + torch.arange(steps)[:, None]
+        yield ids[at], ids[at + 1], update / updates, update % updates == 0
+
+
+def train(model, stream, o):
+    """One update for each batch of the stream; yields (mean loss before it, gradient's norm, learning rate).
+
+    Truncated back-propagation: the state goes on from batch to batch, the gradient stops between them.
+    """
+    params = list(model.p.values())
+    optimizer = make_optimizer(params, o)
+    state = None
+    for ids, targets, epoch, starts in stream:
+        state = model.initial_state(ids.shape[1]) if starts else {k: v.detach() for k, v in state.items()}
+        logits, state = model.forward(ids, state)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(params, o["clip"] or float("inf"))
+        lr = learning_rate(o, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        yield loss.item(), norm.item(), lr
+
+
+def read_ids(paths, vocabulary, validation):
+    """The part of the text that is trained on."""
+    text = b"".join(Path(path).read_bytes() for path in paths).decode()
+    place = {character: i for i, character in enumerate(vocabulary)}
+    return torch.tensor([place[c] for c in text[: len(text) - int(len(text) * validation)]])
+
+
+def read_losses(path):
+    losses = {}
+    for line in Path(path).read_text().splitlines():
+        entry = json.loads(line)
+        if "update" in entry and "loss" in entry:
+            losses[entry["update"]] = entry["loss"]
+    return losses
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="the updates of unroll's language model, in PyTorch")
+    parser.add_argument("--model", required=True, help="a model that was saved before its first update")
+    parser.add_argument("--text", required=True, nargs="+", help="the files it is to be trained on")
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--compare", help="a log of unroll's, a JSON object a line")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="relative, for --compare")
+    for name in ("steps", "batch"):
+        parser.add_argument(f"--{name}", type=int)
+    for name in ("clip", "validation", "beta1", "beta2", "epsilon", "weight-decay", "decay", "minimum", "total"):
+        parser.add_argument(f"--{name}", type=float)
+    parser.add_argument("--lr", type=float, dest="learning_rate")
+    parser.add_argument("--optimizer", choices=("sgd", "rmsprop", "adam", "adamw"))
+    parser.add_argument("--schedule", choices=("constant", "time", "exponential", "cosine"))
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    with safetensors.safe_open(args.model, "pt") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key.startswith("unroll.")}
+    shape, o = json.loads(metadata["unroll.model"]), json.loads(metadata["unroll.training"])
+    if json.loads(metadata["unroll.position"])["update"] != 0:
+        sys.exit(f"{args.model}: it was trained already; the optimizer's states are not read, so begin at update 0")
+    o.update({key: value for key, value in vars(args).items() if key in o and value is not None})
+    if o["dropout"] > 0:
+        sys.exit(f"{args.model}: it has dropout, whose masks PyTorch would draw otherwise")
+    torch.set_num_threads(1)
+    dtype = getattr(torch, args.dtype)
+    model = CharLM(shape["cell"], shape["vocabulary"], shape["embedding"], shape["hidden"], shape["layers"], dtype)
+    model.load(args.model)
+    ids = read_ids(args.text, json.loads(metadata["unroll.vocabulary"]), o["validation"])
+    losses = read_losses(args.compare) if args.compare else {}
+    worst, compared = (0, 0), 0
+    steps = train(model, batches(ids, o["steps"], o["batch"]), o)
+    for update, (loss, norm, lr) in zip(range(1, args.updates + 1), steps):
+        print(json.dumps({"update": update, "loss": loss, "grad_norm": norm, "lr": lr}), flush=True)
+        if update in losses:
+            compared += 1
+            worst = max(worst, (abs(losses[update] - loss) / abs(loss), update))
+    if args.compare:
+        print(f"{compared} losses, largest relative difference {worst[0]:.2e} at update {worst[1]}", file=sys.stderr)
+        if not compared or not worst[0] <= args.tolerance:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

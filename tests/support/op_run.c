@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One case on one device: as a host lays it out (op_run), or as plain static nodes (op_run_plain). */
+#include "op_cases.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GUARD 0xA5
+
+static uint64_t dtype_size(int32_t dtype) {
+  switch (dtype) {
+#define SIZE(name, value, text, bytes) \
+  case name: return bytes;
+    UNROLL_DTYPES(SIZE)
+#undef SIZE
+  default: return 0;
+  }
+}
+
+static int32_t real_dtype(int32_t of, int32_t dtype) { return of == OP_REAL ? dtype : of; }
+
+static uint64_t storage_bytes(const op_case *c, uint32_t s, int32_t dtype) {
+  const op_storage *storage = &c->storages[s];
+  return (uint64_t)(storage->unit * storage->units) * dtype_size(real_dtype(storage->dtype, dtype));
+}
+
+static uint64_t align_up(uint64_t n, uint64_t alignment) { return (n + alignment - 1) / alignment * alignment; }
+
+/* The view of a case, and what it points to. */
+typedef struct case_graph {
+  unroll_graph_view view;
+  unroll_node_view nodes[OP_MAX_NODES];
+  unroll_tensor_view tensors[OP_MAX_TENSORS];
+  uint32_t edges[OP_MAX_NODES * 2 * OP_MAX_EDGES + 2 * OP_MAX_TENSORS];
+  int64_t dim_min, dim_max;
+  char names[OP_MAX_TENSORS][16];
+} case_graph;
+
+static void add_nodes(case_graph *g, const op_case *c, uint32_t *n_edges) {
+  for (uint32_t i = 0; i < c->n_nodes; i++) {
+    const op_node *n = &c->nodes[i];
+    unroll_node_view *v = &g->nodes[i];
+    *v = (unroll_node_view){.op = n->op,
+                            .op_version = 1,
+                            .layer = c->is_template ? 0 : -1,
+                            .direction = c->is_template ? c->direction : -1,
+                            .body = UNROLL_NO_BODY,
+                            .cell = UNROLL_CELL_NONE,
+                            .attr = n->attr_size ? &n->attr : NULL,
+                            .attr_size = n->attr_size,
+                            .name = c->name};
+    v->first_in = *n_edges;
+    v->n_in = n->n_in;
+    memcpy(g->edges + *n_edges, n->in, n->n_in * sizeof *n->in);
+    *n_edges += n->n_in;
+    v->first_out = *n_edges;
+    v->n_out = n->n_out;
+    memcpy(g->edges + *n_edges, n->out, n->n_out * sizeof *n->out);
+    *n_edges += n->n_out;
+  }
+}
+
+static int32_t role_of(const op_case *c, const op_tensor *t) {
+  if (!t->is_input)
+    return c->storages[t->storage].is_internal ? UNROLL_ROLE_TEMP : UNROLL_ROLE_OUTPUT;
+  if (!c->is_template)
+    return UNROLL_ROLE_INPUT;
+  if (t->period)
+    return UNROLL_ROLE_CARRY;
+  return t->step ? UNROLL_ROLE_STEP : UNROLL_ROLE_CAPTURE;
+}
+
+/* is_plain: no template, no run-time size. Slots and offsets are the caller's. */
+static void make_graph(case_graph *g, const op_case *c, int32_t dtype, int is_plain) {
+  memset(g, 0, sizeof *g);
+  uint32_t n_edges = 0;
+  add_nodes(g, c, &n_edges);
+  int has_dim = c->dim_max && !is_plain;
+  for (uint32_t i = 0; i < c->n_tensors; i++) {
+    const op_tensor *t = &c->tensors[i];
+    unroll_tensor_view *v = &g->tensors[i];
+    v->dtype = real_dtype(t->dtype, dtype);
+    v->rank = t->shape.rank;
+    v->role = role_of(c, t);
+    v->slot = UNROLL_NO_SLOT;
+    v->alias = is_plain ? -1 : t->alias;
+    int64_t stride = 1;
+    for (int32_t a = UNROLL_MAX_RANK - 1; a >= 0; a--) {
+      v->dim[a] = -1;
+      if (a >= v->rank)
+        continue;
+      v->shape[a] = t->shape.n[a];
+      v->stride[a] = stride;
+      stride *= v->shape[a];
+    }
+    if (t->is_dynamic && has_dim)
+      v->dim[0] = 0;
+    else if (t->is_dynamic)
+      v->shape[0] = v->shape[0] / c->dim_max * c->dim;
+    snprintf(g->names[i], sizeof g->names[i], "t%u", (unsigned)i);
+    v->name = g->names[i];
+  }
+  unroll_graph_view *v = &g->view;
+  *v = (unroll_graph_view){.struct_size = sizeof *v,
+                           .node_stride = sizeof *g->nodes,
+                           .tensor_stride = sizeof *g->tensors,
+                           .n_nodes = c->n_nodes,
+                           .n_tensors = c->n_tensors,
+                           .is_template = c->is_template && !is_plain,
+                           .n_dims = has_dim ? 1 : 0,
+                           .dim_min = &g->dim_min,
+                           .dim_max = &g->dim_max,
+                           .nodes = g->nodes,
+                           .tensors = g->tensors,
+                           .edges = g->edges};
+  g->dim_min = 1;
+  g->dim_max = c->dim_max;
+  v->first_in = n_edges;
+  for (uint32_t i = 0; i < c->n_tensors; i++)
+    if (c->tensors[i].is_input)
+      g->edges[n_edges++] = i;
+  v->n_in = n_edges - v->first_in;
+  v->first_out = n_edges;
+  for (uint32_t i = 0; i < c->n_tensors; i++)
+    if (role_of(c, &c->tensors[i]) == UNROLL_ROLE_OUTPUT)
+      g->edges[n_edges++] = i;
+  v->n_out = n_edges - v->first_out;
+  v->n_edges = n_edges;
+}
+
+/* What a run holds; released in one place whatever went wrong. */
+typedef struct run_state {
+  const op_target *target;
+  unroll_backend_exec *exec;
+  unroll_backend_binding *binding;
+  unroll_backend_buffer *workspace, *buffers[OP_MAX_TENSORS];
+  uint8_t *bytes; /* of the largest buffer */
+} run_state;
+
+static void run_release(run_state *r) {
+  const unroll_backend_ops *ops = r->target->ops;
+  ops->binding_destroy(r->binding);
+  ops->exec_destroy(r->exec);
+  ops->buffer_destroy(r->workspace);
+  for (uint32_t i = 0; i < OP_MAX_TENSORS; i++)
+    ops->buffer_destroy(r->buffers[i]);
+  free(r->bytes);
+}
+
+static int broken(unroll_error *err, unroll_status status, const char *what) {
+  if (err->code == UNROLL_OK) {
+    err->code = status ? status : UNROLL_E_INTERNAL;
+    snprintf(err->message, sizeof err->message, "%s gave status %d and no message", what, (int)status);
+  }
+  return OP_BROKEN;
+}
+
+static int broken_because(unroll_error *err, const char *what) {
+  err->code = UNROLL_E_INTERNAL;
+  snprintf(err->message, sizeof err->message, "%s", what);
+  return OP_BROKEN;
+}
+
+/* The claim, and whether it was for one group; fixed: the backend wants no run-time sizes. */
+static int claim_all(const op_target *target, case_graph *g, int *is_private, int *is_fixed, unroll_error *err) {
+  unroll_claim claims[OP_MAX_NODES];
+  memset(claims, 0, sizeof claims);
+  unroll_status status = target->ops->claim(target->device, &g->view, claims, sizeof *claims, err);
+  if (status)
+    return broken(err, status, "claim");
+  for (uint32_t i = 0; i < g->view.n_nodes; i++) {
+    if (!claims[i].group || claims[i].group != claims[0].group)
+      return OP_DECLINED;
+    *is_fixed |= (claims[i].flags & UNROLL_CLAIM_FIXED_DIMS) != 0;
+  }
+  *is_private = claims[0].group != UNROLL_GROUP_HOST;
+  return OP_RAN;
+}
+
+static int has_dtypes(const op_target *target, const case_graph *g) {
+  for (uint32_t i = 0; i < g->view.n_tensors; i++)
+    if (!(target->dtypes >> g->tensors[i].dtype & 1))
+      return 0;
+  return 1;
+}
+
+static int make_workspace(run_state *r, unroll_error *err) {
+  const unroll_backend_ops *ops = r->target->ops;
+  unroll_exec_info info;
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  unroll_status status = ops->exec_info(r->exec, &info, err);
+  if (status)
+    return broken(err, status, "exec_info");
+  if (!info.workspace_bytes)
+    return OP_RAN;
+  status = ops->buffer_create(r->target->device, info.workspace_bytes, 0, &r->workspace, err);
+  if (status)
+    return broken(err, status, "buffer_create");
+  /* Scratch is undefined between runs: let it be the worst there is. */
+  status = ops->fill(r->target->queue, r->workspace, 0, info.workspace_bytes, 0xFF, NULL, err);
+  return status ? broken(err, status, "fill") : OP_RAN;
+}
+
+static int execute(run_state *r, const unroll_slot *slots, uint32_t n_slots, const unroll_run_args *args,
+                   unroll_error *err) {
+  const unroll_backend_ops *ops = r->target->ops;
+  unroll_status status = ops->bind(r->exec, slots, n_slots, sizeof *slots, r->workspace, 0, &r->binding, err);
+  if (status)
+    return broken(err, status, "bind");
+  status = ops->run(r->binding, r->target->queue, args, NULL, err);
+  if (status)
+    return broken(err, status, "run");
+  status = ops->queue_sync(r->target->queue, err);
+  return status ? broken(err, status, "queue_sync") : OP_RAN;
+}
+
+static unroll_run_args run_args(const op_case *c) {
+  return (unroll_run_args){.struct_size = sizeof(unroll_run_args),
+                           .seed = c->seed,
+                           .update = c->update,
+                           .t0 = c->t0,
+                           .row0 = c->row0,
+                           .direction = c->direction};
+}
+
+/*
+ * layout: counts through the ways to place a storage. Its bytes begin at slot offset + view offset into the buffer, each 0 or
+ * a multiple of the alignment; all around them are guard bytes.
+ */
+typedef struct place {
+  uint64_t slot_offset, view_offset, bytes, total;
+} place;
+
+static place place_of(const op_target *target, const op_case *c, uint32_t s, int32_t dtype, uint32_t layout) {
+  uint64_t a = target->alignment > 64 ? target->alignment : 64;
+  place p = {0, 0, storage_bytes(c, s, dtype), 0};
+  switch ((layout + s) % 4) {
+  case 0: break;
+  case 1: p.slot_offset = a; break;
+  case 2: p.view_offset = 3 * a; break;
+  default: p.slot_offset = 2 * a; p.view_offset = a;
+  }
+  p.total = align_up(p.slot_offset + p.view_offset + p.bytes, a) + a;
+  return p;
+}
+
+static int write_storage(run_state *r, uint32_t s, const place *p, const void *data, unroll_error *err) {
+  const unroll_backend_ops *ops = r->target->ops;
+  unroll_status status = ops->buffer_create(r->target->device, p->total, 0, &r->buffers[s], err);
+  if (status)
+    return broken(err, status, "buffer_create");
+  memset(r->bytes, GUARD, p->total);
+  memcpy(r->bytes + p->slot_offset + p->view_offset, data, p->bytes);
+  status = ops->write(r->target->queue, r->buffers[s], 0, r->bytes, p->total, NULL, err);
+  return status ? broken(err, status, "write") : OP_RAN;
+}
+
+static int read_storage(run_state *r, uint32_t s, const place *p, void *data, unroll_error *err) {
+  memset(r->bytes, 0, p->total);
+  unroll_status status = r->target->ops->read(r->target->queue, r->buffers[s], 0, r->bytes, p->total, NULL, err);
+  if (status)
+    return broken(err, status, "read");
+  uint64_t first = p->slot_offset + p->view_offset;
+  for (uint64_t i = 0; i < p->total; i++)
+    if ((i < first || i >= first + p->bytes) && r->bytes[i] != GUARD) {
+      err->code = UNROLL_E_INTERNAL;
+      snprintf(err->message, sizeof err->message, "guard byte %lld of storage %u (%llu bytes) was written",
+               (long long)(i - first), (unsigned)s, (unsigned long long)p->bytes);
+      return OP_BROKEN;
+    }
+  memcpy(data, r->bytes + first, p->bytes);
+  return OP_RAN;
+}
+
+/* A carry's own storage is left behind when it moves into that of its input. */
+static int is_used(const op_case *c, uint32_t s) {
+  for (uint32_t t = 0; t < c->n_tensors; t++)
+    if (c->tensors[t].storage == (int32_t)s)
+      return 1;
+  return 0;
+}
+
+static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t layout, void **data, uint32_t *internal,
+                        unroll_error *err) {
+  const op_target *target = r->target;
+  case_graph g;
+  make_graph(&g, c, dtype, 0);
+  if (!has_dtypes(target, &g))
+    return OP_UNSUPPORTED;
+  int is_private = 0, is_fixed = 0;
+  int result = claim_all(target, &g, &is_private, &is_fixed, err);
+  if (result)
+    return result;
+  op_case fixed = *c;
+  if (is_fixed && c->dim_max) {
+    for (uint32_t i = 0; i < c->n_tensors; i++)
+      if (c->tensors[i].is_dynamic)
+        fixed.tensors[i].shape.n[0] = c->tensors[i].shape.n[0] / c->dim_max * c->dim;
+    fixed.dim_max = c->dim;
+    make_graph(&g, &fixed, dtype, 0);
+    g.dim_min = c->dim;
+  }
+  place places[OP_MAX_TENSORS];
+  uint64_t most = 0;
+  *internal = 0;
+  for (uint32_t s = 0; s < c->n_storages; s++) {
+    places[s] = place_of(target, c, s, dtype, layout);
+    most = places[s].total > most ? places[s].total : most;
+    if (!is_used(c, s) || (is_private && c->storages[s].is_internal))
+      *internal |= 1u << s;
+  }
+  for (uint32_t i = 0; i < c->n_tensors; i++) {
+    const op_tensor *t = &c->tensors[i];
+    unroll_tensor_view *v = &g.tensors[i];
+    uint32_t s = (uint32_t)t->storage;
+    if (*internal >> s & 1)
+      continue;
+    int64_t unit = c->storages[s].unit * (int64_t)dtype_size(v->dtype);
+    v->slot = s;
+    v->offset = places[s].view_offset + (uint64_t)(t->at * unit);
+    v->step = t->step * unit;
+    v->period = t->period;
+  }
+  g.view.n_slots = c->n_storages;
+  r->bytes = malloc(most);
+  if (!r->bytes)
+    return broken_because(err, "the test is out of memory");
+  unroll_slot slots[OP_MAX_TENSORS];
+  memset(slots, 0, sizeof slots);
+  for (uint32_t s = 0; s < c->n_storages; s++) {
+    slots[s].struct_size = sizeof *slots;
+    if (*internal >> s & 1)
+      continue;
+    result = write_storage(r, s, &places[s], data[s], err);
+    if (result)
+      return result;
+    slots[s].buffer = r->buffers[s];
+    slots[s].offset = places[s].slot_offset;
+    slots[s].bytes = places[s].view_offset + places[s].bytes;
+  }
+  unroll_status status = target->ops->compile(target->device, &g.view, NULL, 0, &r->exec, err);
+  if (status)
+    return broken(err, status, "compile");
+  result = make_workspace(r, err);
+  if (result)
+    return result;
+  unroll_run_args args = run_args(c);
+  args.n_dims = c->dim_max ? 1 : 0;
+  args.dims = &c->dim;
+  args.first = c->first;
+  args.count = c->is_template ? c->count : 1;
+  result = execute(r, slots, c->n_storages, &args, err);
+  for (uint32_t s = 0; s < c->n_storages && !result; s++)
+    if (!(*internal >> s & 1))
+      result = read_storage(r, s, &places[s], data[s], err);
+  return result;
+}
+
+int op_run(const op_target *target, const op_case *c, int32_t dtype, uint32_t layout, void **data, uint32_t *internal,
+           unroll_error *err) {
+  run_state r = {.target = target};
+  int result = run_laid_out(&r, c, dtype, layout, data, internal, err);
+  run_release(&r);
+  return result;
+}
+
+static int64_t unit_at(const op_tensor *t, int64_t step) {
+  return t->at + (t->period ? step % (int64_t)t->period : step) * t->step;
+}
+
+/* One time step: every tensor from its place in the data to a buffer of its own, and the outputs back. */
+static int run_step(run_state *r, const op_case *c, const case_graph *graph, int64_t t, int64_t t0, void **data,
+                    unroll_error *err) {
+  const unroll_backend_ops *ops = r->target->ops;
+  case_graph g = *graph;
+  g.view.dim_min = &g.dim_min;
+  g.view.dim_max = &g.dim_max;
+  g.view.nodes = g.nodes;
+  g.view.tensors = g.tensors;
+  g.view.edges = g.edges;
+  unroll_slot slots[OP_MAX_TENSORS];
+  memset(slots, 0, sizeof slots);
+  uint8_t *places[OP_MAX_TENSORS];
+  uint64_t bytes[OP_MAX_TENSORS];
+  for (uint32_t i = 0; i < c->n_tensors; i++) {
+    const op_tensor *tensor = &c->tensors[i];
+    unroll_tensor_view *v = &g.tensors[i];
+    uint64_t size = dtype_size(v->dtype);
+    bytes[i] = size;
+    for (int32_t a = 0; a < v->rank; a++)
+      bytes[i] *= (uint64_t)v->shape[a];
+    int64_t unit = unit_at(tensor, t) * c->storages[tensor->storage].unit;
+    places[i] = (uint8_t *)data[tensor->storage] + (uint64_t)unit * size;
+    v->slot = i;
+    unroll_status status = ops->buffer_create(r->target->device, bytes[i], 0, &r->buffers[i], err);
+    if (!status)
+      status = ops->write(r->target->queue, r->buffers[i], 0, places[i], bytes[i], NULL, err);
+    if (status)
+      return broken(err, status, "buffer_create or write");
+    slots[i] = (unroll_slot){.struct_size = sizeof *slots, .buffer = r->buffers[i], .bytes = bytes[i]};
+  }
+  g.view.n_slots = c->n_tensors;
+  unroll_status status = ops->compile(r->target->device, &g.view, NULL, 0, &r->exec, err);
+  if (status)
+    return broken(err, status, "compile");
+  int result = make_workspace(r, err);
+  if (result)
+    return result;
+  unroll_run_args args = run_args(c);
+  args.t0 = t0;
+  args.direction = UNROLL_FORWARD;
+  args.count = 1;
+  result = execute(r, slots, c->n_tensors, &args, err);
+  for (uint32_t i = 0; i < c->n_tensors && !result; i++)
+    if (!c->tensors[i].is_input) {
+      status = ops->read(r->target->queue, r->buffers[i], 0, places[i], bytes[i], NULL, err);
+      result = status ? broken(err, status, "read") : OP_RAN;
+    }
+  return result;
+}
+
+/* A step op over all of its steps: the stepped tensors get the time as axis 0, and the outputs outside of the range go. */
+static void make_whole(op_case *whole, const op_case *c) {
+  *whole = *c;
+  whole->is_template = 0;
+  op_node *node = &whole->nodes[0];
+  if (node->op == UNROLL_OP_DROPOUT)
+    node->attr.dropout.time_axis = 0;
+  if (node->op == UNROLL_OP_LENGTH_MASK)
+    node->attr.length_mask.time_axis = 0;
+  for (uint32_t i = 0; i < c->n_tensors; i++) {
+    op_tensor *t = &whole->tensors[i];
+    if (!t->step)
+      continue;
+    memmove(t->shape.n + 1, t->shape.n, (UNROLL_MAX_RANK - 1) * sizeof *t->shape.n);
+    t->shape.n[0] = c->steps;
+    t->shape.rank++;
+    t->step = 0;
+  }
+}
+
+static int run_plain_steps(const op_target *target, const op_case *c, int32_t dtype, void **data, unroll_error *err) {
+  case_graph g;
+  make_graph(&g, c, dtype, 1);
+  if (!has_dtypes(target, &g))
+    return OP_UNSUPPORTED;
+  int is_private = 0, is_fixed = 0;
+  int result = claim_all(target, &g, &is_private, &is_fixed, err);
+  int64_t count = c->is_template ? c->count : 1, by = c->direction == UNROLL_REVERSE ? -1 : 1;
+  for (int64_t i = 0; i < count && !result; i++) {
+    int64_t t = c->is_template ? c->first + i * by : 0;
+    run_state r = {.target = target};
+    result = run_step(&r, c, &g, t, c->t0 + t, data, err);
+    run_release(&r);
+  }
+  return result;
+}
+
+int op_run_plain(const op_target *target, const op_case *c, int32_t dtype, void **data, unroll_error *err) {
+  if (!c->whole)
+    return run_plain_steps(target, c, dtype, data, err);
+  op_case whole;
+  make_whole(&whole, c);
+  int result = run_plain_steps(target, &whole, dtype, data, err);
+  int64_t last = c->direction == UNROLL_REVERSE ? c->first - c->count + 1 : c->first;
+  for (uint32_t i = 0; i < c->n_tensors && !result; i++) {
+    const op_tensor *t = &c->tensors[i];
+    if (t->is_input)
+      continue;
+    uint64_t unit = (uint64_t)c->storages[t->storage].unit * dtype_size(real_dtype(t->dtype, dtype));
+    for (int64_t u = 0; u < c->steps; u++)
+      if (u < last || u >= last + c->count)
+        memset((uint8_t *)data[t->storage] + (uint64_t)u * unit, 0xFF, unit);
+  }
+  return result;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unroll/nn.h>
+
+#include "commands.h"
+#include "console.h"
+#include "layer_graph.h"
+
+#define MIN_RUNS 5
+#define MAX_RUNS 100000
+#define WARM_UP_RUNS 2
+#define MEASURED_SECONDS 1.5
+
+typedef struct bench_values {
+  option_marks marks;
+  common_values common;
+  layer_values layer;
+  bool json;
+} bench_values;
+
+static const option_spec options[] = {
+    OPTIONS_LAYER(bench_values, "steps"),
+    OPTIONS_DEVICE(bench_values),
+    {.type = OPTION_FLAG, .name = "json", .offset = offsetof(bench_values, json), .help = "as JSON, for programs"},
+    OPTIONS_LOG(bench_values),
+};
+
+typedef struct measurement {
+  double min_ms, median_ms;
+  int runs;
+  unroll_executable_info info;
+} measurement;
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* Random values for inputs and parameters; the names and shapes are the graph's. */
+static unroll_status fill_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err) {
+  for (uint32_t i = 0; i < unroll_graph_count(graph); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(graph, i));
+    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
+      continue;
+    size_t n = 1;
+    for (int32_t k = 0; k < info.rank; k++)
+      n *= (size_t)info.shape[k];
+    float *data = malloc(n * sizeof *data);
+    if (!data) {
+      *err = (unroll_error){.struct_size = sizeof *err, .code = UNROLL_E_MEMORY};
+      return UNROLL_E_MEMORY;
+    }
+    unroll_status status = info.role == UNROLL_ROLE_INPUT ? unroll_init_normal(&info, 1, 0, 1, data, err)
+                                                          : unroll_init_default(&info, cell, 1, data, err);
+    if (status == UNROLL_OK)
+      status = unroll_binding_write(binding, info.name, data, n * sizeof *data, err);
+    free(data);
+    if (status != UNROLL_OK)
+      return status;
+  }
+  return UNROLL_OK;
+}
+
+static int by_value(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static unroll_status run_once(unroll_binding *binding, double *ms, unroll_error *err) {
+  const double start = now_ms();
+  unroll_status status = unroll_run(binding, NULL, err);
+  if (status == UNROLL_OK)
+    status = unroll_binding_sync(binding, err);
+  *ms = now_ms() - start;
+  return status;
+}
+
+static unroll_status measure_runs(unroll_binding *binding, double *ms, measurement *result, unroll_error *err) {
+  unroll_status status = UNROLL_OK;
+  for (int i = 0; i < WARM_UP_RUNS && status == UNROLL_OK; i++)
+    status = run_once(binding, ms, err);
+  double sum = 0;
+  int n = 0;
+  while (status == UNROLL_OK && n < MAX_RUNS && (n < MIN_RUNS || sum < MEASURED_SECONDS * 1e3)) {
+    status = run_once(binding, &ms[n], err);
+    sum += ms[n++];
+  }
+  if (status != UNROLL_OK)
+    return status;
+  qsort(ms, (size_t)n, sizeof *ms, by_value);
+  result->min_ms = ms[0];
+  result->median_ms = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
+  result->runs = n;
+  return UNROLL_OK;
+}
+
+static unroll_status measure(unroll_device *device, unroll_graph *graph, int32_t cell, measurement *result,
+                             unroll_error *err) {
+  unroll_executable *exe = NULL;
+  unroll_binding *binding = NULL;
+  double *ms = malloc(MAX_RUNS * sizeof *ms);
+  unroll_status status = ms ? UNROLL_OK : UNROLL_E_MEMORY;
+  err->code = status;
+  if (status == UNROLL_OK)
+    status = unroll_compile(graph, &device, 1, NULL, &exe, err);
+  if (status == UNROLL_OK) {
+    result->info = unroll_executable_describe(exe);
+    status = unroll_binding_create(exe, &binding, err);
+  }
+  if (status == UNROLL_OK)
+    status = fill_binding(graph, cell, binding, err);
+  if (status == UNROLL_OK)
+    status = measure_runs(binding, ms, result, err);
+  unroll_binding_destroy(binding);
+  unroll_executable_destroy(exe);
+  free(ms);
+  return status;
+}
+
+static int print_json(const bench_values *values, unroll_device *device, const measurement *m, double gflops) {
+  const layer_values *layer = &values->layer;
+  json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:f, s:f, s:f, s:i}", "device",
+                           unroll_device_id(device), "cell", layer->cell, "steps", (json_int_t)layer->time_steps,
+                           "batch", (json_int_t)layer->batch, "input", (json_int_t)layer->input, "hidden",
+                           (json_int_t)layer->hidden, "layers", (json_int_t)layer->layers, "bidirectional",
+                           (int)layer->bidirectional, "train", (int)layer->train, "runs", m->runs, "min_ms", m->min_ms,
+                           "median_ms", m->median_ms, "gflops", gflops, "fallbacks", (int)m->info.n_fallbacks);
+  char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+  json_decref(root);
+  if (!text) {
+    complain("out of memory");
+    return EXIT_FAILED;
+  }
+  puts(text);
+  free(text);
+  return EXIT_OK;
+}
+
+static void print_text(const bench_values *values, unroll_device *device, const measurement *m, double gflops) {
+  const layer_values *layer = &values->layer;
+  const unroll_device_info *info = unroll_device_describe(device);
+  printf("device    %s, %s\n", unroll_device_id(device), info && info->name ? info->name : "");
+  printf("layer     %s%s, T %" PRId64 ", B %" PRId64 ", I %" PRId64 ", H %" PRId64 ", %" PRId64 " layer%s, %s\n",
+         layer->cell, layer->bidirectional ? " bidirectional" : "", layer->time_steps, layer->batch, layer->input,
+         layer->hidden, layer->layers, layer->layers == 1 ? "" : "s",
+         layer->train ? "forward and gradient" : "forward");
+  printf("time      %.3f ms minimum, %.3f ms median of %d runs\n", m->min_ms, m->median_ms, m->runs);
+  printf("rate      %.*f GFLOP/s by the median\n", gflops < 10 ? 2 : 1, gflops);
+  if (m->info.n_fallbacks)
+    printf("fallbacks %" PRIu32 " nodes did not run on %s; --verbose says which and why\n", m->info.n_fallbacks,
+           unroll_device_id(device));
+}
+
+static int run_on(const bench_values *values, unroll_device *device) {
+  unroll_graph *graph = build_layer_graph(&values->layer);
+  if (!graph)
+    return EXIT_FAILED;
+  unroll_error err = UNROLL_ERROR_INIT;
+  measurement m = {.runs = 0};
+  int code = EXIT_OK;
+  if (measure(device, graph, layer_cell(&values->layer), &m, &err) == UNROLL_OK) {
+    const double gflops = layer_flops(&values->layer) / (m.median_ms * 1e6);
+    if (values->json)
+      code = print_json(values, device, &m, gflops);
+    else
+      print_text(values, device, &m, gflops);
+  } else {
+    code = complain_of(&err);
+  }
+  unroll_graph_destroy(graph);
+  return code;
+}
+
+static int run(const command_spec *command, const void *p) {
+  (void)command;
+  const bench_values *values = p;
+  unroll_context *ctx = open_context(&values->common);
+  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+  const int code = device ? run_on(values, device) : EXIT_FAILED;
+  unroll_device_close(device);
+  unroll_context_destroy(ctx);
+  return code;
+}
+
+const command_spec command_bench = {
+    .name = "bench layer",
+    .purpose = "measure recurrent layers on a device",
+    .usage = "[options]",
+    .options = options,
+    .n_options = COUNT(options),
+    .values_size = sizeof(bench_values),
+    .notes = "Inputs are random, values f32. Each run is waited for; at least 5 are timed, for about 1.5 s, after 2 "
+             "that are not.\n"
+             "GFLOP/s count the products alone: 2·T·B·G·H·(I+H) for a layer and direction with G gates (rnn 1, lstm 4, "
+             "gru 3),\n"
+             "where I of a further layer is the width of the one below; three times that with --train.\n",
+    .example = "  unroll bench layer --cell lstm --steps 64 --batch 32 --input 128 --hidden 128 --train --device cpu\n",
+    .run = run,
+};

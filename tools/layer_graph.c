@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "layer_graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unroll/nn.h>
+
+#include "commands.h"
+#include "console.h"
+
+int32_t layer_cell(const layer_values *values) {
+#define CELL_OF(code, number, text)    \
+  if (strcmp(values->cell, text) == 0) \
+    return code;
+  UNROLL_CELLS(CELL_OF)
+#undef CELL_OF
+  return UNROLL_CELL_NONE;
+}
+
+static int32_t activation_of(const layer_values *values) {
+  if (strcmp(values->activation, "relu") == 0)
+    return UNROLL_RELU;
+  return strcmp(values->activation, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
+}
+
+double layer_flops(const layer_values *values) {
+  const int32_t cell = layer_cell(values);
+  const double gates = cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3;
+  const double directions = values->bidirectional ? 2 : 1, H = (double)values->hidden;
+  double inputs = (double)values->input, sum = 0;
+  for (int64_t l = 0; l < values->layers; l++) {
+    sum += 2 * directions * (double)values->time_steps * (double)values->batch * gates * H * (inputs + H);
+    inputs = directions * H;
+  }
+  return values->train ? 3 * sum : sum;
+}
+
+/* The gradients of x and of every parameter, as outputs. */
+static unroll_status add_gradients(unroll_graph *graph, unroll_tensor x, unroll_tensor y) {
+  const unroll_tensor_info info = unroll_tensor_describe(y);
+  const unroll_tensor dy = unroll_input(graph, "dy", UNROLL_F32, info.rank, info.shape);
+  const uint32_t count = unroll_graph_count(graph);
+  unroll_tensor *of = calloc(2 * ((size_t)count + 1), sizeof *of);
+  if (!of)
+    return UNROLL_E_MEMORY;
+  unroll_tensor *gradients = of + count + 1;
+  uint32_t n = 0;
+  of[n++] = x;
+  for (uint32_t i = 0; i < count; i++)
+    if (unroll_tensor_describe(unroll_graph_tensor(graph, i)).role == UNROLL_ROLE_PARAM)
+      of[n++] = unroll_graph_tensor(graph, i);
+  unroll_vjp(&y, &dy, 1, of, n, gradients);
+  for (uint32_t i = 0; i < n; i++) {
+    char name[128];
+    const unroll_tensor_info parameter = unroll_tensor_describe(of[i]);
+    snprintf(name, sizeof name, "d%s", parameter.name ? parameter.name : "");
+    unroll_output(gradients[i], name);
+  }
+  free(of);
+  return UNROLL_OK;
+}
+
+unroll_graph *build_layer_graph(const layer_values *values) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *graph;
+  if (unroll_graph_create(NULL, &graph, &err) != UNROLL_OK) {
+    complain_of(&err);
+    return NULL;
+  }
+  const int64_t shape[] = {values->time_steps, values->batch, values->input};
+  const unroll_tensor x = unroll_input(graph, "x", UNROLL_F32, 3, shape);
+  const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
+                                  .cell = layer_cell(values),
+                                  .activation = activation_of(values),
+                                  .layers = (int32_t)values->layers,
+                                  .hidden = values->hidden,
+                                  .bidirectional = values->bidirectional};
+  const unroll_tensor y = unroll_rnn(x, NULL, &rnn, NULL, NULL);
+  unroll_output(y, "y");
+  if (values->train && unroll_graph_status(graph, NULL) == UNROLL_OK && add_gradients(graph, x, y) != UNROLL_OK) {
+    complain("out of memory");
+    unroll_graph_destroy(graph);
+    return NULL;
+  }
+  if (unroll_graph_status(graph, &err) != UNROLL_OK) {
+    complain_of(&err);
+    unroll_graph_destroy(graph);
+    return NULL;
+  }
+  return graph;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A graph of recurrent layers as options describe them: what `bench layer` measures and `graph` prints. */
+#ifndef LAYER_GRAPH_H
+#define LAYER_GRAPH_H
+#include <unroll/graph.h>
+
+#include "options.h"
+
+typedef struct layer_values {
+  const char *cell, *activation;
+  int64_t time_steps, batch, input, hidden, layers;
+  bool bidirectional, train;
+} layer_values;
+
+#define OPTION_SIZE(values_type, field, name_, argument_, standard_, max_, help_)                               \
+  {                                                                                                             \
+    .type = OPTION_INTEGER, .name = name_, .argument = argument_, .offset = offsetof(values_type, layer.field), \
+    .standard = standard_, .min = 1, .max = max_, .help = help_                                                 \
+  }
+#define OPTIONS_LAYER(values_type, steps_name)                                                        \
+  {.type = OPTION_CHOICE,                                                                             \
+   .name = "cell",                                                                                    \
+   .argument = "C",                                                                                   \
+   .offset = offsetof(values_type, layer.cell),                                                       \
+   .standard = "lstm",                                                                                \
+   .choices = "rnn lstm gru gru_after",                                                               \
+   .help = "what a layer is made of"},                                                                \
+      {.type = OPTION_CHOICE,                                                                         \
+       .name = "activation",                                                                          \
+       .argument = "A",                                                                               \
+       .offset = offsetof(values_type, layer.activation),                                             \
+       .standard = "tanh",                                                                            \
+       .choices = "tanh relu sigmoid",                                                                \
+       .help = "of the cell rnn"},                                                                    \
+      OPTION_SIZE(values_type, time_steps, steps_name, "T", "64", 1 << 20, "time steps"),             \
+      OPTION_SIZE(values_type, batch, "batch", "B", "32", 1 << 20, "sequences at once"),              \
+      OPTION_SIZE(values_type, input, "input", "I", "128", 1 << 16, "numbers per sequence and step"), \
+      OPTION_SIZE(values_type, hidden, "hidden", "H", "128", 1 << 16, "units of a layer"),            \
+      OPTION_SIZE(values_type, layers, "layers", "L", "1", 64, "layers, one above the other"),        \
+      {.type = OPTION_FLAG,                                                                           \
+       .name = "bidirectional",                                                                       \
+       .offset = offsetof(values_type, layer.bidirectional),                                          \
+       .help = "every layer runs both ways"},                                                         \
+  {                                                                                                   \
+    .type = OPTION_FLAG, .name = "train", .offset = offsetof(values_type, layer.train),               \
+    .help = "the gradients of input and parameters too, from a gradient of the output"                \
+  }
+
+/*
+ * Input x [T,B,I] -> output y [T,B,D·H]; with train also input dy [T,B,D·H] -> outputs dx and a gradient for each parameter,
+ * named d and its name. NULL after an error, which has been named on stderr.
+ */
+unroll_graph *build_layer_graph(const layer_values *values);
+int32_t layer_cell(const layer_values *values); /* UNROLL_CELL_* */
+/* Floating-point operations of the products of one run, the gradients' included. */
+double layer_flops(const layer_values *values);
+
+#endif
