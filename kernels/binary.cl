@@ -49,8 +49,9 @@ static long place(const walk *w, int operand, long row) {
   long at = 0;
 #if OUTER > 0
   for (int i = 0; i < OUTER - 1; i++) {
-    at += row % w->extent[i] * w->stride[operand][i];
-    row /= w->extent[i];
+    const long next = row / w->extent[i];
+    at += (row - next * w->extent[i]) * w->stride[operand][i];
+    row = next;
   }
   at += row * w->stride[operand][OUTER - 1];
 #endif

@@ -43,9 +43,10 @@ __kernel void dropout(const __global real *x, long x_at, __global real *y, long 
   const long id = (long)get_global_id(0), strips = (R + LANES * 4 - 1) / (LANES * 4);
   if (id >= items)
     return;
-  const long row = id / strips, first = id % strips * (LANES * 4), n = min((long)LANES * 4, R - first);
+  const long row = id / strips, first = (id - row * strips) * (LANES * 4), n = min((long)LANES * 4, R - first);
+  const long t = row / B, b = row - t * B;
   words word[4];
-  random_blocks((uint)(first >> 2), (uint)(row_first + row % B), (ulong)(t_first + row / B), key0, key1, word);
+  random_blocks((uint)(first >> 2), (uint)(row_first + b), (ulong)(t_first + t), key0, key1, word);
   x += x_at + row * R + first;
   y += y_at + row * R + first;
   if (n == LANES * 4)

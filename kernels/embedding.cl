@@ -47,7 +47,7 @@ __kernel void embedding(const __global real *table, long table_at, const __globa
   const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
   if (item >= items)
     return;
-  const long row = item / strips, e = item % strips * WIDTH;
+  const long row = item / strips, e = (item - row * strips) * WIDTH;
   const long id = ids[ids_at + row];
   vec value = (vec)(NAN);
   if (id >= 0 && id < V)
@@ -90,7 +90,7 @@ __kernel void embedding_grad(const __global int *head, long head_at, const __glo
   const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
   if (item >= items)
     return;
-  const long v = item / strips, e = item % strips * WIDTH;
+  const long v = item / strips, e = (item - v * strips) * WIDTH;
   vec sum = (vec)(0);
   for (int i = head[head_at + v]; i >= 0; i = next[next_at + i])
     sum += load(dy + dy_at + (long)i * E + e, E - e);

@@ -51,7 +51,7 @@ __kernel void gru_after_gates(const __global real *xp, long xp_at, const __globa
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   xp += xp_at + row * 3 * H + j;
   hp += hp_at + row * 3 * H + j;
   const vec r = sigmoid(load(xp, n) + load(hp, n)), z = sigmoid(load(xp + H, n) + load(hp + H, n));
@@ -68,14 +68,14 @@ __kernel void gru_after_gates(const __global real *xp, long xp_at, const __globa
 #endif
 }
 
-__kernel void gru_after_gates_grad(const __global real *gates, long gates_at,
-                                   const __global real *h_prev, long h_prev_at, const __global real *dh, long dh_at,
-                                   __global real *dxp, long dxp_at, __global real *dhp, long dhp_at,
-                                   __global real *dh_prev, long dh_prev_at, long H, long items) {
+__kernel void gru_after_gates_grad(const __global real *gates, long gates_at, const __global real *h_prev,
+                                   long h_prev_at, const __global real *dh, long dh_at, __global real *dxp, long dxp_at,
+                                   __global real *dhp, long dhp_at, __global real *dh_prev, long dh_prev_at, long H,
+                                   long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   gates += gates_at + row * 4 * H + j;
   const vec r = load(gates, n), z = load(gates + H, n), y = load(gates + 2 * H, n), inner = load(gates + 3 * H, n);
   const vec d = load(dh + dh_at + at, n), before = load(h_prev + h_prev_at + at, n);

@@ -50,7 +50,7 @@ __kernel void gru_reset(const __global real *pre, long pre_at, const __global re
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   pre += pre_at + row * 2 * H + j;
   const vec r = sigmoid(load(pre, n)), z = sigmoid(load(pre + H, n));
 #if HAS(2)
@@ -70,7 +70,7 @@ __kernel void gru_reset_grad(const __global real *rz, long rz_at, const __global
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   rz += rz_at + row * 2 * H + j;
   const vec r = load(rz, n), z = load(rz + H, n);
   vec d_r = (vec)(0), d_z = (vec)(0), d_rh = (vec)(0);
@@ -94,12 +94,12 @@ __kernel void gru_reset_grad(const __global real *rz, long rz_at, const __global
 }
 
 __kernel void gru_update(const __global real *pre, long pre_at, const __global real *rz, long rz_at,
-                         const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
-                         __global real *n_out, long n_out_at, long H, long items) {
+                         const __global real *h_prev, long h_prev_at, __global real *h, long h_at, __global real *n_out,
+                         long n_out_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   const vec y = tanh(load(pre + pre_at + at, n)), z = load(rz + rz_at + row * 2 * H + H + j, n);
 #if HAS(3)
   store(fma((vec)(1) - z, y, z * load(h_prev + h_prev_at + at, n)), h + h_at + at, n);
@@ -116,7 +116,7 @@ __kernel void gru_update_grad(const __global real *rz, long rz_at, const __globa
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   const vec z = load(rz + rz_at + row * 2 * H + H + j, n), y = load(n_in + n_in_at + at, n);
   const vec d = load(dh + dh_at + at, n);
 #if HAS(4)

@@ -23,8 +23,9 @@ __kernel void length_mask(const __global type *x, long x_at, const __global type
   const long id = (long)get_global_id(0), strips = (R + EACH - 1) / EACH;
   if (id >= items)
     return;
-  const long row = id / strips, first = id % strips * EACH, last = min(first + EACH, R);
-  const bool inside = t_first + row / B < lengths[lengths_at + row % B];
+  const long row = id / strips, first = (id - row * strips) * EACH, last = min(first + EACH, R);
+  const long t = row / B;
+  const bool inside = t_first + t < lengths[lengths_at + row - t * B];
   x += x_at + row * R;
   y += y_at + row * R;
 #if HAVE_OTHER
@@ -38,13 +39,13 @@ __kernel void length_mask(const __global type *x, long x_at, const __global type
 }
 
 /* y[t,b] = x[len-1-t,b] for t < len, x[t,b] after. */
-__kernel void reverse(const __global type *x, long x_at, const __global int *lengths, long lengths_at,
-                      __global type *y, long y_at, long T, long B, long R, long items) {
+__kernel void reverse(const __global type *x, long x_at, const __global int *lengths, long lengths_at, __global type *y,
+                      long y_at, long T, long B, long R, long items) {
   const long id = (long)get_global_id(0), strips = (R + EACH - 1) / EACH;
   if (id >= items)
     return;
-  const long row = id / strips, first = id % strips * EACH, last = min(first + EACH, R);
-  const long t = row / B, b = row % B, length = min((long)lengths[lengths_at + b], T);
+  const long row = id / strips, first = (id - row * strips) * EACH, last = min(first + EACH, R);
+  const long t = row / B, b = row - t * B, length = min((long)lengths[lengths_at + b], T);
   x += x_at + ((t < length ? length - 1 - t : t) * B + b) * R;
   y += y_at + row * R;
   for (long i = first; i < last; i++)

@@ -51,7 +51,7 @@ __kernel void lstm_gates(const __global real *pre, long pre_at, const __global r
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   pre += pre_at + row * 4 * H + j;
   const vec i = sigmoid(load(pre, n)), f = sigmoid(load(pre + H, n));
   const vec g = tanh(load(pre + 2 * H, n)), o = sigmoid(load(pre + 3 * H, n));
@@ -79,7 +79,7 @@ __kernel void lstm_gates_grad(const __global real *gates, long gates_at, const _
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
-  const long row = id / strips, j = id % strips * WIDTH, n = H - j, at = row * H + j;
+  const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   gates += gates_at + row * 4 * H + j;
   const vec i = load(gates, n), f = load(gates + H, n), g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
   const vec before = load(c_prev + c_prev_at + at, n), y = tanh(fma(f, before, i * g));

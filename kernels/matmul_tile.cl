@@ -34,19 +34,15 @@
 #endif
 #define TILE (SIDE * EACH)
 
-__kernel __attribute__((reqd_work_group_size(SIDE *SIDE, 1, 1))) void
+__kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
 product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c, long c_at,
         __global real *y, long y_at, long M, long N, long K, long k_block, long c_row, long a_batch, long b_batch,
         long c_batch) {
   __local real as[DEPTH][TILE + 1], bs[DEPTH][TILE + 1];
-  const int item = (int)get_local_id(0), row = item / SIDE, column = item % SIDE;
+  const int item = (int)get_local_id(0), row = item / SIDE, column = item - row * SIDE;
   const long tiles_m = (M + TILE - 1) / TILE, tiles_n = (N + TILE - 1) / TILE, blocks = (K + k_block - 1) / k_block;
-  long group = (long)get_group_id(0);
-  const long n0 = group % tiles_n * TILE;
-  group /= tiles_n;
-  const long m0 = group % tiles_m * TILE;
-  group /= tiles_m;
-  const long block = group % blocks, batch = group / blocks;
+  const long group = (long)get_group_id(0), strip = group / tiles_n, slab = strip / tiles_m, batch = slab / blocks;
+  const long n0 = (group - strip * tiles_n) * TILE, m0 = (strip - slab * tiles_m) * TILE, block = slab - batch * blocks;
   const long first = block * k_block, last = min(first + k_block, K);
   a += a_at + batch * a_batch;
   b += b_at + batch * b_batch;

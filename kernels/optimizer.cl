@@ -77,15 +77,15 @@ __kernel void optimizer(const __global real *param, long param_at, const __globa
 #endif
 #if KIND == 0 && HAS(5)
     const vec m = fma((vec)(beta1), load(s1 + s1_at + i, left), g);
-    p -= (vec)(rate) * m;
+    p -= (vec)(rate)*m;
 #elif KIND == 0
-    p -= (vec)(rate) * g;
+    p -= (vec)(rate)*g;
 #elif KIND == 1
-    const vec m = (vec)(beta2) * load(s1 + s1_at + i, left) + (vec)(rest2) * g * g;
-    p -= (vec)(rate) * g / (sqrt(m) + (vec)(epsilon));
+    const vec m = (vec)(beta2)*load(s1 + s1_at + i, left) + (vec)(rest2)*g * g;
+    p -= (vec)(rate)*g / (sqrt(m) + (vec)(epsilon));
 #else
-    const vec m = (vec)(beta1) * load(s1 + s1_at + i, left) + (vec)(rest1) * g;
-    const vec v = (vec)(beta2) * load(s2 + s2_at + i, left) + (vec)(rest2) * g * g;
+    const vec m = (vec)(beta1)*load(s1 + s1_at + i, left) + (vec)(rest1)*g;
+    const vec v = (vec)(beta2)*load(s2 + s2_at + i, left) + (vec)(rest2)*g * g;
     p -= rate1 * m / (sqrt(v * correct2) + (vec)(epsilon));
 #if HAS(10)
     store(v, s2_out + s2_out_at + i, left);

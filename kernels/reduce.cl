@@ -65,9 +65,9 @@ __kernel void columns(const __global real *x, long x_at, __global real *y, long 
   if (id >= items)
     return;
   const long strips = (I + WIDTH - 1) / WIDTH, blocks = (R + block - 1) / block;
-  const long i = id % strips * WIDTH, part = id / strips, n = I - i;
-  const long first = part % blocks * block, last = min(first + block, R);
-  x += x_at + part / blocks * R * I + i;
+  const long part = id / strips, i = (id - part * strips) * WIDTH, n = I - i;
+  const long outer = part / blocks, first = (part - outer * blocks) * block, last = min(first + block, R);
+  x += x_at + outer * R * I + i;
   vec sum = (vec)(0);
 #if KIND >= 2
   sum = load(x + first * I, n);
@@ -85,8 +85,9 @@ __kernel void rows(const __global real *x, long x_at, __global real *y, long y_a
   if (id >= items)
     return;
   const long blocks = (R + block - 1) / block;
-  const long first = id % blocks * block, last = min(first + block, R), whole = first + (last - first) / WIDTH * WIDTH;
-  x += x_at + id / blocks * R;
+  const long outer = id / blocks, first = (id - outer * blocks) * block, last = min(first + block, R);
+  const long whole = first + (last - first) / WIDTH * WIDTH;
+  x += x_at + outer * R;
 #if KIND >= 2
   vec lanes = (vec)(x[first]);
   real sum = x[first];

@@ -50,7 +50,7 @@ enum { PLUGIN_FOUND = 0, PLUGIN_OPEN = 1, PLUGIN_REJECTED = 2 };
 
 struct plugin_candidate {
   const char *id, *path;
-  const char *version, *vendor; /* NULL until it was loaded: the file's note doesn't say */
+  const char *version, *vendor; /* NULL until it was opened or probed: the file's note does not say */
   int32_t state;                /* PLUGIN_FOUND: not open, for all that is known it can be */
   char reason[240];             /* of PLUGIN_REJECTED; else "" */
 };

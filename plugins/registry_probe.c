@@ -25,6 +25,7 @@ struct answer_head {
   int64_t native;
   uint32_t n_devices;
   uint32_t size; /* of what follows: the devices, or an error message */
+  char version[64], vendor[64]; /* of the plugin, which the parent has not loaded */
 };
 
 struct child {
@@ -39,6 +40,14 @@ struct child {
 };
 
 /* ---- the child ---- */
+static void cut_copy(char *to, size_t size, const char *from) {
+  const size_t n = from ? strnlen(from, size - 1) : 0;
+  if (n > 0) {
+    memcpy(to, from, n);
+  }
+  to[n] = 0;
+}
+
 static void send_bytes(int fd, const void *bytes, size_t n) {
   const char *p = bytes;
   while (n > 0) {
@@ -94,6 +103,8 @@ static _Noreturn void child_run(struct plugin_registry *reg, struct candidate *c
     memcpy(err.message, c->reason, sizeof err.message);
   }
   struct answer_head head = {.magic = ANSWER_MAGIC, .status = status, .native = err.native, .n_devices = n};
+  cut_copy(head.version, sizeof head.version, c->version);
+  cut_copy(head.vendor, sizeof head.vendor, c->vendor);
   err.message[sizeof err.message - 1] = 0;
   head.size = status == UNROLL_OK ? (uint32_t)bytes.size : (uint32_t)strlen(err.message);
   send_bytes(answer, &head, sizeof head);
@@ -315,6 +326,26 @@ static unroll_status reject(struct plugin_registry *reg, struct candidate *c, bo
   return status;
 }
 
+/* What the child learnt by loading the plugin. */
+static unroll_status keep_names(struct plugin_registry *reg, struct candidate *c, struct answer_head *head,
+                                unroll_error *err) {
+  head->version[sizeof head->version - 1] = 0;
+  head->vendor[sizeof head->vendor - 1] = 0;
+  text_clean(head->version);
+  text_clean(head->vendor);
+  pthread_mutex_lock(&reg->mutex);
+  if (!c->version) {
+    c->version = mem_strdup(&reg->allocator, head->version);
+  }
+  if (!c->vendor) {
+    c->vendor = mem_strdup(&reg->allocator, head->vendor);
+  }
+  const bool kept = c->version && c->vendor;
+  pthread_mutex_unlock(&reg->mutex);
+  return kept ? UNROLL_OK
+              : fail(err, UNROLL_E_MEMORY, "out of memory for version and vendor of plugin \"%s\"", c->id);
+}
+
 static unroll_status probe_child(struct plugin_registry *reg, struct candidate *c, struct child *child,
                                  uint32_t timeout_ms, struct plugin_device **devices, uint32_t *n, unroll_error *err) {
   struct answer_head head = {0};
@@ -343,7 +374,13 @@ static unroll_status probe_child(struct plugin_registry *reg, struct candidate *
     return reject(reg, c, false, &reason, err);
   }
   *n = head.n_devices;
-  return UNROLL_OK;
+  const unroll_status kept = keep_names(reg, c, &head, err);
+  if (kept != UNROLL_OK) {
+    plugin_devices_free(reg, *devices);
+    *devices = NULL;
+    *n = 0;
+  }
+  return kept;
 }
 
 static unroll_status list_here(struct plugin_registry *reg, const struct candidate *c, struct plugin_device **devices,

@@ -189,6 +189,8 @@ class Devices(Case):
         self.assertNotIn("opencl", self.succeeds(*arguments, "cpu", env=environment).stderr.lower())
         found = json.loads(self.succeeds("devices", "--json").stdout)
         if any(plugin["id"] == "opencl" and plugin["devices"] for plugin in found["plugins"]):
+            # What a driver leaves behind is none of our business.
+            environment["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
             self.assertIn("opencl", self.succeeds(*arguments, "opencl", env=environment).stderr.lower())
 
 
@@ -237,7 +239,7 @@ class Train(Case):
                          ["a.best.safetensors", "a.jsonl", "a.safetensors"])
 
     def test_resumed_is_the_same_as_straight(self):
-        for schedule in (["constant"], ["exponential", "--decay", "0.5"], ["cosine", "--epochs", "2"]):
+        for schedule in (["constant"], ["exponential", "--decay", "0.5"], ["cosine", "--schedule-epochs", "0.2"]):
             with self.subTest(schedule=schedule):
                 common = [*TINY, "--dropout", "0.2", "--schedule", *schedule]
                 self.train(*common, "--out", self.path("b.safetensors"), "--updates", "8", "--log", self.path("b.jsonl"))
@@ -284,6 +286,14 @@ class Train(Case):
             self.fails(1, message, "train", "lm", *TINY, "--text", text, "--out", out)
         self.fails(1, "--log: cannot write", "train", "lm", *TINY, "--text", text, "--out", self.path("m.safetensors"), "--log",
                    self.path("no/log.jsonl"))
+
+    def test_one_file_for_two_things(self):
+        text = self.write("keep.txt", WORDS)
+        os.symlink(text, self.path("link.txt"))
+        for arguments in (["--out", text], ["--out", self.path("link.txt")], ["--out", self.path("m"), "--log", text]):
+            self.fails(2, "would be overwritten", "train", "lm", *TINY, "--text", text, *arguments)
+        self.fails(2, "is the model", "train", "lm", "--text", text, "--out", self.path("m"), "--log", self.path("m"))
+        self.assertEqual(self.read("keep.txt").decode(), WORDS)
 
     def test_several_files(self):
         files = [self.write(f"part{i}.txt", WORDS * 10) for i in range(3)]

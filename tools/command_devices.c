@@ -114,8 +114,11 @@ static void print_row(const table *t, const row *r) {
          t->width[3], r->cells[3], r->cells[4]);
 }
 
-static const char *place_of(const unroll_plugin_entry *plugin) {
-  return plugin->path && plugin->path[0] ? plugin->path : "built in";
+/* "opencl 0.1.0 (/usr/lib/unroll/unroll-opencl.so)"; the path of one that is linked in has its brackets already. */
+static void print_plugin(const unroll_plugin_entry *plugin) {
+  const bool bracketed = plugin->path[0] == '(';
+  printf("%s%s%s %s%s%s", plugin->id, plugin->version[0] ? " " : "", plugin->version, bracketed ? "" : "(",
+         plugin->path, bracketed ? "" : ")");
 }
 
 static void print_table(const unroll_plugin_list *list) {
@@ -131,7 +134,8 @@ static void print_table(const unroll_plugin_list *list) {
   print_row(&t, &head);
   for (uint32_t i = 0; i < list->n_plugins; i++) {
     const unroll_plugin_entry *plugin = &list->plugins[i];
-    printf("%s %s, %s%s\n", plugin->id, plugin->version, place_of(plugin), plugin->n_devices ? "" : ": no device");
+    print_plugin(plugin);
+    puts(plugin->n_devices ? "" : ": no device");
     for (uint32_t j = 0; j < plugin->n_devices; j++) {
       row_of(&plugin->devices[j], &r);
       print_row(&t, &r);
@@ -192,9 +196,11 @@ static int run(const command_spec *command, const void *p) {
 }
 
 static int print_names(const unroll_plugin_list *list) {
-  for (uint32_t i = 0; i < list->n_plugins; i++)
-    printf("%s%s %s (%s)\n", i ? "          " : "plugins   ", list->plugins[i].id, list->plugins[i].version,
-           place_of(&list->plugins[i]));
+  for (uint32_t i = 0; i < list->n_plugins; i++) {
+    fputs(i ? "          " : "plugins   ", stdout);
+    print_plugin(&list->plugins[i]);
+    putchar('\n');
+  }
   return EXIT_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -18,7 +19,7 @@ typedef struct train_values {
   const char *out, *resume, *log;
   const char *cell, *optimizer, *schedule;
   int64_t hidden, layers, embedding, steps, batch, updates, seed, evaluate_every;
-  double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, clip, dropout, validation;
+  double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, schedule_epochs, clip, dropout, validation;
 } train_values;
 
 #define AT(field) .offset = offsetof(train_values, field)
@@ -77,6 +78,8 @@ static const option_spec options[] = {
     NUMBER("decay", decay, NULL, FROM_0,
            "of the schedules time: lr/(1 + X·epoch) (default 0.1), and exponential: lr·X^epoch (default 0.9)"),
     NUMBER("lr-min", lr_min, "0", FROM_0, "where the schedule cosine ends"),
+    NUMBER("schedule-epochs", schedule_epochs, NULL, ABOVE_0,
+           "how long the schedule cosine takes (default: until the first run's limit)"),
     NUMBER("clip", clip, "1", FROM_0, "greatest norm of all gradients together; 0: as it comes"),
     NUMBER("validation-fraction", validation, "0.05", BELOW_1,
            "the last part of the text, kept for validation; 0: none"),
@@ -131,6 +134,16 @@ static void set_schedule(const command_spec *command, const train_values *values
     schedule->decay = values->decay;
   if (option_was_given(command, values, "lr-min"))
     schedule->minimum = values->lr_min;
+  if (option_was_given(command, values, "schedule-epochs"))
+    schedule->total = values->schedule_epochs;
+}
+
+static bool changes_schedule(const command_spec *command, const train_values *values) {
+  static const char *const names[] = {"lr", "schedule", "decay", "lr-min", "schedule-epochs"};
+  for (size_t i = 0; i < COUNT(names); i++)
+    if (option_was_given(command, values, names[i]))
+      return true;
+  return false;
 }
 
 static void set_optimizer(const train_values *values, unroll_optimizer_attr *optimizer) {
@@ -199,46 +212,39 @@ static void print_word(FILE *out, const char *word) {
   fputc('\'', out);
 }
 
-static void say_how_to_resume(const train_values *values, const char *out) {
-  char *line = NULL;
-  size_t size;
-  FILE *memory = open_memstream(&line, &size);
-  if (!memory)
-    return;
-  fputs("unroll train lm --text", memory);
+static void print_resume(FILE *out, const train_values *values, const char *model) {
+  fputs("go on with: unroll train lm --text", out);
   for (size_t i = 0; i < values->text.count; i++)
-    print_word(memory, values->text.paths[i]);
-  fputs(" --resume", memory);
-  print_word(memory, out);
+    print_word(out, values->text.paths[i]);
+  fputs(" --resume", out);
+  print_word(out, model);
   if (values->epochs > 0)
-    fprintf(memory, " --epochs %g", values->epochs);
+    fprintf(out, " --epochs %g", values->epochs);
   if (values->updates > 0)
-    fprintf(memory, " --updates %" PRId64, values->updates);
+    fprintf(out, " --updates %" PRId64, values->updates);
   if (values->minutes > 0)
-    fprintf(memory, " --minutes %g", values->minutes);
+    fprintf(out, " --minutes %g", values->minutes);
   if (values->log) {
-    fputs(" --log", memory);
-    print_word(memory, values->log);
+    fputs(" --log", out);
+    print_word(out, values->log);
   }
-  fputs(" --device", memory);
-  print_word(memory, values->common.device);
-  if (fclose(memory) == 0)
-    tell("go on with: %s", line);
-  free(line);
+  fputs(" --device", out);
+  print_word(out, values->common.device);
+  fputc('\n', out);
 }
 
 static void say_what_was_kept(const training *t, const char *resumed_from) {
   const unroll_lm_info info = unroll_lm_describe(t->lm);
+  const bool resumed_here = resumed_from && strcmp(resumed_from, t->out) == 0;
+  const bool has_best = t->best_saved || (resumed_here && access(t->best, R_OK) == 0);
+  const double nats = info.best_validation_loss;
   tell("last      %s, update %" PRIu64, t->out, info.update);
-  if (isnan(info.best_validation_loss))
-    return;
-  if (t->best_saved || (resumed_from && strcmp(resumed_from, t->out) == 0 && access(t->best, R_OK) == 0))
-    tell("best      %s, update %" PRIu64 ", validation %.4f nats (%.4f bits) a character", t->best, info.best_update,
-         info.best_validation_loss, info.best_validation_loss / M_LN2);
-  else
-    tell("best      was update %" PRIu64 ", before this run: validation %.4f nats a character", info.best_update,
-         info.best_validation_loss);
-  tell("try it: unroll sample %s", t->best_saved ? t->best : t->out);
+  if (!isnan(nats))
+    tell("best      %s, update %" PRIu64 ", validation %.4f nats, %.4f bits", has_best ? t->best : "not here",
+         info.best_update, nats, nats / M_LN2);
+  fputs("try it: unroll sample", stderr);
+  print_word(stderr, has_best ? t->best : t->out);
+  fputc('\n', stderr);
 }
 
 /* ---- the run ---- */
@@ -252,13 +258,11 @@ static int finish(training *t, const train_values *values, unroll_status status,
   }
   if (!training_save(t))
     return EXIT_FAILED;
-  if (status == UNROLL_E_CANCELLED) {
+  if (status == UNROLL_E_CANCELLED)
     tell("stopped at update %" PRIu64 "; the model is saved", t->saved_update);
-    say_what_was_kept(t, values->resume);
-    say_how_to_resume(values, t->out);
-  } else {
-    say_what_was_kept(t, values->resume);
-  }
+  say_what_was_kept(t, values->resume);
+  if (status == UNROLL_E_CANCELLED)
+    print_resume(stderr, values, t->out);
   return t->log_failed ? EXIT_FAILED : EXIT_OK;
 }
 
@@ -311,9 +315,7 @@ static unroll_status open_model(const command_spec *command, const train_values 
   unroll_status status = unroll_lm_load(&device, 1, values->resume, NULL, lm, err);
   if (status == UNROLL_OK)
     status = unroll_lm_resume(*lm, text, err);
-  if (status == UNROLL_OK &&
-      (option_was_given(command, values, "lr") || option_was_given(command, values, "schedule") ||
-       option_was_given(command, values, "decay") || option_was_given(command, values, "lr-min"))) {
+  if (status == UNROLL_OK && changes_schedule(command, values)) {
     unroll_schedule schedule = unroll_lm_describe(*lm).options.schedule;
     set_schedule(command, values, &schedule);
     status = unroll_lm_set_schedule(*lm, &schedule, err);
@@ -352,9 +354,31 @@ static bool check_usage(const command_spec *command, const train_values *values)
   return true;
 }
 
+/* One file under two names would be lost: a text that is also the log, say. */
+static bool is_same_file(const char *a, const char *b) {
+  struct stat x, y;
+  if (!a || !b)
+    return false;
+  return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+static bool check_files(const train_values *values) {
+  const char *const model = values->out ? values->out : values->resume;
+  for (size_t i = 0; i < values->text.count; i++)
+    if (is_same_file(values->text.paths[i], model) || is_same_file(values->text.paths[i], values->log)) {
+      complain("%s is the text and would be overwritten", values->text.paths[i]);
+      return false;
+    }
+  if (is_same_file(values->log, model) || is_same_file(values->log, values->resume)) {
+    complain("--log: %s is the model", values->log);
+    return false;
+  }
+  return true;
+}
+
 static int run(const command_spec *command, const void *p) {
   const train_values *values = p;
-  if (!check_usage(command, values))
+  if (!check_usage(command, values) || !check_files(values))
     return EXIT_USAGE;
   if (values->out && !training_check_target("out", values->out))
     return EXIT_FAILED;

@@ -41,11 +41,12 @@ static size_t edit_distance(const char *a, const char *b) {
 const char *nearest_word(const char *word, const char *const *words) {
   const size_t length = strlen(word);
   const char *best = NULL;
-  size_t best_distance = smaller(length / 3 + 1, 3) + 1;
+  size_t best_distance =
+      smaller(length / 3 + 1, 3) * 2 + 1; /* in half letters: the beginning of a word is nearer than a typo */
   for (; *words; words++) {
-    /* The beginning of a word is as good as one wrong letter. */
-    const size_t distance = length >= 2 && strncmp(word, *words, length) == 0 ? smaller(edit_distance(word, *words), 1)
-                                                                              : edit_distance(word, *words);
+    const bool begins = length >= 2 && strncmp(word, *words, length) == 0;
+    const size_t letters = edit_distance(word, *words);
+    const size_t distance = begins ? 1 : letters < MAX_WORD ? 2 * letters : SIZE_MAX;
     if (distance < best_distance) {
       best = *words;
       best_distance = distance;

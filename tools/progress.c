@@ -79,16 +79,22 @@ static void show_plain(double fraction, const char *const *details, size_t n) {
     tell("%3d%% %s", (int)(fraction * 100), out.text);
 }
 
+bool progress_is_due(progress *p, double now) {
+  if (p->last > 0 && now - p->last < PROGRESS_PERIOD)
+    return false;
+  p->last = now;
+  return true;
+}
+
 void progress_show(progress *p, double now, double fraction, const char *const *details, size_t n) {
   if (fraction < 0 || fraction > 1)
     fraction = fraction < 0 ? 0 : 1;
   if (p->terminal) {
     show_bar(p, fraction, details, n);
-  } else if (!p->shown || now - p->last >= PROGRESS_PERIOD) {
+    p->shown = true;
+  } else if (progress_is_due(p, now)) {
     show_plain(fraction, details, n);
-    p->last = now;
   }
-  p->shown = true;
 }
 
 void progress_end(progress *p) {

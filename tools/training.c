@@ -160,9 +160,11 @@ static void show(training *t, const unroll_lm_progress *p) {
   size_t n = 0;
   snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
   details[n++] = loss;
-  duration_text(p->seconds_left, time, sizeof time);
-  snprintf(left, sizeof left, "%s left", time);
-  details[n++] = left;
+  if (!isnan(p->seconds_left)) {
+    duration_text(p->seconds_left, time, sizeof time);
+    snprintf(left, sizeof left, "%s left", time);
+    details[n++] = left;
+  }
   if (!isnan(t->validation)) {
     snprintf(validation, sizeof validation, "val %.3f", t->validation);
     details[n++] = validation;
@@ -184,14 +186,17 @@ int training_report(void *ctx, const unroll_lm_progress *p) {
     write_log(t, p);
   if (!isnan(p->validation_loss)) {
     t->validation = p->validation_loss;
-    tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats (%.4f bits) a character%s", p->epoch,
-         p->update, p->loss, p->validation_loss, p->validation_loss / M_LN2, p->improved ? ", the best so far" : "");
     if (p->improved)
       save_best(t);
+    if (p->final || progress_is_due(&t->bar, p->seconds))
+      tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
+           p->validation_loss, p->validation_loss / M_LN2, p->improved ? ", best" : "");
   }
-  if (!p->final)
-    show(t, p);
-  if (!p->final && (!isnan(p->validation_loss) || p->seconds - t->saved_at >= TRAINING_SAVE_PERIOD)) {
+  if (p->final)
+    return interrupted;
+  show(t, p);
+  const double since = p->seconds - t->saved_at;
+  if (since >= TRAINING_SAVE_PERIOD || (!isnan(p->validation_loss) && since >= PROGRESS_PERIOD)) {
     training_save(t);
     t->saved_at = p->seconds;
   }

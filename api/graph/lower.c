@@ -40,8 +40,11 @@ static unroll_status prune(unroll_graph *g, unroll_error *err) {
     mark_live(g, live, used);
     for (uint32_t i = 0; i < g->n_nodes; i++) {
       node *n = &g->nodes[i];
-      for (uint32_t k = 0; k < n->n_out; k++)
+      for (uint32_t k = 0; k < n->n_out; k++) {
         g->tensors[n->out[k]].producer = used[i] ? kept : GRAPH_NONE;
+        if (used[i] && n->op != UNROLL_OP_SCAN && !live[n->out[k]])
+          n->out[k] = GRAPH_NONE; /* nobody reads it: no backend needs to make it */
+      }
       if (!used[i])
         graph_node_free(g, n);
       else

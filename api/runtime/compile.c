@@ -77,7 +77,7 @@ static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
   group *out = &e->groups[pg->group];
   unroll_error why = UNROLL_ERROR_INIT;
   st = dev->ops->compile(dev->handle, &v->view, NULL, 0, &out->exec, &why);
-  view_destroy(a, v);
+  view_destroy(&(g->parent ? g->parent : g)->allocator, v);
   out->info.struct_size = sizeof out->info;
   if (st == UNROLL_OK)
     st = dev->ops->exec_info(out->exec, &out->info, &why);

@@ -330,6 +330,8 @@ static unroll_status plan_body_nodes(body_plan *bp, item *loop, ref *mirrors, un
       loop->stages[loop->n_stages++] = (stage){.kind = STAGE_GROUP, .group = current};
     }
     for (uint32_t k = 0; k < n->n_out; k++) {
+      if (n->out[k] == GRAPH_NONE)
+        continue;
       ref *r = &bp->refs[n->out[k]];
       if (is_internal(b, bp->takers, n->out[k]) && r->object == GRAPH_NONE)
         continue;

@@ -269,7 +269,8 @@ static unroll_status set_mask(unroll_backend_device *d, const char *list, unroll
     while (op < UNROLL_OP_END && (strlen(op_names[op]) != n || strncmp(op_names[op], list, n) != 0))
       op++;
     if (n && op == UNROLL_OP_END)
-      return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option mask: \"%.*s\" is no op", (int)(n < 80 ? n : 80), list);
+      return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option mask: \"%.*s\" is no op", (int)(n < 80 ? n : 80),
+                         list);
     if (n)
       d->masked[op] = true;
     list += n + (list[n] == ',');
@@ -292,8 +293,8 @@ static unroll_status set_option(unroll_backend_device *d, const unroll_option *o
         d->product = i;
         return UNROLL_OK;
       }
-    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option product: \"%.60s\" is none of auto, clblast, own, tile",
-                       o->value);
+    return opencl_fail(err, UNROLL_E_INVALID, 0,
+                       "opencl: option product: \"%.60s\" is none of auto, clblast, own, tile", o->value);
   }
   return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: unknown option \"%.60s\"; there are mask, product and cache",
                      o->key);

@@ -146,8 +146,13 @@ void exec_destroy(unroll_backend_exec *e) {
   if (!e)
     return;
   const unroll_host *host = e->device->host;
-  plan p = {.device = e->device, .launches = e->launches, .args = e->args, .extents = e->extents,
-            .n_launches = e->n_launches, .n_args = e->n_args, .n_extents = e->n_extents};
+  plan p = {.device = e->device,
+            .launches = e->launches,
+            .args = e->args,
+            .extents = e->extents,
+            .n_launches = e->n_launches,
+            .n_args = e->n_args,
+            .n_extents = e->n_extents};
   plan_free(&p);
   opencl_free(host, e->tensors);
   opencl_free(host, e->dim_max);
@@ -302,8 +307,8 @@ static unroll_status choose_group(unroll_backend_binding *b, uint32_t i, unroll_
     return opencl_error(d, err, code, "clGetKernelWorkGroupInfo", l->kernel);
   b->groups[i] = l->group;
   if (l->times > 1 && most < l->group)
-    return opencl_fail(err, UNROLL_E_DEVICE, 0, "opencl: %s: kernel %s needs groups of %zu, the device has %zu", l->name,
-                       l->kernel, l->group, most);
+    return opencl_fail(err, UNROLL_E_DEVICE, 0, "opencl: %s: kernel %s needs groups of %zu, the device has %zu",
+                       l->name, l->kernel, l->group, most);
   while (b->groups[i] > 1 && b->groups[i] > most)
     b->groups[i] /= 2;
   return UNROLL_OK;
@@ -444,7 +449,9 @@ static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q,
 /* The generation of what launch i packs: 0 where it packs nothing that may be kept. */
 static uint64_t generation_of(const unroll_backend_binding *b, uint32_t i, const run_state *s) {
   const launch *l = &b->exec->launches[i];
-  return l->cached == UNROLL_NO_TENSOR || !s->args->generations ? 0 : s->args->generations[b->exec->tensors[l->cached].slot];
+  return l->cached == UNROLL_NO_TENSOR || !s->args->generations
+             ? 0
+             : s->args->generations[b->exec->tensors[l->cached].slot];
 }
 
 static unroll_status check_run(const unroll_backend_exec *e, const unroll_run_args *run, unroll_error *err) {

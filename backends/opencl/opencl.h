@@ -20,11 +20,11 @@
 #include <stdint.h>
 #include <unroll/plugin.h>
 
-#define TRY(expression)                                                                                                \
-  do {                                                                                                                 \
-    const unroll_status try_status = (expression);                                                                     \
-    if (try_status != UNROLL_OK)                                                                                       \
-      return try_status;                                                                                               \
+#define TRY(expression)                            \
+  do {                                             \
+    const unroll_status try_status = (expression); \
+    if (try_status != UNROLL_OK)                   \
+      return try_status;                           \
   } while (0)
 
 enum { OPENCL_ALIGNMENT = 128 }; /* of tensors in a buffer, and of scratch in a workspace */
@@ -72,7 +72,8 @@ struct unroll_backend_device {
 unroll_status opencl_fail(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* The status of a cl_int, with the name of the call and what it was about in the message; notes a lost device. */
-unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int code, const char *call, const char *what);
+unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int code, const char *call,
+                           const char *what);
 void opencl_log(const unroll_host *host, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void *opencl_alloc(const unroll_host *host, size_t count, size_t size); /* zeroed; NULL when there is none */
 void opencl_free(const unroll_host *host, void *p);
@@ -107,7 +108,8 @@ struct unroll_backend_event {
   cl_event event;
 };
 
-unroll_status queue_count_launch(unroll_backend_queue *q, unroll_error *err); /* flushes and bounds the work in flight */
+unroll_status queue_count_launch(unroll_backend_queue *q,
+                                 unroll_error *err); /* flushes and bounds the work in flight */
 /* An event after all that is queued, where one is asked for. */
 unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event, unroll_error *err);
 
@@ -151,9 +153,9 @@ typedef struct extent { /* per·dims[dim], or per alone where dim is -1 */
 } extent;
 
 typedef enum arg_kind {
-  ARG_MEM,     /* the buffer of tensor */
-  ARG_AT,      /* where tensor starts, in elements of value bytes, plus n_extents extents */
-  ARG_SCRATCH, /* the workspace */
+  ARG_MEM,        /* the buffer of tensor */
+  ARG_AT,         /* where tensor starts, in elements of value bytes, plus n_extents extents */
+  ARG_SCRATCH,    /* the workspace */
   ARG_SCRATCH_AT, /* value bytes into it, in elements of `bytes` bytes */
   ARG_PACKED,     /* the binding's own buffer */
   ARG_PACKED_AT,
@@ -164,7 +166,7 @@ typedef enum arg_kind {
   ARG_BYTES,  /* a copy of n bytes */
   ARG_KEY0,   /* the key of random site number value */
   ARG_KEY1,
-  ARG_TIME,   /* the step of a template, as a long; plus t0 where value is 1 */
+  ARG_TIME, /* the step of a template, as a long; plus t0 where value is 1 */
   ARG_T0,
   ARG_ROW0
 } arg_kind;
@@ -187,10 +189,10 @@ typedef struct launch {
     int64_t divisor;   /* divided and rounded up */
   } term[OPENCL_MAX_TERMS];
   uint32_t n_terms;
-  int64_t times;      /* and times this: the work-items that have work */
-  size_t group;       /* work-items of a work-group */
-  bool once;          /* of a template: before its first step */
-  uint32_t cached;    /* the tensor that it packs into the binding's buffer, or UNROLL_NO_TENSOR */
+  int64_t times;   /* and times this: the work-items that have work */
+  size_t group;    /* work-items of a work-group */
+  bool once;       /* of a template: before its first step */
+  uint32_t cached; /* the tensor that it packs into the binding's buffer, or UNROLL_NO_TENSOR */
   uint32_t first_arg, n_args;
   struct product *product; /* of CLBlast */
 } launch;
@@ -225,7 +227,7 @@ typedef struct plan {
 /* plan.c: the parts that every node's planning uses */
 const unroll_tensor_view *graph_tensor(const unroll_graph_view *g, uint32_t tensor);
 const unroll_node_view *graph_node(const unroll_graph_view *g, uint32_t node);
-uint32_t plan_in(const plan *p, uint32_t i);  /* edges of the current node, UNROLL_NO_TENSOR past the last */
+uint32_t plan_in(const plan *p, uint32_t i); /* edges of the current node, UNROLL_NO_TENSOR past the last */
 uint32_t plan_out(const plan *p, uint32_t i);
 const unroll_tensor_view *plan_view(const plan *p, uint32_t tensor);
 unroll_status plan_decline(plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -253,9 +255,9 @@ void arg_blocks(plan *p, extent e, int64_t block); /* the extent divided by bloc
 void arg_real(plan *p, int32_t dtype, double value);
 void arg_bytes(plan *p, const void *data, uint32_t n);
 void arg_kind_of(plan *p, arg_kind kind, int64_t value);
-uint64_t plan_scratch(plan *p, uint64_t bytes);       /* where in the workspace */
+uint64_t plan_scratch(plan *p, uint64_t bytes);                /* where in the workspace */
 void plan_elements(plan *p, uint32_t tensor, int64_t divisor); /* items: a tensor's elements by divisor */
-unroll_status plan_node(plan *p, uint32_t node);      /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
+unroll_status plan_node(plan *p, uint32_t node); /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
 void plan_free(plan *p);
 
 /* plan_elements.c, plan_rows.c, plan_cells.c, plan_matmul.c: a function for each family of ops */
@@ -283,8 +285,8 @@ unroll_status plan_argmax(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_gates(plan *p);
 unroll_status plan_matmul(plan *p);
-void plan_fill(plan *p, uint32_t tensor, double value);     /* one value everywhere */
-void plan_broadcast(plan *p, uint32_t x, uint32_t y);       /* y = x, repeated where it has fewer axes */
+void plan_fill(plan *p, uint32_t tensor, double value); /* one value everywhere */
+void plan_broadcast(plan *p, uint32_t x, uint32_t y);   /* y = x, repeated where it has fewer axes */
 
 /* ---- products by CLBlast (product.c) ---- */
 typedef struct product {

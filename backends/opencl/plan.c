@@ -119,7 +119,9 @@ static uint32_t add_extent(plan *p, extent e) {
   return p->n_extents++;
 }
 
-static launch *last(plan *p) { return p->status == UNROLL_OK && p->n_launches ? &p->launches[p->n_launches - 1] : NULL; }
+static launch *last(plan *p) {
+  return p->status == UNROLL_OK && p->n_launches ? &p->launches[p->n_launches - 1] : NULL;
+}
 
 launch *plan_launch(plan *p, const char *source, const char *kernel, const char *options, ...) {
   char text[512];
@@ -134,8 +136,13 @@ launch *plan_launch(plan *p, const char *source, const char *kernel, const char 
   }
   p->launches = array;
   launch *l = &p->launches[p->n_launches];
-  *l = (launch){.source = source, .kernel = kernel, .name = p->node->name, .times = 1, .cached = UNROLL_NO_TENSOR,
-                .group = p->device->group, .first_arg = p->n_args};
+  *l = (launch){.source = source,
+                .kernel = kernel,
+                .name = p->node->name,
+                .times = 1,
+                .cached = UNROLL_NO_TENSOR,
+                .group = p->device->group,
+                .first_arg = p->n_args};
   l->options = opencl_copy_text(p->device->host, text);
   p->n_launches++;
   if (!l->options)

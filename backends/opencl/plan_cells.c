@@ -33,7 +33,8 @@ unroll_status plan_gates(plan *p) {
       have |= 1u << i;
   }
   const uint32_t width = plan_width(p, like->dtype), shape = plan_in(p, cells[c].like);
-  plan_launch(p, cells[c].source, cells[c].kernel, "-Dreal=%s -DWIDTH=%u -DHAVE=%uu", dtype_c(like->dtype), width, have);
+  plan_launch(p, cells[c].source, cells[c].kernel, "-Dreal=%s -DWIDTH=%u -DHAVE=%uu", dtype_c(like->dtype), width,
+              have);
   plan_items(p, plan_axes(p, shape, 0, like->rank - 1), 1);
   plan_items(p, plan_axis(p, shape, like->rank - 1), width);
   for (uint32_t i = 0; i < cells[c].n_in; i++)

@@ -154,8 +154,8 @@ static void plan_apply(plan *p, int32_t kind) {
 unroll_status plan_unary(plan *p) {
   const unroll_unary_attr *attr = p->node->attr;
   const int32_t dtype = plan_view(p, plan_in(p, 0))->dtype, kind = attr->kind;
-  const bool any_number = kind == UNROLL_COPY || kind == UNROLL_NEG || kind == UNROLL_ABS || kind == UNROLL_SIGN ||
-                          kind == UNROLL_SQUARE;
+  const bool any_number =
+      kind == UNROLL_COPY || kind == UNROLL_NEG || kind == UNROLL_ABS || kind == UNROLL_SIGN || kind == UNROLL_SQUARE;
   if (kind < 0 || kind >= UNROLL_UNARY_COUNT)
     return plan_decline(p, "unary kind %d", kind);
   if (kind == UNROLL_LOGICAL_NOT || (kind == UNROLL_COPY && dtype == UNROLL_BOOL)) {
@@ -193,8 +193,8 @@ unroll_status plan_binary(plan *p) {
   const uint32_t width = plan_width(p, dtype);
   plan_launch(p, "binary.cl", "binary",
               "-Din_t=%s -Dout_t=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d -DA_INNER=%d -DB_INNER=%d -DOUTER=%u",
-              dtype_c(dtype), dtype_c(v->dtype), width, kind, dtype != UNROLL_F32 && dtype != UNROLL_F64, w.step[1] != 0,
-              w.step[2] != 0, w.n_outer);
+              dtype_c(dtype), dtype_c(v->dtype), width, kind, dtype != UNROLL_F32 && dtype != UNROLL_F64,
+              w.step[1] != 0, w.step[2] != 0, w.n_outer);
   plan_items(p, w.inner, width);
   plan_items(p, w.outer, 1);
   arg_tensor(p, a);
@@ -394,8 +394,8 @@ unroll_status plan_optimizer(plan *p) {
   for (uint32_t i = 0; i < OUTPUTS; i++)
     arg_tensor(p, plan_out(p, i));
   arg_extent(p, plan_axes(p, param, 0, v->rank));
-  const double values[] = {attr->beta1, 1 - attr->beta1, log(attr->beta1), attr->beta2,
-                           1 - attr->beta2, log(attr->beta2), attr->epsilon, attr->weight_decay};
+  const double values[] = {attr->beta1,     1 - attr->beta1,  log(attr->beta1), attr->beta2,
+                           1 - attr->beta2, log(attr->beta2), attr->epsilon,    attr->weight_decay};
   for (size_t i = 0; i < sizeof values / sizeof *values; i++)
     arg_real(p, v->dtype, values[i]);
   return UNROLL_OK;

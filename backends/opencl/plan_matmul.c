@@ -6,8 +6,8 @@
  */
 #include "opencl.h"
 
-enum { CHUNK = 512 };        /* values of k in a partial sum, of all own kernels */
-enum { FEW_ROWS = 32 };      /* below: packing b for one product costs more than it saves */
+enum { CHUNK = 512 };   /* values of k in a partial sum, of all own kernels */
+enum { FEW_ROWS = 32 }; /* below: packing b for one product costs more than it saves */
 enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4 };
 
 typedef struct shape { /* y [P,M,N] = op(a) · op(b) */
@@ -107,7 +107,7 @@ static void arg_sizes(plan *p, const shape *s) {
 /* Adds the blocks of k, which lie in scratch, and c. */
 static void plan_add(plan *p, const shape *s, uint64_t parts, int64_t k_block) {
   const uint32_t width = plan_width(p, s->dtype);
-  plan_launch(p, "matmul.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d", dtype_c(s->dtype), width,
+  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d", dtype_c(s->dtype), width,
               s->c != UNROLL_NO_TENSOR);
   plan_items(p, s->p, 1);
   plan_items(p, s->m, 1);
@@ -130,7 +130,7 @@ static uint64_t parts_bytes(const shape *s, int64_t k_block) {
 
 static void plan_dot(plan *p, const shape *s) {
   const int64_t rows = s->max_m < DOT_ROWS ? s->max_m : DOT_ROWS;
-  launch *l = plan_launch(p, "matmul.cl", "dot_rows", "-Dreal=%s -DWIDTH=%u -DROWS=%d -DCOLUMNS=%d -DHAVE_C=%d",
+  launch *l = plan_launch(p, "matmul_dot.cl", "dot_rows", "-Dreal=%s -DWIDTH=%u -DROWS=%d -DCOLUMNS=%d -DHAVE_C=%d",
                           dtype_c(s->dtype), plan_width(p, s->dtype), (int)rows, DOT_COLUMNS, s->c != UNROLL_NO_TENSOR);
   l->group = 1;
   plan_items(p, s->p, 1);
@@ -148,7 +148,8 @@ static void plan_cpu(plan *p, const shape *s) {
   const bool has_c = s->c != UNROLL_NO_TENSOR, keep = steady(p, s->b);
   const uint32_t width = plan_width(p, s->dtype);
   const int vecs = 2, panel = (int)width * vecs;
-  const bool pack = s->max_m >= FEW_ROWS || (keep && p->graph->is_template && !s->trans_a) || (s->trans_a && s->trans_b);
+  const bool pack =
+      s->max_m >= FEW_ROWS || (keep && p->graph->is_template && !s->trans_a) || (s->trans_a && s->trans_b);
   if (s->trans_b && !pack) {
     plan_dot(p, s);
     return;
@@ -162,7 +163,7 @@ static void plan_cpu(plan *p, const shape *s) {
       p->packed += (bytes + OPENCL_ALIGNMENT - 1) / OPENCL_ALIGNMENT * OPENCL_ALIGNMENT;
     } else
       packed = plan_scratch(p, bytes);
-    launch *l = plan_launch(p, "matmul.cl", "pack", "-Dreal=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
+    launch *l = plan_launch(p, "matmul_pack.cl", "pack", "-Dreal=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
                             dtype_c(s->dtype), width, vecs, PACK_K, s->trans_b);
     if (keep) {
       l->cached = s->b;
@@ -186,10 +187,9 @@ static void plan_cpu(plan *p, const shape *s) {
   const int64_t tiles = (s->max_m + rows - 1) / rows * panels * s->max_p, k_block = block_of(s, tiles, 16);
   const bool split = k_block < s->max_k;
   const uint64_t parts = split ? plan_scratch(p, parts_bytes(s, k_block)) : 0;
-  launch *l = plan_launch(
-      p, "matmul.cl", "product",
-      "-Dreal=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d -DCHUNK=%d", dtype_c(s->dtype),
-      width, vecs, (int)rows, pack, s->trans_a, has_c && !split, CHUNK);
+  launch *l = plan_launch(p, "matmul.cl", "product",
+                          "-Dreal=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d -DCHUNK=%d",
+                          dtype_c(s->dtype), width, vecs, (int)rows, pack, s->trans_a, has_c && !split, CHUNK);
   l->group = 1;
   plan_items(p, s->p, 1);
   plan_items(p, s->m, rows);
@@ -220,10 +220,9 @@ static void plan_tiles(plan *p, const shape *s) {
   const int64_t k_block = block_of(s, tiles, 256);
   const bool split = k_block < s->max_k;
   const uint64_t parts = split ? plan_scratch(p, parts_bytes(s, k_block)) : 0;
-  launch *l = plan_launch(p, "matmul_tile.cl", "product",
-                          "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d",
-                          dtype_c(s->dtype), TILE_SIDE, TILE_EACH, s->trans_a, s->trans_b,
-                          s->c != UNROLL_NO_TENSOR && !split, CHUNK);
+  launch *l = plan_launch(
+      p, "matmul_tile.cl", "product", "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d",
+      dtype_c(s->dtype), TILE_SIDE, TILE_EACH, s->trans_a, s->trans_b, s->c != UNROLL_NO_TENSOR && !split, CHUNK);
   l->group = TILE_SIDE * TILE_SIDE;
   l->times = TILE_SIDE * TILE_SIDE;
   plan_items(p, s->p, 1);
@@ -255,8 +254,16 @@ static unroll_status plan_clblast(plan *p, const shape *s) {
   product *g = opencl_alloc(p->device->host, 1, sizeof *g);
   if (!g)
     return opencl_fail(&p->error, UNROLL_E_MEMORY, 0, "opencl: %s: no memory to plan it", p->node->name);
-  *g = (product){.dtype = s->dtype, .trans_a = s->trans_a, .trans_b = s->trans_b, .has_c = s->c != UNROLL_NO_TENSOR,
-                 .a = s->a, .b = s->b, .y = s->y, .m = s->m, .n = s->n, .k = s->k};
+  *g = (product){.dtype = s->dtype,
+                 .trans_a = s->trans_a,
+                 .trans_b = s->trans_b,
+                 .has_c = s->c != UNROLL_NO_TENSOR,
+                 .a = s->a,
+                 .b = s->b,
+                 .y = s->y,
+                 .m = s->m,
+                 .n = s->n,
+                 .k = s->k};
   const unroll_status status =
       product_temp_bytes(p->device, g, s->max_m, s->max_n, s->max_k, &g->temp_bytes, &p->error);
   if (status != UNROLL_OK) {

@@ -50,8 +50,7 @@ static int64_t block_of(int64_t r) {
 }
 
 /* One reduced axis, in one or two launches. */
-static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r,
-                           extent inner) {
+static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r, extent inner) {
   const int64_t longest = extent_max(p, r), block = block_of(longest);
   if (block >= longest) {
     plan_fold(p, kind, dtype, x, y, outer, r, 1, inner, block);
@@ -130,8 +129,7 @@ static void finish_row(plan *p, uint32_t x) {
 
 static unroll_status check_rows(plan *p, uint32_t x) {
   const unroll_tensor_view *v = plan_view(p, x);
-  return plan_real(p, v->dtype) && v->rank >= 1 ? UNROLL_OK
-                                                : plan_decline(p, "dtype %d, rank %d", v->dtype, v->rank);
+  return plan_real(p, v->dtype) && v->rank >= 1 ? UNROLL_OK : plan_decline(p, "dtype %d, rank %d", v->dtype, v->rank);
 }
 
 unroll_status plan_softmax(plan *p) {

@@ -20,11 +20,11 @@ unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int
   const size_t m1 = (size_t)m + 1, n1 = (size_t)n + 1, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK) + 1;
   const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
   size_t size = 0;
-  const CLBlastStatusCode code =
-      g->dtype == UNROLL_F64
-          ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1, ldb, 1, n1, &d->own_queue, &size)
-          : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1, ldb, 1, n1, &d->own_queue,
-                                       &size);
+  const CLBlastStatusCode code = g->dtype == UNROLL_F64
+                                     ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1,
+                                                                  ldb, 1, n1, &d->own_queue, &size)
+                                     : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1,
+                                                                  ldb, 1, n1, &d->own_queue, &size);
   if (code != CLBlastSuccess)
     return clblast_error(d, err, code, "GemmTempBufferSize");
   *bytes = size;
@@ -39,14 +39,16 @@ unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, 
   const size_t lda = (size_t)(g->trans_a ? m : k), ldb = (size_t)(g->trans_b ? k : n);
   for (int64_t k0 = 0; k0 < k; k0 += K_BLOCK) {
     const size_t steps = (size_t)(k - k0 < K_BLOCK ? k - k0 : K_BLOCK);
-    const size_t a_from = a_at + (uint64_t)k0 * (g->trans_a ? lda : 1), b_from = b_at + (uint64_t)k0 * (g->trans_b ? 1 : ldb);
+    const size_t a_from = a_at + (uint64_t)k0 * (g->trans_a ? lda : 1),
+                 b_from = b_at + (uint64_t)k0 * (g->trans_b ? 1 : ldb);
     const bool adds = g->has_c || k0 > 0;
     const CLBlastStatusCode code =
         g->dtype == UNROLL_F64
-            ? CLBlastDgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0, a, a_from, lda, b,
-                                         b_from, ldb, adds ? 1.0 : 0.0, y, y_at, (size_t)n, &queue, NULL, temp)
-            : CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0f, a, a_from, lda,
-                                         b, b_from, ldb, adds ? 1.0f : 0.0f, y, y_at, (size_t)n, &queue, NULL, temp);
+            ? CLBlastDgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0, a, a_from,
+                                         lda, b, b_from, ldb, adds ? 1.0 : 0.0, y, y_at, (size_t)n, &queue, NULL, temp)
+            : CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0f, a, a_from,
+                                         lda, b, b_from, ldb, adds ? 1.0f : 0.0f, y, y_at, (size_t)n, &queue, NULL,
+                                         temp);
     if (code != CLBlastSuccess)
       return clblast_error(d, err, code, name);
   }
@@ -110,8 +112,8 @@ static bool one_test(unroll_backend_device *d, const product *g, size_t m, size_
   }
   right = right && product_enqueue(d, d->own_queue, g, (int64_t)m, (int64_t)n, (int64_t)k, mem[0], 0, mem[1], 0, mem[2],
                                    0, mem[3], "self-test", &err) == UNROLL_OK;
-  right = right && clEnqueueReadBuffer(d->own_queue, mem[2], CL_TRUE, 0, sizes[2] * bytes, data[2], 0, NULL, NULL) ==
-                       CL_SUCCESS;
+  right = right &&
+          clEnqueueReadBuffer(d->own_queue, mem[2], CL_TRUE, 0, sizes[2] * bytes, data[2], 0, NULL, NULL) == CL_SUCCESS;
   right = right && products_equal(g, data[0], data[1], data[2], m, n, k);
   for (int i = 0; i < 4; i++) {
     if (mem[i])

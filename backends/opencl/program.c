@@ -6,8 +6,8 @@
  * equal; its name is a hash of the same text. Whatever is wrong with a file, the program is built from source instead and
  * the file dropped. A folder that is missing or can't be written is worth a line in the debug log, no more.
  */
-#include "opencl.h"
 #include "kernel_sources.h"
+#include "opencl.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -117,8 +117,8 @@ extern char **environ;
 
 /* The variables by which drivers change what their compilers make. */
 static void append_environment(text *t) {
-  static const char *const prefixes[] = {"POCL_", "CL_CONFIG_", "IGC_", "NEO", "AMD_", "GPU_", "CUDA_", "RUSTICL_",
-                                         "GALLIVM_", "LP_", "MESA_", "OCLGRIND_"};
+  static const char *const prefixes[] = {"POCL_", "CL_CONFIG_", "IGC_",     "NEO", "AMD_",  "GPU_",
+                                         "CUDA_", "RUSTICL_",   "GALLIVM_", "LP_", "MESA_", "OCLGRIND_"};
   for (char **e = environ; e && *e; e++)
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
       if (strncmp(*e, prefixes[i], strlen(prefixes[i])) == 0)
@@ -148,7 +148,8 @@ static char *cache_path(const unroll_backend_device *d, const text *key) {
   const size_t room = strlen(d->cache) + 64;
   char *path = opencl_alloc(d->host, room, 1);
   if (path)
-    snprintf(path, room, "%s/cl-%016llx%016llx.bin", d->cache, (unsigned long long)hash(hash_basis, key->data, key->size),
+    snprintf(path, room, "%s/cl-%016llx%016llx.bin", d->cache,
+             (unsigned long long)hash(hash_basis, key->data, key->size),
              (unsigned long long)hash(~hash_basis, key->data, key->size));
   return path;
 }
@@ -261,8 +262,8 @@ static unroll_status build_failure(unroll_backend_device *d, cl_program program,
   if (log && clGetProgramBuildInfo(program, d->entry->device, CL_PROGRAM_BUILD_LOG, n, log, NULL) != CL_SUCCESS)
     log[0] = 0;
   opencl_log(d->host, UNROLL_LOG_ERROR, "opencl: %s with %s: %s", source, options, log ? log : "");
-  const unroll_status status =
-      opencl_fail(err, UNROLL_E_DEVICE, code, "clBuildProgram: %s: OpenCL error %d: %.150s", source, code, log ? log : "");
+  const unroll_status status = opencl_fail(err, UNROLL_E_DEVICE, code, "clBuildProgram: %s: OpenCL error %d: %.150s",
+                                           source, code, log ? log : "");
   opencl_free(d->host, log);
   return status;
 }
@@ -332,7 +333,8 @@ static unroll_status get_locked(unroll_backend_device *d, const struct kernel_so
     }
   cached_program *p = opencl_alloc(d->host, 1, sizeof *p);
   char *copy = opencl_copy_text(d->host, options);
-  unroll_status status = p && copy ? UNROLL_OK : opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a program");
+  unroll_status status =
+      p && copy ? UNROLL_OK : opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a program");
   if (status == UNROLL_OK)
     status = get_new(d, source, options, out, err);
   if (status != UNROLL_OK) {

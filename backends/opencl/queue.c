@@ -123,8 +123,7 @@ static unroll_status check_range(const unroll_backend_buffer *b, uint64_t offset
                      (unsigned long long)n, (unsigned long long)offset, (unsigned long long)b->bytes);
 }
 
-static unroll_status wrap_event(unroll_backend_queue *q, cl_event cl, unroll_backend_event **event,
-                                unroll_error *err) {
+static unroll_status wrap_event(unroll_backend_queue *q, cl_event cl, unroll_backend_event **event, unroll_error *err) {
   unroll_backend_event *e = opencl_alloc(q->device->host, 1, sizeof *e);
   if (!e) {
     clReleaseEvent(cl);
@@ -206,7 +205,8 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
   if (n) {
     const cl_long at = (cl_long)offset, count = (cl_long)n;
     const cl_uchar byte = value;
-    const size_t group = d->group, items = (size_t)((n + EACH - 1) / EACH), global = (items + group - 1) / group * group;
+    const size_t group = d->group, items = (size_t)((n + EACH - 1) / EACH),
+                 global = (items + group - 1) / group * group;
     code = clSetKernelArg(q->fill, 0, sizeof b->mem, &b->mem);
     if (code == CL_SUCCESS)
       code = clSetKernelArg(q->fill, 1, sizeof at, &at);
