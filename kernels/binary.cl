@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * binary.cl: y = f(a, b) with NumPy's broadcasting, after the host collapsed the axes: a stride of 0 repeats. KIND numbers the
- * functions as unroll/plugin.h does. One work-item owns WIDTH neighbouring elements of the innermost axis, along which an
- * operand is either dense (A_INNER, B_INNER 1) or one value (0).
+ * binary.cl: y = f(a, b) with NumPy's broadcasting, after the host collapsed the axes: a stride of 0 repeats. KIND
+ * numbers the functions as unroll/plugin.h does. One work-item owns WIDTH neighbouring elements of the innermost axis,
+ * along which an operand is either dense (A_INNER, B_INNER 1) or one value (0).
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -77,7 +77,7 @@ static void store(out_v v, __global out_t *p, long n) {
 }
 
 #if KIND >= 6 && KIND <= 11
-#define RESULT(x) CAT(convert_, out_v)(-(x))
+#define RESULT(x) CAT(convert_, out_v)(x) & (out_v)(1)
 #endif
 /* max and min hand NaN on, whichever side it comes from. */
 static out_v apply(in_v a, in_v b) {

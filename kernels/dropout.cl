@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dropout.cl: y = x·mask/(1-p) for x [T][B][R], or one step [B][R]. An element is kept where the upper 24 bits of its random word
- * reach threshold = ceil(p·2^24), which is unroll_uniform(word) >= p without a rounding. Four neighbouring units share a block of
- * the generator; one work-item owns LANES blocks of one (t, b), and computes them side by side in vectors.
+ * dropout.cl: y = x·mask/(1-p) for x [T][B][R], or one step [B][R]. An element is kept where the upper 24 bits of its
+ * random word reach threshold = ceil(p·2^24), which is unroll_uniform(word) >= p without a rounding. Four neighbouring
+ * units share a block of the generator; one work-item owns LANES blocks of one (t, b), and computes them side by side
+ * in vectors.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -17,7 +18,7 @@
 #define CAT(a, b) CAT_(a, b)
 #define words CAT(uint, LANES)
 
-/* unroll_philox_block of unroll/philox.h for LANES counters: block + 0, 1, .., row, and t. word[i] holds word i of each. */
+/* unroll_philox_block of unroll/philox.h for LANES counters: block + 0, 1, .., row, t. word[i] holds word i of each. */
 static void random_blocks(uint block, uint row, ulong t, uint key0, uint key1, words *word) {
   words c0 = (words)(block), c1 = (words)(row), c2 = (words)((uint)t), c3 = (words)((uint)(t >> 32));
   for (int i = 0; i < LANES; i++)

@@ -2,9 +2,9 @@
 /*
  * embedding.cl: rows of a table [V][E] by id, and the gradient of the table. One work-item owns WIDTH columns of a row.
  *
- * The gradient adds rows of dy in the order of their ids without atomics: lists() first threads the positions of each id into a
- * list, ascending: head[v] is the first position that has v, next[i] the one after i, -1 ends it. Then each item walks one
- * list.
+ * The gradient adds rows of dy in the order of their ids without atomics: lists() first threads the positions of each
+ * id into a list, ascending: head[v] is the first position that has v, next[i] the one after i, -1 ends it. Then each
+ * item walks one list.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -20,7 +20,7 @@
 #define vec CAT(real, WIDTH)
 #define VLOAD CAT(vload, WIDTH)
 #define VSTORE CAT(vstore, WIDTH)
-#ifndef SERIAL /* one work-item makes all lists: n + V steps, the best on a CPU; else one item for each v reads all ids */
+#ifndef SERIAL /* one work-item makes all lists: n + V steps, best on a CPU; else one for each v reads all ids */
 #define SERIAL 0
 #endif
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gru_after_gates.cl: the pointwise half of a step of the GRU that resets after the product, and its gradient. xp, hp, dxp and
- * dhp are [B][3][H], blocks r z n; gates is [B][4][H]: r z n and hp's block n; the rest is [B][H]. One work-item owns WIDTH units.
+ * gru_after_gates.cl: the pointwise half of a step of the GRU that resets after the product, and its gradient. xp, hp,
+ * dxp and dhp are [B][3][H], blocks r z n; gates is [B][4][H]: r z n and hp's block n; the rest is [B][H]. One
+ * work-item owns WIDTH units.
  *
  *   r = sigmoid(xr + hr), z = sigmoid(xz + hz), n = tanh(xn + r hn), h = (1 - z) n + z h_prev
  */

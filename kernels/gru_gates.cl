@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gru_gates.cl: the pointwise thirds of a step of the GRU that resets before the product, and their gradients. rz, drz and the
- * pre of gru_reset are [B][2][H], blocks r z; the rest is [B][H]. One work-item owns WIDTH neighbouring units.
+ * gru_gates.cl: the pointwise thirds of a step of the GRU that resets before the product, and their gradients. rz, drz
+ * and the pre of gru_reset are [B][2][H], blocks r z; the rest is [B][H]. One work-item owns WIDTH neighbouring units.
  *
  *   r, z = sigmoid(pre), rh = r h_prev;  then n = tanh(pre of the second product), h = (1 - z) n + z h_prev
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lengths.cl: what depends on the lengths of sequences. x and y are [T][B][R], or one step [B][R]. One work-item owns EACH
- * neighbouring elements of one (t, b). The type is told by its size alone. A length is clamped to 0..T.
+ * lengths.cl: what depends on the lengths of sequences. x and y are [T][B][R], or one step [B][R]. One work-item owns
+ * EACH neighbouring elements of one (t, b). The type is told by its size alone. A length is clamped to 0..T.
  */
 #ifndef type
 #define type uint

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lstm_gates.cl: the pointwise half of an LSTM step and its gradient. pre, gates and dpre are [B][4][H], gates i f g o; the
- * rest is [B][H]. One work-item owns WIDTH neighbouring units, so that each of its streams is one vector load or store.
+ * lstm_gates.cl: the pointwise half of an LSTM step and its gradient. pre, gates and dpre are [B][4][H], gates i f g
+ * o; the rest is [B][H]. One work-item owns WIDTH neighbouring units, so that each of its streams is one vector load
+ * or store.
  *
  *   c = f c_prev + i g, h = o tanh(c)               i, f, o = sigmoid(pre), g = tanh(pre)
  */

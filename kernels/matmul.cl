@@ -3,8 +3,8 @@
  * matmul.cl: y = op(a)·op(b) + c for CPU devices: a tile of ROWS x PANEL of y in registers; b in panels as
  * matmul_pack.cl makes them, or row-major as it stands. A work-group is one work-item, and there is no barrier.
  *
- * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows with
- * K/CHUNK + CHUNK and not with K.
+ * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows
+ * with K/CHUNK + CHUNK and not with K.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -64,8 +64,8 @@ static void store(vec v, __global real *p, long n) {
 #endif
 
 /*
- * One item: ROWS x PANEL of y, over k_block values of k; items count tiles of rows fastest, then panels, blocks of k and
- * batches. y of block s starts s·M·N elements on. Rows past M repeat the last one and are not stored.
+ * One item: ROWS x PANEL of y, over k_block values of k; items count tiles of rows fastest, then panels, blocks of k
+ * and batches. y of block s starts s·M·N elements on. Rows past M repeat the last one and are not stored.
  */
 __kernel void product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c,
                       long c_at, __global real *y, long y_at, long M, long N, long K, long k_block, long c_row,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * matmul_dot.cl: y = a [M,K] · b [N,K] transposed + c for few rows on CPU devices: both run along k, so nothing is packed. A
- * work-group is one work-item. Partial sums of CHUNK steps keep the rounding error of a long sum small.
+ * matmul_dot.cl: y = a [M,K] · b [N,K] transposed + c for few rows on CPU devices: both run along k, so nothing is
+ * packed. A work-group is one work-item. Partial sums of CHUNK steps keep the rounding error of a long sum small.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

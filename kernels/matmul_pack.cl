@@ -2,8 +2,8 @@
 /*
  * matmul_pack.cl: what surrounds the product of matmul.cl.
  *
- *   pack   b [K,N] or [N,K] into panels [N/PANEL][K][PANEL], zeros past N: a step of k then reads whole cache lines one after
- *          another, whatever the layout of b was
+ *   pack   b [K,N] or [N,K] into panels [N/PANEL][K][PANEL], zeros past N: a step of k then reads whole cache lines one
+ *          after another, whatever the layout of b was
  *   add    the sum of the blocks of k, in order, and c
  */
 #ifdef cl_khr_fp64
@@ -46,8 +46,8 @@ __kernel void pack(const __global real *b, long b_at, __global real *out, long o
   const long columns = min((long)PANEL, N - panel * PANEL);
   b += b_at + batch * b_batch;
   out += out_at + batch * out_batch + panel * K * PANEL;
+  real line[PANEL];
   for (long k = k0; k < k1; k++) {
-    real line[PANEL];
     for (int j = 0; j < PANEL; j++)
 #if TRANS_B
       line[j] = j < columns ? b[(panel * PANEL + j) * K + k] : 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * matmul_tile.cl: y = op(a)·op(b) + c for devices with local memory and many work-items. A work-group of SIDE x SIDE items
- * owns a tile of y, SIDE·EACH on a side; slices of DEPTH values of k of both matrices pass through local memory. Groups lie in
- * dimension 0: 65,535 is the limit of the others on some devices. Rows in local memory are padded by one against bank conflicts.
- * Partial sums of CHUNK values of k are added in order.
+ * matmul_tile.cl: y = op(a)·op(b) + c for devices with local memory and many work-items. A work-group of SIDE x SIDE
+ * items owns a tile of y, SIDE·EACH on a side; slices of DEPTH values of k of both matrices pass through local memory.
+ * Groups lie in dimension 0: 65,535 is the limit of the others on some devices. Rows in local memory are padded by one
+ * against bank conflicts. Partial sums of CHUNK values of k are added in order.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * move.cl: what only moves values. copy walks over y, or a window of it, and reads x at any strides: slices, transposes, pads
- * and concatenations. select takes from one of two. The type is told by its size alone.
+ * move.cl: what only moves values. copy walks over y, or a window of it, and reads x at any strides: slices,
+ * transposes, pads and concatenations. select takes from one of two. The type is told by its size alone.
  */
 #ifndef type
 #define type uint

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * optimizer.cl: one update of a parameter; KIND numbers the rules as unroll/plugin.h does, which has their formulas. One work-item
- * owns BLOCKS·WIDTH neighbouring elements. 1 - beta^step is -expm1(step log(beta)), with log(beta) made by the host in double:
- * near 1 the difference of the two would keep three digits in f32.
+ * optimizer.cl: one update of a parameter; KIND numbers the rules as unroll/plugin.h does, which has their formulas.
+ * One work-item owns BLOCKS·WIDTH neighbouring elements. 1 - beta^step is -expm1(step log(beta)), with log(beta) made
+ * by the host in double: near 1 the difference of the two would keep three digits in f32.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reduce.cl: one axis of x [O][R][I] is reduced, in blocks of it: y [O][ceil(R/block)][I]. A second launch over y reduces the
- * blocks, in order, so that the same bits come out run after run and the rounding error of a long sum stays small. KIND
- * numbers the reductions as unroll/plugin.h does; sums of squares continue as sums. max and min hand NaN on.
+ * reduce.cl: one axis of x [O][R][I] is reduced, in blocks of it: y [O][ceil(R/block)][I]. A second launch over y
+ * reduces the blocks, in order, so that the same bits come out run after run and the rounding error of a long sum
+ * stays small. KIND numbers the reductions as unroll/plugin.h does; sums of squares continue as sums. max and min hand
+ * NaN on.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

@@ -5,8 +5,8 @@
  * argmax       the first largest; NaN counts as largest
  * categorical  by inversion from softmax(x) over the top_k largest (0: all; ties by lower index)
  *
- * The k-th largest value is found by bisection over the bits of an integer key that orders like the floats: BITS counts of the
- * row, and no memory.
+ * The k-th largest value is found by bisection over the bits of an integer key that orders like the floats: BITS
+ * counts of the row, and no memory.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

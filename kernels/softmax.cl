@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * softmax.cl: what is computed over the last axis of x [rows][N], shifted by the row's largest value. One work-item owns a row,
- * WIDTH elements at a time. A NaN in a row is lost in the maximum and comes back through the sum of exponentials.
+ * softmax.cl: what is computed over the last axis of x [rows][N], shifted by the row's largest value. One work-item
+ * owns a row, WIDTH elements at a time. A NaN in a row is lost in the maximum and comes back through the sum of
+ * exponentials.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable

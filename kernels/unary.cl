@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unary.cl: y = f(x), element by element, and casts. KIND numbers the functions as unroll/plugin.h does; KIND -1 is a cast. One
- * work-item owns WIDTH neighbouring elements.
+ * unary.cl: y = f(x), element by element, and casts. KIND numbers the functions as unroll/plugin.h does; KIND -1 is a
+ * cast. One work-item owns WIDTH neighbouring elements.
  */
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -52,7 +52,7 @@ static void store(out_v v, __global out_t *p, long n) {
 /* Comparisons of vectors give 0 or -1 in each lane, and false for NaN: what is not chosen by one stays. */
 static out_v apply(in_v x) {
 #if KIND == -1 && TO_BOOL
-  return CAT(convert_, out_v)(-(x != (in_v)(0)));
+  return CAT(convert_, out_v)(x != (in_v)(0)) & (out_v)(1);
 #elif KIND == -1
   return CAT(convert_, out_v)(x);
 #elif KIND == 0
@@ -82,7 +82,7 @@ static out_v apply(in_v x) {
 #elif KIND == 11
   return x <= (in_v)(0) ? (in_v)(0) : x;
 #elif KIND == 12
-  return CAT(convert_, out_v)(-(x == (in_v)(0)));
+  return CAT(convert_, out_v)(x == (in_v)(0)) & (out_v)(1);
 #endif
 }
 

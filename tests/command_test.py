@@ -18,7 +18,10 @@ import unittest
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
 COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"]]
-TINY = ["--device", "cpu", "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8", "--batch", "4"]
+CPU = ["--device", "cpu"]
+LM = ["train", "lm", "--text"]
+TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",
+        "--batch", "4"]
 WORDS = "the quick brown fox jumps over the lazy dog and runs away from a grey wolf, who sleeps.\n"
 TIMEOUT = 60
 
@@ -59,7 +62,7 @@ class Case(unittest.TestCase):
         return done
 
     def fails(self, code, message, *arguments, **options):
-        """The message is a part of stderr, every line of an error begins with the program's name, stdout stays empty."""
+        """The message is a part of stderr, where an error begins with the program's name; stdout stays empty."""
         done = unroll(*arguments, **options)
         self.assertEqual(done.returncode, code, done.stderr)
         self.assertIn(message, done.stderr)
@@ -72,7 +75,7 @@ class Case(unittest.TestCase):
         text = self.path("text.txt")
         if not os.path.exists(text):
             self.write("text.txt", WORDS * 20)
-        return self.succeeds("train", "lm", "--text", text, *arguments)
+        return self.succeeds(*LM, text, *arguments)
 
 
 class Usage(Case):
@@ -92,8 +95,9 @@ class Usage(Case):
 
     def test_defaults_of_the_help_are_those_of_the_library(self):
         text = self.succeeds("train", "lm", "--help").stdout
-        for name, value in [("hidden", "128"), ("layers", "2"), ("embedding", "64"), ("steps-per-update", "64"), ("batch", "32"),
-                            ("clip", "1"), ("validation-fraction", "0.05"), ("lr", "0.002"), ("seed", "1")]:
+        for name, value in [("hidden", "128"), ("layers", "2"), ("embedding", "64"), ("steps-per-update", "64"),
+                            ("batch", "32"), ("clip", "1"), ("validation-fraction", "0.05"), ("lr", "0.002"),
+                            ("seed", "1")]:
             self.assertRegex(text, rf"--{name} [^(]*\(default {re.escape(value)}\)")
 
     def test_version(self):
@@ -109,8 +113,9 @@ class Usage(Case):
         self.assertIn("usage: unroll COMMAND", done.stderr)
 
     def test_nearest_word(self):
-        for arguments, hint in [(["trian"], "did you mean train?"), (["bench", "lair"], "did you mean 'unroll bench layer'?"),
-                                (["train"], "did you mean 'unroll train lm'?"), (["--verison"], "did you mean --version?"),
+        for arguments, hint in [(["trian"], "did you mean train?"), (["train"], "did you mean 'unroll train lm'?"),
+                                (["bench", "lair"], "did you mean 'unroll bench layer'?"),
+                                (["--verison"], "did you mean --version?"),
                                 (["train", "lm", "--hiden", "3"], "did you mean --hidden?"),
                                 (["train", "lm", "--opt=adam"], "did you mean --optimizer?"),
                                 (["sample", "m", "--lenght=3"], "did you mean --length?"),
@@ -124,21 +129,24 @@ class Usage(Case):
         for arguments, message in [
                 (["--hidden", "0"], "--hidden: '0' is not a whole number from 1 to 16384"),
                 (["--hidden", "12x"], "--hidden: '12x' is not"), (["--hidden", " 12"], "--hidden: ' 12' is not"),
-                (["--hidden="], "--hidden: '' is not"), (["--hidden", "99999999999999999999"], "is not a whole number"),
+                (["--hidden="], "--hidden: '' is not"),
+                (["--seed", "99999999999999999999"], "is not a whole number from 0 on"),
                 (["--lr", "nan"], "--lr: 'nan' is not a number above 0"), (["--lr", "1e999"], "--lr: '1e999' is not"),
                 (["--lr", "0x10"], "--lr: '0x10' is not"), (["--lr=-1"], "--lr: '-1' is not"),
                 (["--dropout", "1"], "--dropout: '1' is not a number from 0 to less than 1"),
-                (["--cell", "lstm2"], "is not one of: rnn lstm gru gru_after"), (["--hidden"], "--hidden needs a value"),
+                (["--cell", "lstm2"], "is not one of: rnn lstm gru gru_after"),
+                (["--hidden"], "--hidden needs a value"),
                 (["--hidden", "--layers"], "--hidden needs a value"), (["--verbose=yes"], "--verbose takes no value"),
                 (["stray"], "'stray' is one argument too many")]:
             with self.subTest(arguments=arguments):
-                self.fails(2, message, "train", "lm", "--text", "t", "--out", "m", *arguments)
+                self.fails(2, message, *LM, "t", "--out", "m", *arguments)
 
     def test_what_must_be_given(self):
         self.fails(2, "needs --text", "train", "lm", "--out", "m")
-        self.fails(2, "needs --out", "train", "lm", "--text", "t")
+        self.fails(2, "needs --out", *LM, "t")
         self.fails(2, "needs MODEL", "sample", "--length", "3")
-        self.fails(2, "--hidden stands in the model", "train", "lm", "--text", "t", "--resume", "m", "--hidden", "8")
+        self.fails(2, "--schedule-epochs", *LM, "t", "--out", "m", "--schedule", "cosine", "--minutes", "1")
+        self.fails(2, "--hidden stands in the model", *LM, "t", "--resume", "m", "--hidden", "8")
 
     def test_unwritable_stdout(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
@@ -185,7 +193,7 @@ class Devices(Case):
 
     def test_cpu_loads_no_opencl(self):
         environment = dict(os.environ, LD_DEBUG="files")
-        arguments = ["bench", "layer", "--hidden", "4", "--input", "4", "--batch", "2", "--steps", "2", "--json", "--device"]
+        arguments = ["bench", "layer", "--hidden", "4", "--input", "4", "--batch", "2", "--steps", "2", "--device"]
         self.assertNotIn("opencl", self.succeeds(*arguments, "cpu", env=environment).stderr.lower())
         found = json.loads(self.succeeds("devices", "--json").stdout)
         if any(plugin["id"] == "opencl" and plugin["devices"] for plugin in found["plugins"]):
@@ -201,14 +209,14 @@ class Layers(Case):
         for more, flops in [([], 2 * 3 * 2 * 4 * 5 * (4 + 5)), (["--train"], 3 * 2 * 3 * 2 * 4 * 5 * (4 + 5)),
                             (["--layers", "2", "--bidirectional"], 2 * 2 * 3 * 2 * 4 * 5 * ((4 + 5) + (10 + 5)))]:
             sizes = ["--steps", "3", *self.SIZES[2:]]
-            found = json.loads(self.succeeds("bench", "layer", *sizes, *more, "--device", "cpu", "--json").stdout)
+            found = json.loads(self.succeeds("bench", "layer", *sizes, *more, *CPU, "--json").stdout)
             self.assertEqual((found["device"], found["cell"], found["fallbacks"]), ("cpu:0", "lstm", 0))
             self.assertLessEqual(0 < found["min_ms"], found["min_ms"] <= found["median_ms"])
             self.assertGreaterEqual(found["runs"], 5)
             self.assertTrue(math.isclose(found["gflops"], flops / (found["median_ms"] * 1e6), rel_tol=1e-6), found)
 
     def test_bench_for_people(self):
-        text = self.succeeds("bench", "layer", "--cell", "gru", "--steps", "3", *self.SIZES[2:], "--device", "cpu").stdout
+        text = self.succeeds("bench", "layer", "--cell", "gru", "--steps", "3", *self.SIZES[2:], *CPU).stdout
         self.assertRegex(text, r"device +cpu:0")
         self.assertRegex(text, r"time +[\d.]+ ms minimum, [\d.]+ ms median of \d+ runs")
 
@@ -242,9 +250,10 @@ class Train(Case):
         for schedule in (["constant"], ["exponential", "--decay", "0.5"], ["cosine", "--schedule-epochs", "0.2"]):
             with self.subTest(schedule=schedule):
                 common = [*TINY, "--dropout", "0.2", "--schedule", *schedule]
-                self.train(*common, "--out", self.path("b.safetensors"), "--updates", "8", "--log", self.path("b.jsonl"))
-                self.train(*common, "--out", self.path("c.safetensors"), "--updates", "3", "--log", self.path("c.jsonl"))
-                self.train("--device", "cpu", "--resume", self.path("c.safetensors"), "--updates", "8", "--log",
+                for name, updates in [("b", "8"), ("c", "3")]:
+                    self.train(*common, "--out", self.path(f"{name}.safetensors"), "--updates", updates, "--log",
+                               self.path(f"{name}.jsonl"))
+                self.train(*CPU, "--resume", self.path("c.safetensors"), "--updates", "8", "--log",
                            self.path("c.jsonl"))
                 curves = [[(line["update"], line["loss"], line["lr"], line["grad_norm"]) for line in self.log(name)]
                           for name in ("b.jsonl", "c.jsonl")]
@@ -257,16 +266,17 @@ class Train(Case):
                    "--schedule", "exponential", "--decay", "0.5", "--lr", "0.01", "--evaluate-every", "60")
         per_epoch = (math.floor((math.ceil(len(WORDS) * 20 * 0.95) - 1) / 4) // 8)
         for line in self.log("d.jsonl"):
-            self.assertTrue(math.isclose(line["lr"], 0.01 * 0.5**((line["update"] - 1) // per_epoch), rel_tol=1e-6), line)
+            rate = 0.01 * 0.5**((line["update"] - 1) // per_epoch)
+            self.assertTrue(math.isclose(line["lr"], rate, rel_tol=1e-6), line)
 
     def test_resume_mistakes(self):
         model = self.path("e.safetensors")
         self.train(*TINY, "--out", model, "--updates", "2")
         text = self.path("text.txt")
-        self.fails(1, "2 updates already", "train", "lm", "--device", "cpu", "--text", text, "--resume", model, "--updates", "2")
+        self.fails(1, "2 updates already", "train", "lm", *CPU, "--text", text, "--resume", model, "--updates", "2")
         other = self.write("other.txt", WORDS * 20 + "more")
-        self.fails(1, "", "train", "lm", "--device", "cpu", "--text", other, "--resume", model, "--updates", "5")
-        self.fails(1, "missing.safetensors", "train", "lm", "--device", "cpu", "--text", text, "--resume",
+        self.fails(1, "", "train", "lm", *CPU, "--text", other, "--resume", model, "--updates", "5")
+        self.fails(1, "missing.safetensors", "train", "lm", *CPU, "--text", text, "--resume",
                    self.path("missing.safetensors"))
 
     def test_bad_texts(self):
@@ -275,37 +285,37 @@ class Train(Case):
                                     ("nul.txt", b"a\0b" * 100, "NUL"), ("short.txt", b"too short", "characters")]:
             with self.subTest(name=name):
                 path = self.write(name, data)
-                self.fails(1, message, "train", "lm", *TINY, "--text", path, "--out", out)
-        self.fails(1, "missing.txt", "train", "lm", *TINY, "--text", self.path("missing.txt"), "--out", out)
+                self.fails(1, message, *LM, path, *TINY, "--out", out)
+        self.fails(1, "missing.txt", *LM, self.path("missing.txt"), *TINY, "--out", out)
         self.assertFalse(os.path.exists(out))
 
     def test_bad_targets(self):
         text = self.write("good.txt", WORDS * 20)
         for out, message in [(self.path("no/m.safetensors"), "No such file"), (self.folder, "is a folder"),
                              (self.folder + "/", "names no file")]:
-            self.fails(1, message, "train", "lm", *TINY, "--text", text, "--out", out)
-        self.fails(1, "--log: cannot write", "train", "lm", *TINY, "--text", text, "--out", self.path("m.safetensors"), "--log",
-                   self.path("no/log.jsonl"))
+            self.fails(1, message, *LM, text, *TINY, "--out", out)
+        self.fails(1, "--log: cannot write", *LM, text, *TINY, "--out", self.path("m.safetensors"),
+                   "--log", self.path("no/log.jsonl"))
 
     def test_one_file_for_two_things(self):
         text = self.write("keep.txt", WORDS)
         os.symlink(text, self.path("link.txt"))
         for arguments in (["--out", text], ["--out", self.path("link.txt")], ["--out", self.path("m"), "--log", text]):
-            self.fails(2, "would be overwritten", "train", "lm", *TINY, "--text", text, *arguments)
-        self.fails(2, "is the model", "train", "lm", "--text", text, "--out", self.path("m"), "--log", self.path("m"))
+            self.fails(2, "would be overwritten", *LM, text, *arguments)
+        self.fails(2, "is the model", *LM, text, *TINY, "--out", self.path("m"), "--log", self.path("m"))
         self.assertEqual(self.read("keep.txt").decode(), WORDS)
 
     def test_several_files(self):
         files = [self.write(f"part{i}.txt", WORDS * 10) for i in range(3)]
-        done = self.succeeds("train", "lm", "--text", *files[:2], *TINY, "--text", files[2], "--out", self.path("f.safetensors"),
-                             "--updates=1")
+        done = self.succeeds(*LM, *files[:2], *TINY, "--text", files[2], "--updates=1",
+                             "--out", self.path("f.safetensors"))
         self.assertIn(f"{30 * len(WORDS)} characters", done.stderr)
 
     def test_interrupt(self):
         self.write("text.txt", WORDS * 20)
         model, log = self.path("g.safetensors"), self.path("g.jsonl")
-        process = subprocess.Popen([UNROLL, "train", "lm", "--text", self.path("text.txt"), *TINY, "--out", model, "--log", log,
-                                    "--minutes", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [UNROLL, *LM, self.path("text.txt"), *TINY, "--out", model, "--log", log, "--minutes", "5"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             end = time.monotonic() + TIMEOUT / 2
             while time.monotonic() < end and not (os.path.exists(log) and os.path.getsize(log)):
@@ -326,16 +336,16 @@ class Train(Case):
 
     def test_terminal(self):
         for extra, coloured in [({}, True), ({"NO_COLOR": "1"}, False)]:
-            output = self.on_terminal({"TERM": "xterm", "COLUMNS": "80", **extra}, "train", "lm", "--text",
-                                      self.write("text.txt", WORDS * 20), *TINY, "--out", self.path("h.safetensors"), "--minutes",
-                                      "0.02")
+            output = self.on_terminal({"TERM": "xterm", **extra}, *LM, self.write("text.txt", WORDS * 20), *TINY,
+                                      "--out", self.path("h.safetensors"), "--minutes", "0.02")
             self.assertRegex(output, r"\r +\d+% .*loss [\d.]+ nats [\d.]+ bits  .* left  .*\x1b\[K")
             self.assertEqual("\x1b[32m" in output, coloured)
 
     def on_terminal(self, environment, *arguments):
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execvpe(UNROLL, [UNROLL, *arguments], dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **environment))
+            inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+            os.execvpe(UNROLL, [UNROLL, *arguments], {**inherited, **environment})
         output, end = b"", time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             if not select.select([terminal], [], [], 1)[0]:
@@ -360,12 +370,12 @@ class Sample(Case):
         cls.model = os.path.join(cls.folder, "m.safetensors")
         with open(cls.text, "w", encoding="utf-8") as file:
             file.write((WORDS + "déjà vu → naïve\n") * 20)
-        done = unroll("train", "lm", "--text", cls.text, *TINY, "--out", cls.model, "--updates", "40")
+        done = unroll(*LM, cls.text, *TINY, "--out", cls.model, "--updates", "40")
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
 
     def sample(self, *arguments, **options):
-        return self.succeeds("sample", self.model, "--device", "cpu", *arguments, **options)
+        return self.succeeds("sample", self.model, *CPU, *arguments, **options)
 
     def test_same_seed_same_text(self):
         arguments = ["--prompt", "the ", "--length", "80", "--temperature", "1"]
@@ -381,31 +391,31 @@ class Sample(Case):
         self.assertEqual(greedy, self.sample("--length", "30", "--top-k", "1", "--seed", "2").stdout)
 
     def test_mistakes(self):
-        self.fails(1, "Z", "sample", self.model, "--device", "cpu", "--prompt", "Z")
-        self.fails(1, "top", "sample", self.model, "--device", "cpu", "--top-k", "1000")
-        self.fails(1, "missing", "sample", self.path("missing"), "--device", "cpu")
-        self.fails(1, "text.txt", "sample", self.text, "--device", "cpu")
+        self.fails(1, "Z", "sample", self.model, *CPU, "--prompt", "Z")
+        self.fails(1, "top", "sample", self.model, *CPU, "--top-k", "1000")
+        self.fails(1, "missing", "sample", self.path("missing"), *CPU)
+        self.fails(1, "text.txt", "sample", self.text, *CPU)
 
     def test_cut_or_changed_model(self):
         whole = self.read("m.safetensors")
         for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
             cut = self.write("cut.safetensors", whole[:size])
             with self.subTest(size=size):
-                self.fails(1, "cut.safetensors", "sample", cut, "--device", "cpu")
+                self.fails(1, "cut.safetensors", "sample", cut, *CPU)
         flipped = bytearray(whole)
         flipped[-10] ^= 4
-        self.fails(1, "flipped.safetensors", "sample", self.write("flipped.safetensors", bytes(flipped)), "--device", "cpu")
+        self.fails(1, "flipped.safetensors", "sample", self.write("flipped.safetensors", bytes(flipped)), *CPU)
 
     def test_closed_pipe(self):
-        shell = f"'{UNROLL}' sample '{self.model}' --device cpu --length 100000000 | head -c 10; exit ${{PIPESTATUS[0]}}"
+        shell = f"'{UNROLL}' sample '{self.model}' --device cpu --length 1000000 | head -c 10; exit ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=TIMEOUT, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(len(done.stdout.encode()), 10)
 
     def test_full_disk(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
-            self.fails(1, "cannot write to standard output: No space left on device", "sample", self.model, "--device", "cpu",
-                       "--length", "100000000", stdout=full)
+            self.fails(1, "standard output: No space left on device", "sample", self.model, *CPU, "--length", "1000000",
+                       stdout=full)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ static void dense_on(unroll_device *dev, int32_t dtype) {
   unroll_output(hidden, "hidden");
   unroll_output(logits, "logits");
   unroll_output(loss, "loss");
-  model m = model_open(g, dev);
+  model m = model_open(g, dev, true);
   put_golden(&m, &f, "ids");
   put_golden(&m, &f, "targets");
   for (int i = 0; i < 5; i++)
@@ -111,7 +111,7 @@ static void losses_on(unroll_device *dev, int32_t dtype) {
   }
   unroll_output(unroll_cross_entropy(logits, targets, UNROLL_LOSS_NONE), "cross_entropy.rows");
   unroll_output(unroll_mse(y, target, UNROLL_LOSS_SUM), "mse.sum");
-  model m = model_open(g, dev);
+  model m = model_open(g, dev, true);
   put_golden(&m, &f, "logits");
   put_golden(&m, &f, "targets");
   put_golden(&m, &f, "mse.prediction");
@@ -159,7 +159,7 @@ static void mean_over_run_time_steps(void **state) {
       unroll_gradient(loss, &y, 1, &d);
       unroll_output(d, "dy");
       unroll_output(loss, "loss");
-      model m = model_open(g, dev);
+      model m = model_open(g, dev, true);
       for (int64_t T = 9; T >= 1; T -= 4) {
         double a[54], b[54], want = 0, want_d[54];
         for (int64_t i = 0; i < T * 6; i++) {
@@ -201,7 +201,7 @@ static void clip_on(unroll_device *dev, int32_t dtype, const char *side) {
   snprintf(name, sizeof name, "%s.norm", side);
   unroll_output(norm, name);
   unroll_output(scale, "scale");
-  model m = model_open(g, dev);
+  model m = model_open(g, dev, true);
   for (int i = 0; i < 3; i++) {
     char grad[64];
     snprintf(grad, sizeof grad, "grad.%d", i);
@@ -248,7 +248,7 @@ static void optimizer_on(unroll_device *dev, int32_t dtype, const char *name, in
   const unroll_tensor p = unroll_param(g, "p", dtype, 2, shape);
   unroll_optimize(p, unroll_input(g, "grad", dtype, 2, shape), unroll_input(g, "lr", dtype, 0, NULL),
                   unroll_input(g, "step", UNROLL_I32, 0, NULL), unroll_none(), &attr);
-  model m = model_open(g, dev);
+  model m = model_open(g, dev, true);
   snprintf(key, sizeof key, "%s.param0", name);
   double *start = golden_values(&f, key, NULL), *grads = golden_values(&f, "grads", NULL);
   snprintf(key, sizeof key, "%s.params", name);

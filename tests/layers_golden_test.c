@@ -179,10 +179,10 @@ static void put_inputs(const layer_case *c, model *m) {
 }
 
 /*
- * f64: both sides round a few hundred times at 1e-16; 1e-10 leaves room for any order of summing and fails for any wrong term.
- * f32: a value of the last step has gone through T = 7 steps (two layers: 14) of a product over at most 15 terms and a gate; a
- * weight's gradient sums T·B = 28 of them. With a relative error of 2^-24 = 6e-8 each, growing at worst linearly over the
- * 14·(15 + gate) roundings on the way but for the most part cancelling, 1e-5 of the largest value is about 170 of them.
+ * f64: both sides round a few hundred times at 1e-16; 1e-10 leaves room for any order of summing and fails for any wrong
+ * term. f32: a value of the last step has gone through T = 7 steps (two layers: 14) of a product over at most 15 terms and a
+ * gate; a weight's gradient sums T·B = 28 of them. Each rounding is 2^-24 = 6e-8, and most of them cancel: 1e-5 of the
+ * largest value is 170 roundings that do not.
  */
 static double tolerance(int32_t dtype) { return dtype == UNROLL_F64 ? 1e-10 : 1e-5; }
 
@@ -192,7 +192,7 @@ static void run_case(const char *name, int32_t variant, unroll_device *dev, int3
   unroll_graph *g;
   assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
   build(&c, g, dtype);
-  model m = model_open(g, dev);
+  model m = model_open(g, dev, true);
   if (variant & RUNTIME_TIME)
     model_set_dim(&m, c.T);
   put_inputs(&c, &m);

@@ -13,18 +13,27 @@
 #define MIN_RUNS 5
 #define MAX_RUNS 100000
 #define WARM_UP_RUNS 2
-#define MEASURED_SECONDS 1.5
 
 typedef struct bench_values {
   option_marks marks;
   common_values common;
   layer_values layer;
+  double seconds;
   bool json;
 } bench_values;
 
 static const option_spec options[] = {
     OPTIONS_LAYER(bench_values, "steps"),
     OPTIONS_DEVICE(bench_values),
+    {.type = OPTION_NUMBER,
+     .name = "seconds",
+     .argument = "X",
+     .offset = offsetof(bench_values, seconds),
+     .standard = "1.5",
+     .min = 1e-300,
+     .max = 1e300,
+     .expected = "a number above 0",
+     .help = "how long to measure, but at least 5 runs"},
     {.type = OPTION_FLAG, .name = "json", .offset = offsetof(bench_values, json), .help = "as JSON, for programs"},
     OPTIONS_LOG(bench_values),
 };
@@ -80,13 +89,14 @@ static unroll_status run_once(unroll_binding *binding, double *ms, unroll_error 
   return status;
 }
 
-static unroll_status measure_runs(unroll_binding *binding, double *ms, measurement *result, unroll_error *err) {
+static unroll_status measure_runs(unroll_binding *binding, double seconds, double *ms, measurement *result,
+                                  unroll_error *err) {
   unroll_status status = UNROLL_OK;
   for (int i = 0; i < WARM_UP_RUNS && status == UNROLL_OK; i++)
     status = run_once(binding, ms, err);
   double sum = 0;
   int n = 0;
-  while (status == UNROLL_OK && n < MAX_RUNS && (n < MIN_RUNS || sum < MEASURED_SECONDS * 1e3)) {
+  while (status == UNROLL_OK && n < MAX_RUNS && (n < MIN_RUNS || sum < seconds * 1e3)) {
     status = run_once(binding, &ms[n], err);
     sum += ms[n++];
   }
@@ -99,8 +109,9 @@ static unroll_status measure_runs(unroll_binding *binding, double *ms, measureme
   return UNROLL_OK;
 }
 
-static unroll_status measure(unroll_device *device, unroll_graph *graph, int32_t cell, measurement *result,
-                             unroll_error *err) {
+static unroll_status measure(const bench_values *values, unroll_device *device, unroll_graph *graph,
+                             measurement *result, unroll_error *err) {
+  const int32_t cell = layer_cell(&values->layer);
   unroll_executable *exe = NULL;
   unroll_binding *binding = NULL;
   double *ms = malloc(MAX_RUNS * sizeof *ms);
@@ -115,7 +126,7 @@ static unroll_status measure(unroll_device *device, unroll_graph *graph, int32_t
   if (status == UNROLL_OK)
     status = fill_binding(graph, cell, binding, err);
   if (status == UNROLL_OK)
-    status = measure_runs(binding, ms, result, err);
+    status = measure_runs(binding, values->seconds, ms, result, err);
   unroll_binding_destroy(binding);
   unroll_executable_destroy(exe);
   free(ms);
@@ -163,7 +174,7 @@ static int run_on(const bench_values *values, unroll_device *device) {
   unroll_error err = UNROLL_ERROR_INIT;
   measurement m = {.runs = 0};
   int code = EXIT_OK;
-  if (measure(device, graph, layer_cell(&values->layer), &m, &err) == UNROLL_OK) {
+  if (measure(values, device, graph, &m, &err) == UNROLL_OK) {
     const double gflops = layer_flops(&values->layer) / (m.median_ms * 1e6);
     if (values->json)
       code = print_json(values, device, &m, gflops);
@@ -194,8 +205,8 @@ const command_spec command_bench = {
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(bench_values),
-    .notes = "Inputs are random, values f32. Each run is waited for; at least 5 are timed, for about 1.5 s, after 2 "
-             "that are not.\n"
+    .notes = "Inputs are random, values f32. Each run is waited for; at least 5 are timed, after 2 that "
+             "are not.\n"
              "GFLOP/s count the products alone: 2·T·B·G·H·(I+H) for a layer and direction with G gates (rnn 1, lstm 4, "
              "gru 3),\n"
              "where I of a further layer is the width of the one below; three times that with --train.\n",

@@ -152,8 +152,7 @@ static void set_optimizer(const train_values *values, unroll_optimizer_attr *opt
   if (optimizer->kind == UNROLL_SGD)
     optimizer->beta1 = values->momentum;
   if (optimizer->kind == UNROLL_RMSPROP)
-    optimizer->beta2 =
-        0.99; /* Hinton's lecture says 0.9; PyTorch's and most programs' 0.99 is steadier on small batches */
+    optimizer->beta2 = 0.99; /* as PyTorch; Hinton's lecture has 0.9 */
 }
 
 static unroll_lm_options lm_options(const command_spec *command, const train_values *values) {
@@ -351,6 +350,11 @@ static bool check_usage(const command_spec *command, const train_values *values)
                of_the_model[i]);
       return false;
     }
+  if (!values->resume && strcmp(values->schedule, "cosine") == 0 && values->minutes > 0 && values->epochs == 0 &&
+      values->updates == 0 && values->schedule_epochs == 0) {
+    complain("--schedule cosine with no other limit than --minutes needs --schedule-epochs");
+    return false;
+  }
   return true;
 }
 

@@ -47,8 +47,8 @@ typedef struct layer_values {
   }
 
 /*
- * Input x [T,B,I] -> output y [T,B,D·H]; with train also input dy [T,B,D·H] -> outputs dx and a gradient for each parameter,
- * named d and its name. NULL after an error, which has been named on stderr.
+ * Input x [T,B,I] -> output y [T,B,D·H]; with train also input dy [T,B,D·H] -> outputs dx and a gradient for each
+ * parameter, named d and its name. NULL after an error, which has been named on stderr.
  */
 unroll_graph *build_layer_graph(const layer_values *values);
 int32_t layer_cell(const layer_values *values); /* UNROLL_CELL_* */

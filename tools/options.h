@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A command is a table: its options with types, ranges, defaults and help stand in one place, from which parsing, --help and
- * the suggestions for a mistyped name are made. Values land in a struct of the command's own, by offset.
+ * A command is a table: its options with types, ranges, defaults and help stand in one place, from which parsing, --help
+ * and the suggestions for a mistyped name are made. Values land in a struct of the command's own, by offset.
  */
 #ifndef OPTIONS_H
 #define OPTIONS_H
@@ -54,8 +54,8 @@ typedef struct command_spec {
 
 typedef enum parse_result { PARSE_OK, PARSE_HELP, PARSE_FAILED } parse_result;
 /*
- * Fills values, zeroed, from the defaults and then from argv. PARSE_FAILED: the mistake has been named on stderr. What was
- * allocated is freed with options_free.
+ * Fills values, zeroed, from the defaults and then from argv. PARSE_FAILED: the mistake has been named on stderr. What
+ * was allocated is freed with options_free.
  */
 parse_result options_parse(const command_spec *command, int argc, char *const *argv, void *values);
 void options_free(const command_spec *command, void *values);

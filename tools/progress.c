@@ -79,7 +79,8 @@ static void show_plain(double fraction, const char *const *details, size_t n) {
     tell("%3d%% %s", (int)(fraction * 100), out.text);
 }
 
-bool progress_is_due(progress *p, double now) {
+/* May a plain line be written now? Then the period begins anew. */
+static bool is_due(progress *p, double now) {
   if (p->last > 0 && now - p->last < PROGRESS_PERIOD)
     return false;
   p->last = now;
@@ -92,7 +93,7 @@ void progress_show(progress *p, double now, double fraction, const char *const *
   if (p->terminal) {
     show_bar(p, fraction, details, n);
     p->shown = true;
-  } else if (progress_is_due(p, now)) {
+  } else if (is_due(p, now)) {
     show_plain(fraction, details, n);
   }
 }

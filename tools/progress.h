@@ -9,15 +9,13 @@
 
 typedef struct progress {
   bool terminal, colour, utf8, shown;
-  double last; /* when the last line that stays was */
+  double last; /* when the last plain line was */
 } progress;
 
 progress progress_start(void);
-/* fraction 0 to 1; NaN: unknown. Details stand in their order; those that don't fit into the terminal are left out, the last
- * ones first. `now` counts seconds from anywhere. */
+/* fraction 0 to 1; NaN: unknown. Details stand in their order; those that don't fit into the terminal are left out, the
+ * last ones first. `now` counts seconds from anywhere. */
 void progress_show(progress *p, double now, double fraction, const char *const *details, size_t n);
-/* May a line that stays be written now? Then the period begins anew. */
-bool progress_is_due(progress *p, double now);
 void progress_end(progress *p);
 
 /* "1:02:03", "4:05". */

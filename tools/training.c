@@ -36,9 +36,10 @@ void training_catch_signals(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction hangup;
+  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* nohup wants it ignored */
+    sigaction(SIGHUP, &action, NULL);
 }
-
-bool training_was_interrupted(void) { return interrupted; }
 
 /* ---- files ---- */
 
@@ -94,11 +95,9 @@ bool training_save(training *t) {
   unroll_error err = UNROLL_ERROR_INIT;
   if (unroll_lm_save(t->lm, t->out, &err) != UNROLL_OK) {
     complain_of(&err);
-    t->save_failed = true;
     return false;
   }
   t->saved = true;
-  t->save_failed = false;
   t->saved_update = unroll_lm_describe(t->lm).update;
   return true;
 }
@@ -188,9 +187,11 @@ int training_report(void *ctx, const unroll_lm_progress *p) {
     t->validation = p->validation_loss;
     if (p->improved)
       save_best(t);
-    if (p->final || progress_is_due(&t->bar, p->seconds))
+    if (p->final || t->told_at == 0 || p->seconds - t->told_at >= PROGRESS_PERIOD) {
+      t->told_at = p->seconds;
       tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
            p->validation_loss, p->validation_loss / M_LN2, p->improved ? ", best" : "");
+    }
   }
   if (p->final)
     return interrupted;

@@ -18,11 +18,11 @@ typedef struct training {
   const char *log_path;
   FILE *log; /* or NULL */
   progress bar;
-  double saved_at; /* seconds of this run */
-  bool saved;      /* out was written in this run, */
+  double saved_at, told_at; /* seconds of this run: the last save, the last line about a validation */
+  bool saved;               /* out was written in this run, */
   uint64_t saved_update;
   bool best_saved; /* likewise best */
-  bool log_failed, save_failed;
+  bool log_failed;
   double validation; /* the latest, nats; NaN: none yet */
 } training;
 
@@ -40,8 +40,7 @@ bool training_save(training *t);
 /* For unroll_lm_train: ctx is the training. */
 int training_report(void *ctx, const unroll_lm_progress *p);
 
-/* From here on the first Ctrl-C or SIGTERM asks for an end, the second one ends the process. */
+/* From here on the first Ctrl-C, SIGTERM or SIGHUP asks for an end, the second one ends the process. */
 void training_catch_signals(void);
-bool training_was_interrupted(void);
 
 #endif

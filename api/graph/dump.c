@@ -2,14 +2,15 @@
 /*
  * dump.c: a graph as a listing for people, or as input of Graphviz.
  *
- * One walk makes both. It declares tensors and nodes and says what flows where: a listing names what flows on the line where
- * it arrives, DOT has an edge for it. Edges are held back till the end, since Graphviz draws what is mentioned inside of a
- * cluster inside of it.
+ * One walk makes both. It declares tensors and nodes and says what flows where: a listing names what flows on the
+ * line where it arrives, DOT has an edge for it. Edges are held back till the end, since Graphviz draws what is
+ * mentioned inside of a cluster inside of it.
  *
  * A listing has one line for each thing: `size`, `input`, `param`, `state`, then the nodes as `name = op(operands)
- * attributes -> results {t=.. layer=.. direction}`, then `output` and `update`. A scan has its body indented below, or, laid
- * out, the nodes of its steps in the order in which they run: scan/name@t is what a node of the body makes at step t, x[t]
- * is that step of a whole sequence x. A name that two tensors have is followed by #number in the later one.
+ * attributes t=.. layer=.. direction -> results`, then `output` and `update`. A scan has its body indented below, or,
+ * laid out, the nodes of its steps in the order in which they run: scan/name@t is what a node of the body makes at
+ * step t, x[t] is that step of a whole sequence x. Where two tensors have one name, the later one's is followed by
+ * #number.
  */
 #include "graph/graph_private.h"
 #include <inttypes.h>
@@ -37,42 +38,34 @@ typedef struct value {
 } value;
 
 static place outside(const dump *d) { return (place){d->graph, GRAPH_NONE, -1}; }
-static value value_outside(const dump *d, uint32_t id) { return (value){outside(d), id, -1}; }
+static value value_of(place at, uint32_t id) { return (value){at, id, -1}; }
+static value value_outside(const dump *d, uint32_t id) { return value_of(outside(d), id); }
+static bool is_given(const tensor *t) { return t->role >= UNROLL_ROLE_INPUT && t->role <= UNROLL_ROLE_OUTPUT; }
 static const tensor *tensor_of(const value *v) { return &v->at.graph->tensors[v->id]; }
 
 static int64_t laid_out_steps(const dump *d, const unroll_graph *body) {
   return d->steps < body->steps ? d->steps : body->steps;
 }
 
-static uint32_t find_edge(const scan_edge *edges, uint32_t n, uint32_t inner) {
-  for (uint32_t i = 0; i < n; i++)
-    if (edges[i].inner == inner)
-      return edges[i].outer;
-  return GRAPH_NONE;
-}
-
-/* What a tensor of a place is. A step has no tensors of its own for what comes into it: a carry is what the step before made. */
+/* What a tensor of a place is. A step has no tensors of its own for what comes into it: a carry is what the step
+ * before made. */
 static value resolve(const dump *d, place at, uint32_t id) {
   const unroll_graph *b = at.graph;
-  const int32_t role = b->tensors[id].role;
-  value v = {at, id, -1};
   if (at.step < 0)
-    return v;
-  if (role == UNROLL_ROLE_STEP) {
-    v = value_outside(d, find_edge(b->inputs, b->n_inputs, id));
-    v.element = at.step;
-  } else if (role == UNROLL_ROLE_CAPTURE)
-    v = value_outside(d, find_edge(b->captures, b->n_captures, id));
-  else if (role == UNROLL_ROLE_CARRY) {
-    uint32_t i = 0;
-    while (b->carries[i].in != id)
-      i++;
-    v.at.step += b->direction == UNROLL_FORWARD ? -1 : 1;
-    v.id = b->carries[i].next;
-    if (v.at.step < 0 || v.at.step >= laid_out_steps(d, b))
-      v = value_outside(d, b->carries[i].init);
-  }
-  return v;
+    return value_of(at, id);
+  for (uint32_t i = 0; i < b->n_inputs; i++)
+    if (b->inputs[i].inner == id)
+      return (value){outside(d), b->inputs[i].outer, at.step};
+  for (uint32_t i = 0; i < b->n_captures; i++)
+    if (b->captures[i].inner == id)
+      return value_outside(d, b->captures[i].outer);
+  for (uint32_t i = 0; i < b->n_carries; i++)
+    if (b->carries[i].in == id) {
+      at.step += b->direction == UNROLL_FORWARD ? -1 : 1;
+      const bool first = at.step < 0 || at.step >= laid_out_steps(d, b);
+      return first ? value_outside(d, b->carries[i].init) : value_of(at, b->carries[i].next);
+    }
+  return value_of(at, id);
 }
 
 /* ---- words ---- */
@@ -87,13 +80,10 @@ static const char *const cells[] = {UNROLL_CELLS(WORD)};
 static const char *const directions[] = {"forward", "reverse"};
 
 static void add_size(struct text *t, const dump *d, int64_t size, int32_t dim) {
-  const graph_dim *s = dim >= 0 ? &d->graph->dims[dim] : NULL;
-  if (!s)
-    text_add(t, "%" PRId64, size);
-  else if (size == s->max)
-    text_add(t, "%s", s->name);
-  else
-    text_add(t, "%s*%" PRId64, s->name, size / s->max);
+  const int64_t unit = dim >= 0 ? d->graph->dims[dim].max : 1;
+  text_add(t, "%s", dim >= 0 ? d->graph->dims[dim].name : "");
+  if (dim < 0 || size != unit)
+    text_add(t, "%s%" PRId64, dim >= 0 ? "*" : "", size / unit);
 }
 
 static void add_type(struct text *t, const dump *d, const value *v) {
@@ -107,47 +97,63 @@ static void add_type(struct text *t, const dump *d, const value *v) {
   text_add(t, "]");
 }
 
-/* Names of nodes and tensors inside of one graph mostly differ; where they don't, the later one is numbered. */
+static void add_node_name(struct text *t, const dump *d, place at, uint32_t index);
+
+static void add_name(struct text *t, const dump *d, place at, const char *name, bool repeated, uint32_t number) {
+  if (at.step >= 0) {
+    add_node_name(t, d, outside(d), at.scan);
+    text_add(t, "/");
+  }
+  text_add(t, "%s", name);
+  if (repeated)
+    text_add(t, "#%" PRIu32, number);
+  if (at.step >= 0)
+    text_add(t, "@%" PRId64, at.step);
+}
+
 static void add_node_name(struct text *t, const dump *d, place at, uint32_t index) {
   const node *n = at.graph->nodes;
   uint32_t same = 0;
   while (strcmp(n[same].name, n[index].name) != 0)
     same++;
-  if (at.step >= 0) {
-    add_node_name(t, d, outside(d), at.scan);
-    text_add(t, "/");
-  }
-  text_add(t, "%s", n[index].name);
-  if (same < index)
-    text_add(t, "#%" PRIu32, index);
-  if (at.step >= 0)
-    text_add(t, "@%" PRId64, at.step);
+  add_name(t, d, at, n[index].name, same < index, index);
 }
 
-static void add_name(struct text *t, const dump *d, const value *v) {
-  const tensor *all = v->at.graph->tensors, *x = tensor_of(v);
-  uint32_t same = 0; /* what is left of a node that was dropped does not count */
-  while (strcmp(all[same].name, x->name) != 0 ||
-         (all[same].role == UNROLL_ROLE_TEMP && all[same].producer == GRAPH_NONE && same != v->id))
-    same++;
-  if (v->at.step >= 0) {
-    add_node_name(t, d, outside(d), v->at.scan);
-    text_add(t, "/");
+/* Names mostly differ, and those that the caller gave always do. What is left of a node that was dropped does not
+ * count. */
+static void add_value_name(struct text *t, const dump *d, const value *v) {
+  if (v->id == GRAPH_NONE) {
+    text_add(t, "-");
+    return;
   }
-  text_add(t, "%s", x->name);
-  if (same < v->id)
-    text_add(t, "#%" PRIu32, v->id);
-  if (v->at.step >= 0)
-    text_add(t, "@%" PRId64, v->at.step);
+  const unroll_graph *g = v->at.graph;
+  const tensor *x = tensor_of(v);
+  bool repeated = false;
+  for (uint32_t i = 0; i < g->n_tensors && !is_given(x) && !repeated; i++) {
+    const tensor *other = &g->tensors[i];
+    const bool dropped = other->role == UNROLL_ROLE_TEMP && other->producer == GRAPH_NONE;
+    repeated = (is_given(other) || (i < v->id && !dropped)) && strcmp(other->name, x->name) == 0;
+  }
+  add_name(t, d, v->at, x->name, repeated, v->id);
   if (v->element >= 0)
     text_add(t, "[%" PRId64 "]", v->element);
 }
 
-static void add_attributes(struct text *t, const dump *d, const node *n) {
+static void add_typed(struct text *t, const dump *d, const value *v, const char *separator) {
+  add_value_name(t, d, v);
+  if (v->id != GRAPH_NONE) {
+    text_add(t, "%s", separator);
+    add_type(t, d, v);
+  }
+}
+
+/* " trans_b t=2 layer=0 forward" */
+static void add_properties(struct text *t, const dump *d, place at, const node *n) {
   const op_attr *a = &n->attr;
   switch (n->op) {
   case UNROLL_OP_MATMUL:
-    text_add(t, "%s%s", a->matmul.trans_a ? " trans_a" : "", a->matmul.trans_b ? " trans_b" : "");
+    text_add(t, a->matmul.trans_a ? " trans_a" : "");
+    text_add(t, a->matmul.trans_b ? " trans_b" : "");
     break;
   case UNROLL_OP_UNARY: text_add(t, " %s", unaries[a->unary.kind]); break;
   case UNROLL_OP_BINARY: text_add(t, " %s", binaries[a->binary.kind]); break;
@@ -165,7 +171,7 @@ static void add_attributes(struct text *t, const dump *d, const node *n) {
   case UNROLL_OP_CONCAT: text_add(t, " axis=%d", a->axis.axis); break;
   case UNROLL_OP_TRANSPOSE:
     text_add(t, " perm=");
-    for (int i = 0; i < d->graph->tensors[0].spec.rank; i++)
+    for (int i = 0; i < at.graph->tensors[n->in[0]].spec.rank; i++)
       text_add(t, "%s%d", i ? "," : "", a->transpose.perm[i]);
     break;
   case UNROLL_OP_CONSTANT: text_add(t, " value=%g", a->constant.value); break;
@@ -192,19 +198,12 @@ static void add_attributes(struct text *t, const dump *d, const node *n) {
     break;
   default: break;
   }
-}
-
-static void add_tags(struct text *t, const node *n, int64_t step) {
-  const char *space = "";
-  if (step < 0 && n->layer < 0 && n->direction < 0)
-    return;
-  text_add(t, " {");
-  if (step >= 0)
-    text_add(t, "t=%" PRId64, step);
+  if (at.step >= 0)
+    text_add(t, " t=%" PRId64, at.step);
   if (n->layer >= 0)
-    text_add(t, "%slayer=%d", step >= 0 ? " " : "", n->layer);
-  space = step >= 0 || n->layer >= 0 ? " " : "";
-  text_add(t, "%s%s}", n->direction >= 0 ? space : "", n->direction >= 0 ? directions[n->direction] : "");
+    text_add(t, " layer=%d", n->layer);
+  if (n->direction >= 0)
+    text_add(t, " %s", directions[n->direction]);
 }
 
 /* ---- DOT: identifiers are numbers, names stand in labels ---- */
@@ -217,280 +216,230 @@ static void add_id(struct text *t, place at, char kind, uint32_t number) {
   text_add(t, "%c%" PRIu32, kind, number);
 }
 
-/* Consumes label. */
+/* Takes over label. */
 static void add_label(struct text *t, struct text *label) {
   text_add(t, "label=\"");
-  for (const char *c = text_peek(label); *c; c++)
-    if (*c == '\n')
-      text_add(t, "\\n");
-    else
-      text_add(t, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+  for (const char *c = text_peek(label); *c; c++) {
+    if (*c == '"' || *c == '\\' || *c == '\n')
+      text_add_bytes(t, "\\", 1);
+    text_add_bytes(t, *c == '\n' ? "n" : c, 1);
+  }
   text_add(t, "\"");
   t->failed = t->failed || label->failed;
   text_free(label);
 }
 
-/* To tensor or node `number`. A tensor that a node makes comes from the node's box; the results of a scan have ellipses. */
+/* To tensor 't' or node 'n' of a number. What a node makes comes out of its box; a scan's results have ellipses. */
 static void add_edge(dump *d, const value *from, place at, char kind, uint32_t number, int64_t element) {
-  struct text label;
+  struct text label, *t = &d->edges;
   text_init(&label, NULL);
   if (element >= 0)
     text_add(&label, "[%" PRId64 "] ", element);
   add_type(&label, d, from);
   const uint32_t p = tensor_of(from)->producer;
   const bool box = p != GRAPH_NONE && from->at.graph->nodes[p].op != UNROLL_OP_SCAN;
-  text_add(&d->edges, "  ");
-  add_id(&d->edges, from->at, box ? 'n' : 't', box ? p : from->id);
-  text_add(&d->edges, " -> ");
-  add_id(&d->edges, at, kind, number);
-  text_add(&d->edges, " [");
-  add_label(&d->edges, &label);
-  text_add(&d->edges, "];\n");
+  text_add(t, "  ");
+  add_id(t, from->at, box ? 'n' : 't', box ? p : from->id);
+  text_add(t, " -> ");
+  add_id(t, at, kind, number);
+  text_add(t, " [");
+  add_label(t, &label);
+  text_add(t, "];\n");
 }
 
-static void add_ellipse(dump *d, const value *v) {
+static void add_node_label(struct text *t, const dump *d, place at, uint32_t index) {
   struct text label;
   text_init(&label, NULL);
-  add_name(&label, d, v);
-  text_add(&label, "\n");
-  add_type(&label, d, v);
-  text_add(&d->out, "%*s", d->indent, "");
-  add_id(&d->out, v->at, 't', v->id);
-  text_add(&d->out, " [shape=ellipse, ");
-  add_label(&d->out, &label);
-  text_add(&d->out, "];\n");
+  add_node_name(&label, d, at, index);
+  text_add(&label, "\n%s", graph_op_name(at.graph->nodes[index].op));
+  add_properties(&label, d, at, &at.graph->nodes[index]);
+  add_label(t, &label);
 }
 
 /* ---- both ---- */
 
-static void begin_line(dump *d, const char *word) { text_add(&d->out, "%*s%s ", d->indent, "", word); }
-
-/* What `from` holds goes to `to`. */
-static void write_flow(dump *d, const char *word, const value *to, const value *from) {
-  if (d->dot) {
-    add_edge(d, from, to->at, 't', to->id, to->element);
-    return;
-  }
-  begin_line(d, word);
-  add_name(&d->out, d, to);
-  text_add(&d->out, " <- ");
-  add_name(&d->out, d, from);
-  text_add(&d->out, "\n");
-}
-
-/* A tensor that no node makes, and, unless NULL, where it comes from. */
-static void write_tensor(dump *d, const char *word, const value *v, const value *from) {
-  if (d->dot) {
-    add_ellipse(d, v);
-    if (from)
-      add_edge(d, from, v->at, 't', v->id, -1);
-    return;
-  }
-  begin_line(d, word);
-  add_name(&d->out, d, v);
-  text_add(&d->out, " ");
-  add_type(&d->out, d, v);
-  if (from) {
-    text_add(&d->out, " <- ");
-    add_name(&d->out, d, from);
-  }
-  text_add(&d->out, "\n");
-}
-
-static void add_node_label(struct text *t, const dump *d, place at, uint32_t index) {
-  const node *n = &at.graph->nodes[index];
-  add_node_name(t, d, at, index);
-  text_add(t, "\n%s", graph_op_name(n->op));
-  add_attributes(t, d, n);
-  add_tags(t, n, at.step);
-}
-
-static void write_box(dump *d, place at, uint32_t index) {
-  const node *n = &at.graph->nodes[index];
-  struct text label;
-  text_init(&label, NULL);
-  add_node_label(&label, d, at, index);
-  text_add(&d->out, "%*s", d->indent, "");
-  add_id(&d->out, at, 'n', index);
-  text_add(&d->out, " [");
-  add_label(&d->out, &label);
-  text_add(&d->out, "];\n");
-  for (uint32_t i = 0; i < n->n_in; i++)
-    if (n->in[i] != GRAPH_NONE) {
-      const value from = resolve(d, at, n->in[i]);
-      add_edge(d, &from, at, 'n', index, from.element);
-    }
-}
-
-static void write_line(dump *d, place at, uint32_t index) {
-  const node *n = &at.graph->nodes[index];
+/* A tensor, with its type where it is told for the first time, and, unless NULL, whose value it gets. */
+static void write_tensor(dump *d, const char *word, const value *v, bool first, const value *from) {
   struct text *t = &d->out;
-  text_add(t, "%*s", d->indent, "");
-  add_node_name(t, d, at, index);
-  text_add(t, " = %s(", graph_op_name(n->op));
-  for (uint32_t i = 0; i < n->n_in; i++) {
-    text_add(t, i ? ", " : "");
-    if (n->in[i] == GRAPH_NONE)
-      text_add(t, "-");
-    else {
-      const value v = resolve(d, at, n->in[i]);
-      add_name(t, d, &v);
-    }
+  if (d->dot && from)
+    add_edge(d, from, v->at, 't', v->id, v->element);
+  if (d->dot && first) {
+    struct text label;
+    text_init(&label, NULL);
+    add_typed(&label, d, v, "\n");
+    text_add(t, "%*s", d->indent, "");
+    add_id(t, v->at, 't', v->id);
+    text_add(t, " [shape=ellipse, ");
+    add_label(t, &label);
+    text_add(t, "];\n");
   }
-  text_add(t, ")");
-  add_attributes(t, d, n);
-  for (uint32_t i = 0; i < n->n_out; i++) {
-    const value v = {at, n->out[i], -1};
-    text_add(t, i ? ", " : " -> ");
-    add_name(t, d, &v);
-    text_add(t, " ");
-    add_type(t, d, &v);
+  if (d->dot)
+    return;
+  text_add(t, "%*s%s ", d->indent, "", word);
+  if (first)
+    add_typed(t, d, v, " ");
+  else
+    add_value_name(t, d, v);
+  if (from) {
+    text_add(t, " <- ");
+    add_value_name(t, d, from);
   }
-  add_tags(t, n, at.step);
   text_add(t, "\n");
 }
 
+static void write_node(dump *d, place at, uint32_t index) {
+  const node *n = &at.graph->nodes[index];
+  struct text *t = &d->out;
+  text_add(t, "%*s", d->indent, "");
+  if (d->dot) {
+    add_id(t, at, 'n', index);
+    text_add(t, " [");
+    add_node_label(t, d, at, index);
+    text_add(t, "];\n");
+  } else {
+    add_node_name(t, d, at, index);
+    text_add(t, " = %s(", graph_op_name(n->op));
+  }
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    const value v = resolve(d, at, n->in[i]);
+    if (!d->dot) {
+      text_add(t, i ? ", " : "");
+      add_value_name(t, d, &v);
+    } else if (v.id != GRAPH_NONE)
+      add_edge(d, &v, at, 'n', index, v.element);
+  }
+  if (d->dot)
+    return;
+  text_add(t, ")");
+  add_properties(t, d, at, n);
+  for (uint32_t i = 0; i < n->n_out; i++) {
+    const value v = value_of(at, n->out[i]);
+    text_add(t, i ? ", " : " -> ");
+    add_typed(t, d, &v, " ");
+  }
+  text_add(t, "\n");
+}
+
+static void write_scan(dump *d, uint32_t index);
+
 static void write_nodes(dump *d, place at) {
   for (uint32_t i = 0; i < at.graph->n_nodes; i++)
-    if (d->dot)
-      write_box(d, at, i);
+    if (at.graph->nodes[i].op == UNROLL_OP_SCAN)
+      write_scan(d, i);
     else
-      write_line(d, at, i);
+      write_node(d, at, i);
 }
 
-static void open_cluster(dump *d, place at, struct text *label) {
-  text_add(&d->out, "%*ssubgraph cluster_", d->indent, "");
-  add_id(&d->out, at, 'c', at.scan);
-  text_add(&d->out, " { ");
-  add_label(&d->out, label);
-  text_add(&d->out, ";\n");
-  d->indent += 2;
+/* Around a body, or around one step of it; a listing does not set steps apart. */
+static void open_cluster(dump *d, place at) {
+  if (d->dot) {
+    text_add(&d->out, "%*ssubgraph cluster_", d->indent, "");
+    add_id(&d->out, at, 'c', 0);
+    text_add(&d->out, " { ");
+    if (at.step < 0)
+      add_node_label(&d->out, d, outside(d), at.scan);
+    else
+      text_add(&d->out, "label=\"t=%" PRId64 "\"", at.step);
+    text_add(&d->out, ";\n");
+  } else if (at.step < 0)
+    write_node(d, outside(d), at.scan);
+  d->indent += d->dot || at.step < 0 ? 2 : 0;
 }
-static void close_cluster(dump *d) {
-  d->indent -= 2;
-  text_add(&d->out, "%*s}\n", d->indent, "");
+static void close_cluster(dump *d, place at) {
+  d->indent -= d->dot || at.step < 0 ? 2 : 0;
+  if (d->dot)
+    text_add(&d->out, "%*s}\n", d->indent, "");
 }
 
+static void write_edges(dump *d, place at, const char *word, const scan_edge *edges, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    const value inner = value_of(at, edges[i].inner), outer = value_outside(d, edges[i].outer);
+    write_tensor(d, word, &inner, true, &outer);
+  }
+}
+
+/* A body, or one time step of it. */
 static void write_body(dump *d, place at) {
   const unroll_graph *b = at.graph;
-  for (uint32_t i = 0; i < b->n_carries; i++) {
-    const value in = {at, b->carries[i].in, -1}, init = value_outside(d, b->carries[i].init);
-    write_tensor(d, "carry", &in, &init);
-  }
-  for (uint32_t i = 0; i < b->n_inputs; i++) {
-    const value inner = {at, b->inputs[i].inner, -1}, outer = value_outside(d, b->inputs[i].outer);
-    write_tensor(d, "input", &inner, &outer);
-  }
-  for (uint32_t i = 0; i < b->n_captures; i++) {
-    const value inner = {at, b->captures[i].inner, -1}, outer = value_outside(d, b->captures[i].outer);
-    write_tensor(d, "capture", &inner, &outer);
-  }
+  const bool whole = at.step < 0;
+  for (uint32_t i = 0; whole && i < b->n_carries; i++)
+    write_edges(d, at, "carry", &(scan_edge){b->carries[i].in, b->carries[i].init}, 1);
+  if (whole) {
+    write_edges(d, at, "input", b->inputs, b->n_inputs);
+    write_edges(d, at, "capture", b->captures, b->n_captures);
+  } else
+    open_cluster(d, at);
   write_nodes(d, at);
-  for (uint32_t i = 0; i < b->n_carries; i++) {
-    const value in = {at, b->carries[i].in, -1}, next = {at, b->carries[i].next, -1};
-    write_flow(d, "next", &in, &next);
+  for (uint32_t i = 0; whole && i < b->n_carries; i++) {
+    const value in = value_of(at, b->carries[i].in), next = value_of(at, b->carries[i].next);
+    write_tensor(d, "next", &in, false, &next);
   }
-}
-
-static void write_outputs(dump *d, place at) {
-  for (uint32_t i = 0; i < at.graph->n_outputs; i++) {
-    value all = value_outside(d, at.graph->outputs[i].outer);
-    const value step = resolve(d, at, at.graph->outputs[i].inner);
-    all.element = at.step;
-    write_flow(d, "output", &all, &step);
+  if (!whole)
+    close_cluster(d, at);
+  for (uint32_t i = 0; i < b->n_outputs; i++) {
+    const value inner = resolve(d, at, b->outputs[i].inner), outer = {outside(d), b->outputs[i].outer, at.step};
+    write_tensor(d, "output", &outer, false, &inner);
   }
-}
-
-static void write_step(dump *d, place at) {
-  if (d->dot) {
-    struct text label;
-    text_init(&label, NULL);
-    text_add(&label, "t=%" PRId64, at.step);
-    open_cluster(d, at, &label);
-  }
-  write_nodes(d, at);
-  if (d->dot)
-    close_cluster(d);
-  write_outputs(d, at);
 }
 
 static void write_scan(dump *d, uint32_t index) {
   const node *n = &d->graph->nodes[index];
-  place at = {n->body, index, -1};
-  if (d->dot) {
-    struct text label;
-    for (uint32_t i = 0; i < n->n_out; i++) {
-      const value v = value_outside(d, n->out[i]);
-      add_ellipse(d, &v);
-    }
-    text_init(&label, NULL);
-    add_node_label(&label, d, outside(d), index);
-    open_cluster(d, at, &label);
-  } else {
-    write_line(d, outside(d), index);
-    d->indent += 2;
+  const unroll_graph *b = n->body;
+  place at = {b, index, -1};
+  for (uint32_t i = 0; d->dot && i < n->n_out; i++) {
+    const value v = value_outside(d, n->out[i]);
+    if (tensor_of(&v)->role == UNROLL_ROLE_TEMP)
+      write_tensor(d, "", &v, true, NULL);
   }
-  const int64_t steps = laid_out_steps(d, n->body);
-  for (int64_t k = 0; k < steps; k++) {
-    at.step = n->body->direction == UNROLL_FORWARD ? k : steps - 1 - k;
-    write_step(d, at);
-  }
-  if (steps == 0) {
+  open_cluster(d, at);
+  const int64_t steps = laid_out_steps(d, b);
+  if (steps == 0)
     write_body(d, at);
-    write_outputs(d, at);
+  for (int64_t k = 0; k < steps; k++) {
+    at.step = b->direction == UNROLL_FORWARD ? k : steps - 1 - k;
+    write_body(d, at);
   }
-  for (uint32_t i = 0; i < n->body->n_carries; i++) {
-    const value last = value_outside(d, n->body->carries[i].last), next = {at, n->body->carries[i].next, -1};
-    write_flow(d, "last", &last, &next);
+  for (uint32_t i = 0; i < b->n_carries; i++) {
+    const value last = value_outside(d, b->carries[i].last), next = value_of(at, b->carries[i].next);
+    write_tensor(d, "last", &last, false, &next);
   }
-  if (d->dot)
-    close_cluster(d);
-  else
-    d->indent -= 2;
+  close_cluster(d, (place){b, index, -1});
+}
+
+static void write_role(dump *d, int32_t role, const char *word) {
+  for (uint32_t i = 0; i < d->graph->n_tensors; i++)
+    if (d->graph->tensors[i].role == role) {
+      const value v = value_outside(d, i);
+      write_tensor(d, word, &v, true, NULL);
+    }
 }
 
 static void write_graph(dump *d) {
   const unroll_graph *g = d->graph;
-  if (d->dot) {
+  if (d->dot)
     text_add(&d->out, "digraph unroll {\n  node [shape=box];\n");
-    d->indent = 2;
-  }
+  d->indent = d->dot ? 2 : 0;
   for (uint32_t i = 0; !d->dot && i < g->n_dims; i++)
     text_add(&d->out, "size %s %" PRId64 " to %" PRId64 "\n", g->dims[i].name, g->dims[i].min, g->dims[i].max);
-  static const struct {
-    int32_t role;
-    const char *word;
-  } given[] = {{UNROLL_ROLE_INPUT, "input"}, {UNROLL_ROLE_PARAM, "param"}, {UNROLL_ROLE_STATE, "state"}};
-  for (size_t k = 0; k < sizeof given / sizeof *given; k++)
-    for (uint32_t i = 0; i < g->n_tensors; i++)
-      if (g->tensors[i].role == given[k].role) {
-        const value v = value_outside(d, i);
-        write_tensor(d, given[k].word, &v, NULL);
-      }
-  for (uint32_t i = 0; i < g->n_nodes; i++)
-    if (g->nodes[i].op == UNROLL_OP_SCAN)
-      write_scan(d, i);
-    else if (d->dot)
-      write_box(d, outside(d), i);
-    else
-      write_line(d, outside(d), i);
+  write_role(d, UNROLL_ROLE_INPUT, "input");
+  write_role(d, UNROLL_ROLE_PARAM, "param");
+  write_role(d, UNROLL_ROLE_STATE, "state");
+  write_nodes(d, outside(d));
+  write_role(d, UNROLL_ROLE_OUTPUT, "output");
   for (uint32_t i = 0; i < g->n_tensors; i++) {
-    const value v = value_outside(d, i);
-    const bool drawn = g->tensors[i].producer != GRAPH_NONE && g->nodes[g->tensors[i].producer].op == UNROLL_OP_SCAN;
-    if (g->tensors[i].role == UNROLL_ROLE_OUTPUT && !(d->dot && drawn))
-      write_tensor(d, "output", &v, d->dot ? &v : NULL);
+    const value to = value_outside(d, i), from = value_outside(d, g->tensors[i].update);
+    if (d->dot && g->tensors[i].role == UNROLL_ROLE_OUTPUT && g->nodes[g->tensors[i].producer].op != UNROLL_OP_SCAN)
+      write_tensor(d, "", &to, false, &to);
+    if (from.id != GRAPH_NONE)
+      write_tensor(d, "update", &to, false, &from);
   }
-  for (uint32_t i = 0; i < g->n_tensors; i++)
-    if (g->tensors[i].update != GRAPH_NONE) {
-      const value to = value_outside(d, i), from = value_outside(d, g->tensors[i].update);
-      write_flow(d, "update", &to, &from);
-    }
   if (d->dot)
     text_add(&d->out, "%s}\n", text_peek(&d->edges));
 }
 
-/* The string is of the C library's malloc, whatever the graph's allocator: unroll_string_free knows no graph. */
-unroll_status unroll_graph_dump(const unroll_graph *graph, int32_t format, int64_t steps, char **text, unroll_error *err) {
+/* The string comes from the C library whatever the graph's allocator is: unroll_string_free knows no graph. */
+unroll_status unroll_graph_dump(const unroll_graph *graph, int32_t format, int64_t steps, char **text,
+                                unroll_error *err) {
   if (!text)
     return fail(err, UNROLL_E_INVALID, "unroll_graph_dump: text is NULL");
   *text = NULL;
@@ -498,8 +447,8 @@ unroll_status unroll_graph_dump(const unroll_graph *graph, int32_t format, int64
   if (graph->parent)
     return fail(err, UNROLL_E_INVALID, "the body of a scan is dumped with the graph around it");
   if ((format != UNROLL_DUMP_TEXT && format != UNROLL_DUMP_DOT) || steps < 0)
-    return fail(err, UNROLL_E_INVALID, "dump of a graph: format %d over %" PRId64 " steps, expected UNROLL_DUMP_TEXT or "
-                "UNROLL_DUMP_DOT and at least 0", format, steps);
+    return fail(err, UNROLL_E_INVALID, "dump in format %d over %" PRId64 " steps, expected 0 or 1 and at least 0",
+                format, steps);
   unroll_graph *lowered = NULL;
   if (steps > 0)
     TRY(graph_lower(graph, NULL, &lowered, err));

@@ -69,7 +69,9 @@ void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y
       graph_fail(g, UNROLL_E_DTYPE, "gradient of %s: expected f32 or f64", graph_describe(g, id, a));
       goto done;
     }
-    unroll_tensor seed = dy && dy[i].graph ? dy[i] : graph_zeros_like(g, &spec, 1.0);
+    const unroll_tensor seed = dy && dy[i].graph ? dy[i] : graph_zeros_like(g, &spec, 1.0);
+    if (seed.graph && graph_resolve(g, seed, "gradient") == GRAPH_NONE)
+      goto done;
     if (seed.graph && (!graph_same_shape(graph_spec(seed), &spec) || graph_spec(seed)->dtype != spec.dtype)) {
       graph_fail(g, UNROLL_E_SHAPE, "gradient of %s: what flows into it is %s", graph_describe(g, id, a),
                  graph_describe(g, seed.id, b));

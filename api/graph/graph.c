@@ -237,10 +237,11 @@ static unroll_status spec_of_shape(unroll_graph *g, const char *what, int32_t dt
   *spec = graph_make_spec(dtype, rank, shape);
   int64_t elements = 1;
   for (int i = 0; i < rank; i++) {
-    if (shape[i] < 0 && -shape[i] <= (int64_t)root->n_dims && i == 0) {
+    const bool run_time = shape[i] < 0 && shape[i] >= -(int64_t)root->n_dims;
+    if (run_time && i == 0) {
       spec->dim[i] = (int32_t)(-shape[i] - 1);
       spec->shape[i] = root->dims[spec->dim[i]].max;
-    } else if (shape[i] < 0 && -shape[i] <= (int64_t)root->n_dims) {
+    } else if (run_time) {
       graph_fail(g, UNROLL_E_UNSUPPORTED, "%s: axis %d has the run-time size %s, only axis 0 can have one", what, i,
                  root->dims[-shape[i] - 1].name);
       return UNROLL_E_UNSUPPORTED;
@@ -306,8 +307,8 @@ unroll_tensor unroll_reshape(unroll_tensor x, int32_t rank, const int64_t *shape
       given[i] = 1;
     } else if (shape[i] < 0 && i == 0 && s->dim[0] >= 0 && shape[i] == -(int64_t)s->dim[0] - 1)
       known *= (g->parent ? g->parent : g)->dims[s->dim[0]].max;
-    else if (shape[i] > 0 && known <= all)
-      known *= shape[i];
+    else if (shape[i] > 0 && !extent_mul(known, shape[i], &known))
+      return graph_fail(g, UNROLL_E_SHAPE, "reshape: its number of elements does not fit into 64 bits");
   }
   tensor_spec spec;
   if (spec_of_shape(g, "reshape", s->dtype, rank, given, &spec) != UNROLL_OK)
@@ -332,7 +333,8 @@ unroll_tensor unroll_output(unroll_tensor x, const char *name) {
   if (!g || graph_failed(g))
     return unroll_none();
   if (g->parent)
-    return graph_fail(g, UNROLL_E_STATE, "output %s: give it out of the scan first (unroll_scan_output)", name);
+    return graph_fail(g, UNROLL_E_STATE, "output %s: give it out of the scan first (unroll_scan_output)",
+                      name ? name : "(NULL)");
   if (!name || !*name || unroll_graph_find(g, name).graph)
     return graph_fail(g, UNROLL_E_INVALID, "output %s: the name is missing or taken", name ? name : "(NULL)");
   if (g->tensors[x.id].role != UNROLL_ROLE_TEMP || g->tensors[x.id].pending)

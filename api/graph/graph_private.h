@@ -153,8 +153,8 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
 void layer_grad_lower(unroll_graph *g, const node *layer_grad, const unroll_tensor *in, unroll_tensor *out);
 
 /* lower.c: a copy of the graph in which the layers that keep does not name have become products and scans, and in which only
- * what an output or an update needs is left. keep[i]: node i of graph stays as it is; NULL lowers all. Outside tensors stand in
- * the same order in both. */
+ * what an output or an update needs is left. keep[i]: node i of graph stays as it is; NULL lowers all. Inputs, parameters and
+ * states stand in the same order in both; outputs have the same names. */
 unroll_status graph_lower(const unroll_graph *graph, const bool *keep, unroll_graph **lowered, unroll_error *err);
 
 /* gradient.c: what the reverse pass over a graph and that over the body of a scan share */

@@ -360,9 +360,11 @@ static unroll_status reshape(inference *f) {
   if (!x)
     return fail(f->err, UNROLL_E_INVALID, "input 0 is missing");
   const int32_t from = x->rank ? x->dim[0] : -1, to = y->rank ? y->dim[0] : -1;
-  if (elements(x) != elements(y) || x->dtype != y->dtype || from != to)
+  /* What stands on axis 0 beside the run-time size is a whole number of its elements. */
+  const bool breaks = to >= 0 && y->shape[0] % (f->graph->parent ? f->graph->parent : f->graph)->dims[to].max != 0;
+  if (elements(x) != elements(y) || x->dtype != y->dtype || from != to || breaks)
     return fail(f->err, UNROLL_E_SHAPE, "%s cannot be seen as %" PRId64 " elements%s", describe(f, 0, 0), elements(y),
-                from != to ? ": a run-time size stays on axis 0" : "");
+                from != to || breaks ? ": a run-time size stays on axis 0" : "");
   return UNROLL_OK;
 }
 
@@ -472,7 +474,7 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   TRY(need_spec(f, 1, &wx, false));
   TRY(need_spec(f, 3, &b, false));
   if (l->cell != UNROLL_CELL_GRU_AFTER && in(f, 4))
-    return fail(f->err, UNROLL_E_INVALID, "input 4, the inner bias, is given; only a gru_after has one");
+    return fail(f->err, UNROLL_E_INVALID, "input 4, the inner bias, is %s; only a gru_after has one", describe(f, 4, 0));
   return need_spec(f, 4, &bn, l->cell != UNROLL_CELL_GRU_AFTER);
 }
 
@@ -484,7 +486,7 @@ static unroll_status layer(inference *f) {
   const tensor_spec state = graph_make_spec(x->dtype, 2, (int64_t[]){x->shape[1], H});
   TRY(need_spec(f, 5, &state, false));
   if (cell != UNROLL_CELL_LSTM && in(f, 6))
-    return fail(f->err, UNROLL_E_INVALID, "input 6, c0, is given; only an lstm has one");
+    return fail(f->err, UNROLL_E_INVALID, "input 6, c0, is %s; only an lstm has one", describe(f, 6, 0));
   TRY(need_spec(f, 6, &state, cell != UNROLL_CELL_LSTM));
   if (in(f, 7))
     TRY(lengths_of(f, 7, x, 1));
@@ -594,9 +596,14 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   case UNROLL_OP_SCAN: break; /* scan.c knows the results */
   default: return fail(err, UNROLL_E_INVALID, "%u is no op", op);
   }
-  for (uint32_t i = 0; i < n_out; i++)
-    for (int k = 1; k < out[i].rank; k++)
-      if (out[i].dim[k] >= 0)
+  for (uint32_t i = 0; i < n_out; i++) {
+    int64_t bytes = 8;
+    for (int k = 0; k < out[i].rank; k++) {
+      if (k > 0 && out[i].dim[k] >= 0)
         return fail(err, UNROLL_E_UNSUPPORTED, "axis %d of the result would have a run-time size, only axis 0 can", k);
+      if (!extent_mul(bytes, out[i].shape[k], &bytes))
+        return fail(err, UNROLL_E_SHAPE, "the size of the result does not fit into 64 bits");
+    }
+  }
   return UNROLL_OK;
 }

@@ -171,7 +171,8 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
       to->nodes[index].name = name;
-    }
+    } else if (index != GRAPH_NONE)
+      graph_fail(to, UNROLL_E_MEMORY, "out of memory for node %s of a graph", n->name);
   }
   mem_free(&to->allocator, many);
   to->layer = to->direction = -1;

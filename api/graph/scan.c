@@ -70,7 +70,7 @@ void unroll_scan_steps(unroll_scan *s, int64_t steps) {
   if (!s || graph_failed(s->graph))
     return;
   const unroll_graph *g = s->graph;
-  if (steps < 0 && -steps <= (int64_t)g->n_dims)
+  if (steps < 0 && steps >= -(int64_t)g->n_dims)
     set_steps(s, g->dims[-steps - 1].max, (int32_t)(-steps - 1), "the scan");
   else if (steps < 1)
     graph_fail(s->graph, UNROLL_E_SHAPE, "scan: %" PRId64 " steps, expected at least 1", steps);

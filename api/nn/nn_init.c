@@ -121,8 +121,8 @@ static void reflect(double *a, const double *v, int64_t n, int64_t k, int64_t fi
 }
 
 /*
- * The Q [n,k], n >= k, of a = Q·R with a positive diagonal of R. a is overwritten; v has room for the k reflections of n, w
- * and sign for k.
+ * The Q [n,k], n >= k, of a = Q·R with a positive diagonal of R. a is overwritten; v has room for the k reflections of n,
+ * w and sign for k.
  */
 static void orthonormal_columns(double *a, double *q, int64_t n, int64_t k, double *v, double *w, double *sign) {
   memset(v, 0, (size_t)(n * k) * sizeof *v);

@@ -22,6 +22,8 @@ static int larger_first(const void *x, const void *y) {
 /* The lowest offset in the arena where the object fits beside those placed already (their numbers in placed, by offset). */
 static uint64_t lowest(const unroll_executable *exe, uint32_t d, uint32_t slot, const uint32_t *placed, uint32_t n,
                        const object_place *p, uint64_t bytes) {
+  const uint64_t wanted = exe->devices.device[d]->info.alignment;
+  const uint64_t alignment = wanted > MEM_ALIGNMENT && (wanted & (wanted - 1)) == 0 ? wanted : MEM_ALIGNMENT;
   uint64_t at = 0;
   for (uint32_t i = 0; i < n; i++) {
     const object_place *q = &exe->objects[placed[i]].at[d];
@@ -30,7 +32,7 @@ static uint64_t lowest(const unroll_executable *exe, uint32_t d, uint32_t slot, 
     if (at + bytes <= q->offset)
       break;
     uint64_t end = 0;
-    size_align(q->offset + exe->objects[placed[i]].bytes, MEM_ALIGNMENT, &end);
+    size_align(q->offset + exe->objects[placed[i]].bytes, alignment, &end);
     at = end > at ? end : at;
   }
   return at;

@@ -21,11 +21,34 @@ static unroll_status queue_make(unroll_device *d, shared_queue **out, unroll_err
   return UNROLL_OK;
 }
 
+static shared_queue *queue_root(shared_queue *q) {
+  while (q->merged)
+    q = q->merged;
+  return q;
+}
+
+unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t d) { return queue_root(b->queues[d])->handle; }
+
 static void queue_drop(unroll_device *d, shared_queue *q) {
-  if (!q || --q->references > 0)
+  while (q && --q->references == 0) {
+    shared_queue *into = q->merged;
+    if (q->handle)
+      d->ops->queue_destroy(q->handle);
+    mem_free(&d->ctx->allocator, q);
+    q = into;
+  }
+}
+
+/* Nothing is queued on `from` any more. */
+static void queue_merge(unroll_device *d, shared_queue *from, shared_queue *into) {
+  from = queue_root(from);
+  into = queue_root(into);
+  if (from == into)
     return;
-  d->ops->queue_destroy(q->handle);
-  mem_free(&d->ctx->allocator, q);
+  d->ops->queue_destroy(from->handle);
+  from->handle = NULL;
+  from->merged = into;
+  into->references++;
 }
 
 static void buffer_drop(shared_buffer *s) {
@@ -52,7 +75,7 @@ static unroll_status buffer_get(unroll_binding *b, uint32_t i, unroll_error *err
   unroll_error why = UNROLL_ERROR_INIT;
   unroll_status st = d->ops->buffer_create(d->handle, o->bytes, 0, &s->handle, &why);
   if (st == UNROLL_OK)
-    st = d->ops->fill(b->queues[o->device]->handle, s->handle, 0, o->bytes, 0, NULL, &why);
+    st = d->ops->fill(binding_queue(b, o->device), s->handle, 0, o->bytes, 0, NULL, &why);
   if (st != UNROLL_OK) {
     if (s->handle)
       d->ops->buffer_destroy(s->handle);
@@ -88,10 +111,11 @@ void unroll_binding_destroy(unroll_binding *b) {
   for (uint32_t d = 0; d < e->devices.n; d++) {
     unroll_device *dev = e->devices.device[d];
     for (uint32_t i = 0; b->arenas && b->arenas[d] && i < e->n_arenas[d]; i++)
-      dev->ops->buffer_destroy(b->arenas[d][i]);
+      if (b->arenas[d][i])
+        dev->ops->buffer_destroy(b->arenas[d][i]);
     if (b->arenas)
       mem_free(a, b->arenas[d]);
-    if (b->workspace)
+    if (b->workspace && b->workspace[d])
       dev->ops->buffer_destroy(b->workspace[d]);
   }
   for (uint32_t i = 0; b->buffers && i < e->n_outsides; i++)
@@ -234,7 +258,7 @@ unroll_status unroll_binding_write(unroll_binding *b, const char *name, const vo
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   b->buffers[i]->generation = next_generation(b->exe->ctx);
-  return b->exe->devices.device[d]->ops->write(b->queues[d]->handle, b->buffers[i]->handle, 0, data, bytes, NULL, err);
+  return b->exe->devices.device[d]->ops->write(binding_queue(b, d), b->buffers[i]->handle, 0, data, bytes, NULL, err);
 }
 
 unroll_status unroll_binding_read(unroll_binding *b, const char *name, void *data, uint64_t bytes, unroll_error *err) {
@@ -245,7 +269,7 @@ unroll_status unroll_binding_read(unroll_binding *b, const char *name, void *dat
     return fail(err, UNROLL_E_INVALID, "%s: data is NULL", name);
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
-  return b->exe->devices.device[d]->ops->read(b->queues[d]->handle, b->buffers[i]->handle, 0, data, bytes, NULL, err);
+  return b->exe->devices.device[d]->ops->read(binding_queue(b, d), b->buffers[i]->handle, 0, data, bytes, NULL, err);
 }
 
 unroll_status unroll_binding_clear(unroll_binding *b, const char *name, unroll_error *err) {
@@ -254,19 +278,16 @@ unroll_status unroll_binding_clear(unroll_binding *b, const char *name, unroll_e
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   b->buffers[i]->generation = next_generation(b->exe->ctx);
-  return b->exe->devices.device[d]->ops->fill(b->queues[d]->handle, b->buffers[i]->handle, 0, b->exe->outsides[i].bytes, 0,
+  return b->exe->devices.device[d]->ops->fill(binding_queue(b, d), b->buffers[i]->handle, 0, b->exe->outsides[i].bytes, 0,
                                               NULL, err);
 }
 
-/* b works in the order of other's queue from now on, on every device that both have. */
+/* b, and what shares memory with it, works in the order of other's queue from now on, on every device that both have. */
 static void adopt_queues(unroll_binding *b, unroll_binding *other) {
   for (uint32_t d = 0; d < b->exe->devices.n; d++)
     for (uint32_t k = 0; k < other->exe->devices.n; k++)
-      if (b->exe->devices.device[d] == other->exe->devices.device[k] && b->queues[d] != other->queues[k]) {
-        queue_drop(b->exe->devices.device[d], b->queues[d]);
-        b->queues[d] = other->queues[k];
-        b->queues[d]->references++;
-      }
+      if (b->exe->devices.device[d] == other->exe->devices.device[k])
+        queue_merge(b->exe->devices.device[d], b->queues[d], other->queues[k]);
 }
 
 unroll_status unroll_binding_share(unroll_binding *b, const char *name, unroll_binding *other, const char *other_name,

@@ -91,16 +91,17 @@ static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
 
 /* ---- fallbacks ---- */
 
+/* strict: the first fallback is an error. Else each is counted and logged. */
 static unroll_status report(unroll_executable *e, const unroll_graph *g, const taker *takers, const char *where,
                             bool strict, unroll_error *err) {
   for (uint32_t i = 0; i < g->n_nodes; i++) {
     if (takers[i].device == NO_DEVICE || takers[i].device == 0)
       continue;
-    e->n_fallbacks++;
     const char *first = e->devices.device[0]->id, *taker_id = e->devices.device[takers[i].device]->id;
     if (strict)
       return fail(err, UNROLL_E_UNSUPPORTED, "strict: %s%s%s is not taken by %s (%s would run it)", g->nodes[i].name,
                   *where ? " in " : "", where, first, taker_id);
+    e->n_fallbacks++;
     log_message(&e->ctx->logger, UNROLL_LOG_WARN, "fallback: %s%s%s is not taken by %s and runs on %s", g->nodes[i].name,
                 *where ? " in " : "", where, first, taker_id);
   }
@@ -113,47 +114,69 @@ typedef struct attempt {
   unroll_executable *exe;
   taker *takers, **body_takers;
   uint32_t *barred, **body_barred;
-  const unroll_compile_options *options;
-  uint32_t failed_group; /* after a group failed to compile */
+  bool strict, crossing;
+  bool again;             /* after a failure: without what is barred now it may work */
+  uint32_t failed_layers; /* a mask of devices that could not compile a layer which they claim */
 } attempt;
 
 static unroll_status place_nodes(attempt *t, unroll_error *err) {
   unroll_executable *e = t->exe;
   const unroll_graph *g = e->graph;
-  const bool crossing = t->options && t->options->allow_step_crossing, strict = t->options && t->options->strict;
   TRY(offer(g, &e->devices, t->barred, t->takers, err));
-  e->n_fallbacks = 0;
-  TRY(report(e, g, t->takers, "", strict, err));
+  if (t->strict)
+    TRY(report(e, g, t->takers, "", true, err));
   for (uint32_t i = 0; i < g->n_nodes; i++) {
     const node *n = &g->nodes[i];
     if (n->op != UNROLL_OP_SCAN || t->takers[i].device != NO_DEVICE)
       continue;
-    TRY(offer_template(e->ctx, n->body, n, &e->devices, t->body_barred[i], crossing, t->body_takers[i], err));
-    TRY(report(e, n->body, t->body_takers[i], n->name, strict, err));
+    /* strict: the node to name is the one that is not taken, not those that would move with it */
+    TRY(offer_template(e->ctx, n->body, n, &e->devices, t->body_barred[i], t->crossing || t->strict, t->body_takers[i], err));
+    if (t->strict)
+      TRY(report(e, n->body, t->body_takers[i], n->name, true, err));
   }
   return UNROLL_OK;
 }
 
+static void report_all(attempt *t) {
+  unroll_executable *e = t->exe;
+  const unroll_graph *g = e->graph;
+  e->n_fallbacks = 0;
+  (void)report(e, g, t->takers, "", false, NULL);
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i].op == UNROLL_OP_SCAN && t->takers[i].device == NO_DEVICE)
+      (void)report(e, g->nodes[i].body, t->body_takers[i], g->nodes[i].name, false, NULL);
+}
+
+/* The next device may do better: bars the nodes of the group from the one that failed. */
+static void bar(attempt *t, const planned_group *pg) {
+  uint32_t *barred = pg->scan == GRAPH_NONE ? t->barred : t->body_barred[pg->scan];
+  for (uint32_t k = 0; k < pg->n_nodes; k++) {
+    const uint32_t op = pg->graph->nodes[pg->nodes[k]].op;
+    barred[pg->nodes[k]] |= 1u << pg->device;
+    if (op == UNROLL_OP_LAYER || op == UNROLL_OP_LAYER_GRAD)
+      t->failed_layers |= 1u << pg->device;
+  }
+  t->again = true;
+}
+
 static unroll_status try_once(attempt *t, unroll_error *err) {
   unroll_executable *e = t->exe;
-  t->failed_group = GRAPH_NONE;
+  t->again = false;
   TRY(place_nodes(t, err));
   plan p = {.exe = e, .takers = t->takers, .body_takers = t->body_takers};
   unroll_status st = plan_make(&p, err);
   for (uint32_t i = 0; st == UNROLL_OK && i < p.n_groups; i++) {
     st = compile_group(&p, i, err);
-    if (st != UNROLL_OK && p.groups[i].device + 1 < e->devices.n) {
-      /* The next device may do better: bar these nodes from this one. */
-      uint32_t *barred = p.groups[i].scan == GRAPH_NONE ? t->barred : t->body_barred[p.groups[i].scan];
-      for (uint32_t k = 0; k < p.groups[i].n_nodes; k++)
-        barred[p.groups[i].nodes[k]] |= 1u << p.groups[i].device;
-      t->failed_group = i;
-    }
+    /* Without host memory, or with the device gone, another device is no answer. */
+    if (st != UNROLL_OK && st != UNROLL_E_MEMORY && st != UNROLL_E_DEVICE_LOST && !t->strict &&
+        p.groups[i].device + 1 < e->devices.n)
+      bar(t, &p.groups[i]);
   }
   plan_free(&p);
   return st;
 }
 
+/* Until one works. Ends early where a layer has to be lowered after all. */
 static unroll_status attempts(attempt *t, unroll_error *err) {
   const unroll_graph *g = t->exe->graph;
   const unroll_allocator *a = &t->exe->ctx->allocator;
@@ -171,12 +194,14 @@ static unroll_status attempts(attempt *t, unroll_error *err) {
     }
   if (!ok)
     st = fail(err, UNROLL_E_MEMORY, "out of memory for compiling a graph");
-  while (st == UNROLL_OK) {
+  while (st == UNROLL_OK && !t->failed_layers) {
     unroll_error why = UNROLL_ERROR_INIT;
     const unroll_status once = try_once(t, &why);
-    if (once == UNROLL_OK)
+    if (once == UNROLL_OK) {
+      report_all(t);
       break;
-    if (t->failed_group == GRAPH_NONE)
+    }
+    if (!t->again)
       st = fail_native(err, once, why.native, "%s", why.message);
     else {
       log_message(&t->exe->ctx->logger, UNROLL_LOG_WARN, "fallback: %s", why.message);
@@ -204,6 +229,8 @@ static unroll_status list_devices(unroll_executable *e, unroll_device *const *de
     return fail(err, UNROLL_E_MEMORY, "out of memory for compiling a graph");
   bool reference = false;
   for (uint32_t i = 0; i < n; i++) {
+    if (!devices[i])
+      return fail(err, UNROLL_E_INVALID, "unroll_compile: device %u of %u is NULL", i, n);
     if (devices[i]->ctx != e->ctx)
       return fail(err, UNROLL_E_INVALID, "device %s belongs to another context", devices[i]->id);
     l->device[l->n++] = devices[i];
@@ -220,9 +247,12 @@ static unroll_status list_devices(unroll_executable *e, unroll_device *const *de
 
 unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *devices, uint32_t n_devices,
                              const unroll_compile_options *options, unroll_executable **out, unroll_error *err) {
-  if (!graph || !devices || !out || n_devices < 1 || n_devices > 31)
+  if (!graph || !devices || !out || n_devices < 1 || n_devices > 31 || !devices[0])
     return fail(err, UNROLL_E_INVALID, "unroll_compile: a graph and 1 to 31 devices are expected, got %u", n_devices);
   *out = NULL;
+  if (options && !UNROLL_HAS(unroll_compile_options, options, allow_step_crossing))
+    return fail(err, UNROLL_E_INVALID, "unroll_compile_options: struct_size is %u, expected at least %zu",
+                options->struct_size, sizeof *options);
   TRY(unroll_graph_status(graph, err));
   unroll_context *ctx = devices[0]->ctx;
   unroll_executable *e = mem_zalloc(&ctx->allocator, sizeof *e);
@@ -235,10 +265,20 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
   }
   e->ctx = ctx;
   TRY_GOTO(st, list_devices(e, devices, n_devices, err), done);
-  TRY_GOTO(st, offer_layers(graph, &e->devices, keep, err), done);
-  TRY_GOTO(st, graph_lower(graph, keep, &e->graph, err), done);
-  attempt t = {.exe = e, .options = options};
-  st = attempts(&t, err);
+  uint32_t no_layers = 0;
+  for (bool settled = false; st == UNROLL_OK && !settled;) {
+    attempt t = {.exe = e, .strict = options && options->strict, .crossing = options && options->allow_step_crossing};
+    memset(keep, 0, graph->n_nodes * sizeof *keep);
+    TRY_GOTO(st, offer_layers(graph, &e->devices, no_layers, keep, err), done);
+    TRY_GOTO(st, graph_lower(graph, keep, &e->graph, err), done);
+    st = attempts(&t, err);
+    settled = !t.failed_layers;
+    no_layers |= t.failed_layers;
+    if (!settled) {
+      unroll_graph_destroy(e->graph);
+      e->graph = NULL;
+    }
+  }
   if (st == UNROLL_OK)
     log_message(&ctx->logger, UNROLL_LOG_DEBUG, "compiled: %u nodes in %u groups, %u scratch objects", e->graph->n_nodes,
                 e->n_groups, e->n_objects);

@@ -74,6 +74,8 @@ void unroll_plugin_list_free(unroll_context *ctx, unroll_plugin_list *list) {
 }
 
 unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out, unroll_error *err) {
+  if (!ctx || !out)
+    return fail(err, UNROLL_E_INVALID, "unroll_context_list: an argument is NULL");
   *out = NULL;
   const unroll_allocator *a = &ctx->allocator;
   const uint32_t n = plugin_registry_count(ctx->registry);

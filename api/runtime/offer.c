@@ -6,22 +6,36 @@ bool is_host_view(const node *n) {
   return n->op == UNROLL_OP_RESHAPE || (n->op == UNROLL_OP_SLICE && n->attr.slice.axis == 0);
 }
 
-/* One device's claims on all nodes of g. */
+/* Turns down the claim on node i. A private group was promised as a whole: it is taken whole or not at all. */
+static void turn_down(const unroll_graph *g, unroll_claim *claims, uint32_t i) {
+  const uint32_t number = claims[i].group;
+  claims[i].group = 0;
+  for (uint32_t k = 0; number != 0 && number != UNROLL_GROUP_HOST && k < g->n_nodes; k++)
+    if (claims[k].group == number)
+      claims[k].group = 0;
+}
+
+/* One device's claims on all nodes of g but the views, which are the host's. */
 static unroll_status ask(const unroll_graph *g, unroll_device *d, unroll_claim *claims, unroll_error *err) {
   const unroll_graph *root = g->parent ? g->parent : g;
   graph_view *v;
   TRY(view_create(g, NULL, 0, NULL, 0, &v, err));
   for (uint32_t i = 0; i < g->n_nodes; i++)
     claims[i] = (unroll_claim){0, 0};
-  const unroll_status st = d->ops->claim(d->handle, &v->view, claims, sizeof *claims, err);
+  unroll_error why = UNROLL_ERROR_INIT;
+  const unroll_status st = d->ops->claim(d->handle, &v->view, claims, sizeof *claims, &why);
   view_destroy(&root->allocator, v);
+  if (st != UNROLL_OK)
+    return fail_native(err, st, why.native, "%s cannot say what it takes of a graph: %s", d->id, why.message);
   bool fixed = true;
   for (uint32_t i = 0; i < root->n_dims; i++)
     fixed = fixed && root->dims[i].min == root->dims[i].max;
-  for (uint32_t i = 0; !fixed && i < g->n_nodes; i++)
-    if (claims[i].flags & UNROLL_CLAIM_FIXED_DIMS)
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    if (is_host_view(&g->nodes[i]))
       claims[i].group = 0;
-  return st;
+    else if (!fixed && (claims[i].flags & UNROLL_CLAIM_FIXED_DIMS))
+      turn_down(g, claims, i);
+  return UNROLL_OK;
 }
 
 static unroll_status claims_alloc(const unroll_graph *g, unroll_claim **claims, unroll_error *err) {
@@ -29,7 +43,8 @@ static unroll_status claims_alloc(const unroll_graph *g, unroll_claim **claims, 
   return *claims ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for the claims on a graph");
 }
 
-unroll_status offer_layers(const unroll_graph *g, const device_list *devices, bool *keep, unroll_error *err) {
+unroll_status offer_layers(const unroll_graph *g, const device_list *devices, uint32_t barred, bool *keep,
+                           unroll_error *err) {
   unroll_claim *claims;
   TRY(claims_alloc(g, &claims, err));
   unroll_status st = UNROLL_OK;
@@ -37,6 +52,8 @@ unroll_status offer_layers(const unroll_graph *g, const device_list *devices, bo
   for (uint32_t i = 0; i < g->n_nodes; i++)
     any = any || g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD;
   for (uint32_t d = 0; any && st == UNROLL_OK && d < devices->n; d++) {
+    if (barred >> d & 1u)
+      continue;
     st = ask(g, devices->device[d], claims, err);
     for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
       if (g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD)
@@ -56,7 +73,10 @@ unroll_status offer(const unroll_graph *g, const device_list *devices, const uin
   for (uint32_t d = 0; st == UNROLL_OK && d < devices->n; d++) {
     st = ask(g, devices->device[d], claims, err);
     for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
-      if (taken[i].device == NO_DEVICE && claims[i].group != 0 && !is_host_view(&g->nodes[i]) && !(barred[i] >> d & 1u))
+      if (taken[i].device != NO_DEVICE || (barred[i] >> d & 1u))
+        turn_down(g, claims, i);
+    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
+      if (claims[i].group != 0)
         taken[i] = (taker){d, claims[i].group};
   }
   for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)

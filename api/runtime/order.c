@@ -2,11 +2,16 @@
 /* order.c: an order to run in, that of the graph except that the nodes of a plugin's private group stand together. */
 #include "runtime/runtime_private.h"
 
-/* The unit of a node: itself, or the first node of its private group. */
+static bool is_private(taker t) { return t.device != NO_DEVICE && t.group != UNROLL_GROUP_HOST; }
+
+/* The unit of a node: itself, or the first node of its private group. A view of what a private group makes goes with it, since
+ * no backend may claim that. */
 static void find_units(const unroll_graph *g, const taker *takers, uint32_t *unit) {
   for (uint32_t i = 0; i < g->n_nodes; i++) {
-    unit[i] = i;
-    if (takers[i].device == NO_DEVICE || takers[i].group == UNROLL_GROUP_HOST)
+    const node *n = &g->nodes[i];
+    const uint32_t source = is_host_view(n) ? g->tensors[n->in[0]].producer : GRAPH_NONE;
+    unit[i] = source != GRAPH_NONE && is_private(takers[unit[source]]) ? unit[source] : i;
+    if (!is_private(takers[i]))
       continue;
     for (uint32_t k = 0; k < i; k++)
       if (takers[k].device == takers[i].device && takers[k].group == takers[i].group) {
@@ -33,7 +38,7 @@ unroll_status order_nodes(const unroll_graph *g, const taker *takers, const devi
                           unroll_error *err) {
   bool private_groups = false;
   for (uint32_t i = 0; i < g->n_nodes; i++)
-    private_groups = private_groups || (takers[i].device != NO_DEVICE && takers[i].group != UNROLL_GROUP_HOST);
+    private_groups = private_groups || is_private(takers[i]);
   if (!private_groups) {
     for (uint32_t i = 0; i < g->n_nodes; i++)
       order[i] = i;
@@ -52,7 +57,7 @@ unroll_status order_nodes(const unroll_graph *g, const taker *takers, const devi
       if (unit[u] != u || done[u])
         continue;
       if (!ready(g, unit, u, done)) {
-        if (stuck == GRAPH_NONE && takers[u].device != NO_DEVICE && takers[u].group != UNROLL_GROUP_HOST)
+        if (stuck == GRAPH_NONE && is_private(takers[u]))
           stuck = u;
         continue;
       }

@@ -16,24 +16,23 @@ static unroll_status do_copy(unroll_binding *b, const copy *c, int64_t t, unroll
   unroll_backend_buffer *to = binding_slot(b, dt, e->objects[c->to.object].at[dt].slot);
   const uint64_t from_at = address(e, &c->from, t), to_at = address(e, &c->to, t);
   if (df == dt)
-    return e->devices.device[df]->ops->copy(b->queues[df]->handle, to, to_at, from, from_at, c->bytes, NULL, err);
-  TRY(e->devices.device[df]->ops->read(b->queues[df]->handle, from, from_at, b->staging, c->bytes, NULL, err));
-  return e->devices.device[dt]->ops->write(b->queues[dt]->handle, to, to_at, b->staging, c->bytes, NULL, err);
+    return e->devices.device[df]->ops->copy(binding_queue(b, df), to, to_at, from, from_at, c->bytes, NULL, err);
+  TRY(e->devices.device[df]->ops->read(binding_queue(b, df), from, from_at, b->staging, c->bytes, NULL, err));
+  return e->devices.device[dt]->ops->write(binding_queue(b, dt), to, to_at, b->staging, c->bytes, NULL, err);
 }
 
 static unroll_status run_group(unroll_binding *b, uint32_t index, const unroll_run_args *args, unroll_error *err) {
   const unroll_executable *e = b->exe;
   const uint32_t d = e->groups[index].device;
-  return e->devices.device[d]->ops->run(b->groups[index], b->queues[d]->handle, args, NULL, err);
+  return e->devices.device[d]->ops->run(b->groups[index], binding_queue(b, d), args, NULL, err);
 }
 
 static unroll_status run_loop(unroll_binding *b, const item *loop, unroll_run_args *args, unroll_error *err) {
   const int64_t steps = loop->steps_dim >= 0 ? b->dims[loop->steps_dim] : loop->steps;
   const bool reverse = loop->direction == UNROLL_REVERSE;
   const int64_t first = reverse ? steps - 1 : 0, last = reverse ? 0 : steps - 1;
-  for (uint32_t i = 0; i < loop->n_starts; i++) {
+  for (uint32_t i = 0; i < loop->n_starts; i++)
     TRY(do_copy(b, &loop->starts[i], first, err)); /* what has no step stays where it is */
-  }
   args->direction = loop->direction;
   if (loop->n_stages == 1 && loop->stages[0].kind == STAGE_GROUP) {
     args->first = first;
@@ -49,9 +48,8 @@ static unroll_status run_loop(unroll_binding *b, const item *loop, unroll_run_ar
         TRY(s->kind == STAGE_GROUP ? run_group(b, s->group, args, err) : do_copy(b, &s->copy, t, err));
       }
     }
-  for (uint32_t i = 0; i < loop->n_ends; i++) {
+  for (uint32_t i = 0; i < loop->n_ends; i++)
     TRY(do_copy(b, &loop->ends[i], last, err));
-  }
   args->first = 0;
   args->count = 1;
   args->direction = UNROLL_FORWARD;
@@ -66,8 +64,9 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
                 sizeof *options);
   const unroll_graph *g = b->exe->graph;
   const uint32_t given = options ? options->n_dims : 0;
-  if (given != 0 && given != g->n_dims)
-    return fail(err, UNROLL_E_INVALID, "%u run-time sizes, the graph has %u", given, g->n_dims);
+  if (given != 0 && (given != g->n_dims || !options->dims))
+    return fail(err, UNROLL_E_INVALID, "%u run-time sizes%s, the graph has %u", given, options->dims ? "" : " at NULL",
+                g->n_dims);
   for (uint32_t i = 0; i < g->n_dims; i++) {
     b->dims[i] = given ? options->dims[i] : g->dims[i].max;
     if (b->dims[i] < g->dims[i].min || b->dims[i] > g->dims[i].max)
@@ -86,29 +85,31 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
                           .update = options ? options->update : 0,
                           .t0 = options ? options->t0 : 0,
                           .row0 = options ? options->row0 : 0};
-  for (uint32_t i = 0; i < b->exe->n_items; i++) {
+  unroll_status st = UNROLL_OK;
+  for (uint32_t i = 0; st == UNROLL_OK && i < b->exe->n_items; i++) {
     const item *it = &b->exe->items[i];
-    if (it->kind == ITEM_LOOP)
-      TRY(run_loop(b, it, &args, err));
-    else
-      TRY(it->stage.kind == STAGE_GROUP ? run_group(b, it->stage.group, &args, err)
-                                        : do_copy(b, &it->stage.copy, 0, err));
+    st = it->kind == ITEM_LOOP                ? run_loop(b, it, &args, err)
+         : it->stage.kind == STAGE_GROUP ? run_group(b, it->stage.group, &args, err)
+                                         : do_copy(b, &it->stage.copy, 0, err);
   }
+  /* Also after a failure: some of it may have been written. */
   for (uint32_t i = 0; i < b->exe->n_outsides; i++)
     if (b->exe->outsides[i].updated || g->tensors[b->exe->outsides[i].tensor].role == UNROLL_ROLE_OUTPUT)
       b->buffers[i]->generation = atomic_fetch_add(&b->exe->ctx->generation, 1) + 1;
-  for (uint32_t d = 0; d < b->exe->devices.n; d++)
-    TRY(b->exe->devices.device[d]->ops->queue_flush(b->queues[d]->handle, err));
-  return UNROLL_OK;
+  for (uint32_t d = 0; st == UNROLL_OK && d < b->exe->devices.n; d++)
+    st = b->exe->devices.device[d]->ops->queue_flush(binding_queue(b, d), err);
+  return st;
 }
 
 unroll_status unroll_binding_sync(unroll_binding *b, unroll_error *err) {
   unroll_status first = UNROLL_OK;
-  for (uint32_t d = 0; b && b->queues && d < b->exe->devices.n; d++) {
+  if (!b)
+    return fail(err, UNROLL_E_INVALID, "unroll_binding_sync: the binding is NULL");
+  for (uint32_t d = 0; b->queues && d < b->exe->devices.n; d++) {
     if (!b->queues[d])
       continue;
     const unroll_status st =
-        b->exe->devices.device[d]->ops->queue_sync(b->queues[d]->handle, first == UNROLL_OK ? err : NULL);
+        b->exe->devices.device[d]->ops->queue_sync(binding_queue(b, d), first == UNROLL_OK ? err : NULL);
     first = first == UNROLL_OK ? st : first;
   }
   return first;

@@ -70,8 +70,9 @@ bool is_host_view(const node *n);
 /* Asks the devices in turn. taken: n_nodes of them. barred: a mask of devices per node. */
 unroll_status offer(const unroll_graph *graph, const device_list *devices, const uint32_t *barred, taker *taken,
                     unroll_error *err);
-/* Which layers stay: keep[node]. */
-unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, bool *keep, unroll_error *err);
+/* Which layers stay: keep[node]. barred: a mask of devices whose claims on layers don't count. */
+unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, bool *keep,
+                           unroll_error *err);
 /* The same for a template; where allow_crossing is false, one device for all nodes. */
 unroll_status offer_template(unroll_context *ctx, const unroll_graph *graph, const node *scan, const device_list *devices,
                              const uint32_t *barred, bool allow_crossing, taker *taken, unroll_error *err);
@@ -186,8 +187,10 @@ unroll_status order_nodes(const unroll_graph *graph, const taker *takers, const 
 uint64_t spec_bytes(const tensor_spec *spec);
 
 /* ---- bindings ---- */
+/* Bindings that share memory share a queue: when two groups of them meet, one group's queue stands for both from then on. */
 typedef struct shared_queue {
-  unroll_backend_queue *handle;
+  unroll_backend_queue *handle; /* NULL once merged */
+  struct shared_queue *merged;  /* into this one, which counts it among its references */
   uint32_t references;
 } shared_queue;
 typedef struct shared_buffer {
@@ -199,7 +202,7 @@ typedef struct shared_buffer {
 
 struct unroll_binding {
   unroll_executable *exe;
-  shared_queue **queues;            /* per device */
+  shared_queue **queues;            /* per device; see binding_queue */
   unroll_backend_buffer ***arenas;  /* per device, per arena */
   unroll_backend_buffer **workspace; /* per device */
   shared_buffer **buffers;          /* per outside tensor */
@@ -211,5 +214,6 @@ struct unroll_binding {
   bool prepared;
 };
 unroll_status binding_prepare(unroll_binding *b, unroll_error *err);
+unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t device);
 unroll_backend_buffer *binding_slot(const unroll_binding *b, uint32_t device, uint32_t slot);
 #endif

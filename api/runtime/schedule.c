@@ -52,7 +52,7 @@ static unroll_status add_item(plan *p, item **it, unroll_error *err) {
 }
 
 static unroll_status add_copy(plan *p, const copy *c, unroll_error *err) {
-  item *it;
+  item *it = NULL;
   TRY(add_item(p, &it, err));
   it->kind = ITEM_STAGE;
   it->stage = (stage){STAGE_COPY, 0, *c};
@@ -163,6 +163,25 @@ static void follow_view(const unroll_graph *g, ref *refs, const node *n) {
     r.offset += (uint64_t)n->attr.slice.start * (spec_bytes(s) / (uint64_t)s->shape[0]);
   }
   refs[n->out[0]] = r;
+}
+
+/* What a view, of a view, .. is a view of; else t itself. */
+static uint32_t source_of(const unroll_graph *g, uint32_t t) {
+  while (g->tensors[t].producer != GRAPH_NONE && is_host_view(&g->nodes[g->tensors[t].producer]))
+    t = g->nodes[g->tensors[t].producer].in[0];
+  return t;
+}
+
+/* One past the place in the order of the last node of the private group whose node stands at `first`. */
+static uint32_t group_end(const unroll_graph *g, const taker *takers, const uint32_t *order, uint32_t first) {
+  const taker who = takers[order[first]];
+  uint32_t end = first + 1;
+  for (uint32_t i = end; i < g->n_nodes; i++)
+    if (takers[order[i]].device == who.device && takers[order[i]].group == who.group)
+      end = i + 1;
+    else if (!is_host_view(&g->nodes[order[i]]))
+      break;
+  return end;
 }
 
 /* Made and read within one private group: the plugin's business. */
@@ -285,11 +304,12 @@ static unroll_status plan_carries(body_plan *bp, unroll_error *err) {
 static unroll_status step_read(body_plan *bp, item *loop, uint32_t t, uint32_t d, ref *mirror, unroll_error *err) {
   plan *p = bp->p;
   const tensor *x = &bp->b->tensors[t];
+  const int32_t role = bp->b->tensors[source_of(bp->b, t)].role;
   const ref r = bp->refs[t];
-  if (x->role == UNROLL_ROLE_CAPTURE || x->role == UNROLL_ROLE_STEP || r.device == d)
+  if (role == UNROLL_ROLE_CAPTURE || role == UNROLL_ROLE_STEP || r.device == d)
     return UNROLL_OK; /* brought whole, before the loop */
-  if (mirror[t].object != GRAPH_NONE)
-    return UNROLL_OK;
+  if (r.object == GRAPH_NONE || mirror[t].object != GRAPH_NONE)
+    return UNROLL_OK; /* made within a private group, or there */
   const uint64_t bytes = spec_bytes(&x->spec);
   uint32_t id;
   TRY(add_object(p, bytes, GRAPH_NONE, d, &id, err));
@@ -314,14 +334,18 @@ static unroll_status plan_body_nodes(body_plan *bp, item *loop, ref *mirrors, un
       continue;
     }
     const taker who = bp->takers[id];
-    for (uint32_t k = 0; k < n->n_in; k++)
-      if (n->in[k] != GRAPH_NONE && bp->refs[n->in[k]].device != who.device) {
-        const uint32_t before = loop->n_stages;
-        TRY(step_read(bp, loop, n->in[k], who.device, mirrors + (uint64_t)who.device * b->n_tensors, err));
-        if (loop->n_stages != before)
-          current = GRAPH_NONE;
-      }
     const bool private_group = who.group != UNROLL_GROUP_HOST;
+    const uint32_t end = private_group ? group_end(b, bp->takers, bp->order, i) : i + 1, n_before = loop->n_stages;
+    for (uint32_t j = i; j < end; j++) { /* a private group is not interrupted: all that it reads comes before it */
+      const node *x = &b->nodes[bp->order[j]];
+      if (is_host_view(x))
+        follow_view(b, bp->refs, x);
+      for (uint32_t k = 0; !is_host_view(x) && k < x->n_in; k++)
+        if (x->in[k] != GRAPH_NONE)
+          TRY(step_read(bp, loop, x->in[k], who.device, mirrors + (uint64_t)who.device * b->n_tensors, err));
+    }
+    if (loop->n_stages != n_before)
+      current = GRAPH_NONE;
     const planned_group *last = current == GRAPH_NONE ? NULL : &p->groups[current];
     const bool joins = last && last->device == who.device && last->private_group == private_group &&
                        (!private_group || bp->takers[last->nodes[0]].group == who.group);
@@ -350,7 +374,8 @@ static unroll_status bring_outer(body_plan *bp, unroll_error *err) {
   const unroll_graph *b = bp->b;
   for (uint32_t i = 0; i < b->n_nodes; i++)
     for (uint32_t k = 0; k < b->nodes[i].n_in; k++) {
-      const uint32_t t = b->nodes[i].in[k], d = bp->takers[i].device;
+      const uint32_t in = b->nodes[i].in[k], d = bp->takers[i].device;
+      const uint32_t t = in == GRAPH_NONE ? GRAPH_NONE : source_of(b, in);
       for (uint32_t c = 0; t != GRAPH_NONE && d != NO_DEVICE && c < b->n_captures + b->n_inputs; c++) {
         const scan_edge *edge = c < b->n_captures ? &b->captures[c] : &b->inputs[c - b->n_captures];
         if (edge->inner == t)
@@ -367,7 +392,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
   const uint32_t n_devices = e->devices.n;
   body_plan bp = {.p = p, .g = g, .b = b, .takers = p->body_takers[scan], .scan = scan};
   unroll_status st = UNROLL_OK;
-  item *loop;
+  item *loop = NULL;
   ref *mirrors = mem_array(a, (uint64_t)b->n_tensors * n_devices + 1, sizeof *mirrors);
   uint32_t *order = mem_array(a, (uint64_t)b->n_nodes + 1, sizeof *order);
   p->body_refs[scan] = mem_array(a, (uint64_t)b->n_tensors * n_devices + 1, sizeof **p->body_refs);
@@ -504,28 +529,30 @@ static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *er
       current = GRAPH_NONE;
       continue;
     }
-    const uint32_t n_items = p->exe->n_items;
-    for (uint32_t k = 0; k < n->n_in; k++)
-      if (n->in[k] != GRAPH_NONE && p->refs[n->in[k]].object != GRAPH_NONE)
-        TRY(bring(p, p->refs[n->in[k]].object, who.device, err));
+    const bool private_group = who.group != UNROLL_GROUP_HOST;
+    const uint32_t end = private_group ? group_end(g, p->takers, order, i) : i + 1, n_items = p->exe->n_items;
+    for (uint32_t j = i; j < end; j++) { /* a private group is not interrupted: all that it reads comes before it */
+      const node *x = &g->nodes[order[j]];
+      if (is_host_view(x))
+        follow_view(g, p->refs, x);
+      for (uint32_t k = 0; !is_host_view(x) && k < x->n_in; k++)
+        if (x->in[k] != GRAPH_NONE && p->refs[x->in[k]].object != GRAPH_NONE)
+          TRY(bring(p, p->refs[x->in[k]].object, who.device, err));
+    }
     if (p->exe->n_items != n_items)
       current = GRAPH_NONE;
-    const bool private_group = who.group != UNROLL_GROUP_HOST;
     const planned_group *last = current == GRAPH_NONE ? NULL : &p->groups[current];
     const bool joins = last && last->device == who.device && last->private_group == private_group &&
                        (!private_group || p->takers[last->nodes[0]].group == who.group);
     if (!joins) {
-      item *it;
+      item *it = NULL;
       TRY(new_group(p, who.device, g, GRAPH_NONE, private_group, &current, err));
       TRY(add_item(p, &it, err));
       it->kind = ITEM_STAGE;
       it->stage = (stage){.kind = STAGE_GROUP, .group = current};
     }
     TRY(plan_node(p, current, id, err));
-    /* A private group runs as one: all of it lives at one position. */
-    if (!private_group)
-      p->position++;
-    else if (i + 1 == g->n_nodes || p->takers[order[i + 1]].group != who.group)
+    if (i + 1 == end) /* a private group runs as one: all of it lives at one position */
       p->position++;
   }
   return UNROLL_OK;

@@ -148,7 +148,7 @@ static unroll_status evaluate_report(struct run *r, unroll_lm_progress *p, unrol
   return UNROLL_OK;
 }
 
-/* Between report and report about REPORT_SECONDS; a factor of four lies between the bounds, so that the number settles. */
+/* Between two reports about REPORT_SECONDS. A factor of four lies between the bounds, so that the number settles. */
 static void adapt(struct run *r, double seconds) {
   if (r->options->report_every)
     return;

@@ -2,9 +2,10 @@
 /*
  * opencl.h: the OpenCL backend's own types. OpenCL 1.2 is enough.
  *
- * A group of nodes is compiled to a list of launches (plan*.c writes it, exec.c keeps and runs it). A launch is a kernel, its
- * build options, how many work-items it needs, and a list of arguments that say where their values come from: what is fixed is
- * set when an executable is bound, what depends on the run's sizes once a run, what depends on the time step at every step.
+ * A group of nodes is compiled to a list of launches (plan*.c writes it, exec.c keeps and runs it). A launch is a
+ * kernel, its build options, how many work-items it needs, and a list of arguments that say where their values come
+ * from: what is fixed is set when an executable is bound, what depends on the run's sizes once a run, what depends on
+ * the time step at every step.
  */
 #ifndef UNROLL_OPENCL_H
 #define UNROLL_OPENCL_H

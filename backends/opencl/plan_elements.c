@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * How several operands are walked over together: the axes of a shape, neighbours merged where every operand's strides allow
- * it. Operand 0 is y. What the kernels get of it is the struct walk_bytes, which they declare too.
+ * How several operands are walked over together: the axes of a shape, neighbours merged where every operand's strides
+ * allow it. Operand 0 is y. What the kernels get of it is the struct walk_bytes, which they declare too.
  */
 enum { WALK_OPERANDS = 4 };
 typedef struct walk_bytes {
@@ -61,6 +61,15 @@ static walk make_walk(const plan *p, uint32_t over, uint32_t operands, int64_t s
     for (uint32_t k = 0; k < operands; k++)
       step[k][n] = stride[k][i];
     group[n++] = axis;
+  }
+  if (n && step[0][0] != 1) { /* a narrow x in a wide y: the kernels write rows, here of one element */
+    memmove(group + 1, group, n * sizeof *group);
+    group[0] = (extent){1, -1};
+    for (uint32_t k = 0; k < operands; k++) {
+      memmove(step[k] + 1, step[k], n * sizeof *step[k]);
+      step[k][0] = 1;
+    }
+    n++;
   }
   if (n)
     w.inner = group[0];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_matmul.c: which kernel multiplies. On CPU devices kernels/matmul.cl with a register tile, because CLBlast's defaults are
- * far from such a machine's peak; elsewhere CLBlast, once it has passed its test on the device; else kernels/matmul_tile.cl,
- * which the device option product=tile asks for on any device.
+ * plan_matmul.c: which kernel multiplies. On CPU devices kernels/matmul.cl with a register tile, because CLBlast's
+ * defaults are far from such a machine's peak; elsewhere CLBlast, once it has passed its test on the device; else
+ * kernels/matmul_tile.cl, which the device option product=tile asks for on any device.
  */
 #include "opencl.h"
 
@@ -55,7 +55,7 @@ static unroll_status read_shape(plan *p, shape *s) {
   return UNROLL_OK;
 }
 
-/* Whether b has the same bytes for every step, and for every run while its slot's generation stands: nothing here writes it. */
+/* Whether b has the same bytes for every step, and for every run while its slot's generation stands. */
 static bool steady(const plan *p, uint32_t tensor) {
   const unroll_tensor_view *t = plan_view(p, tensor);
   if (t->step != 0 || t->period != 0 || t->role == UNROLL_ROLE_TEMP || (t->rank > 0 && t->dim[0] >= 0))

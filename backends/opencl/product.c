@@ -16,7 +16,7 @@ unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int
                                  uint64_t *bytes, unroll_error *err) {
   const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
   const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
-  /* One more in each size and offsets that are not 0: then every matrix has to be padded, and no smaller run needs more. */
+  /* One more in each size, and offsets that are not 0: then every matrix is padded, and no smaller run needs more. */
   const size_t m1 = (size_t)m + 1, n1 = (size_t)n + 1, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK) + 1;
   const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
   size_t size = 0;

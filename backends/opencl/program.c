@@ -2,9 +2,10 @@
 /*
  * program.c: programs, built once per device and options, kept in memory and on disk.
  *
- * A file of the disk cache holds everything that its binary depends on, in clear text, and is used only where that text is
- * equal; its name is a hash of the same text. Whatever is wrong with a file, the program is built from source instead and
- * the file dropped. A folder that is missing or can't be written is worth a line in the debug log, no more.
+ * A file of the disk cache holds everything that its binary depends on, in clear text, and is used only where that
+ * text is equal; its name is a hash of the same text. Whatever is wrong with a file, the program is built from source
+ * instead and the file dropped. A folder that is missing or can't be written is worth a line in the debug log, no
+ * more.
  */
 #include "kernel_sources.h"
 #include "opencl.h"

@@ -5,7 +5,7 @@
  *     static void sums(void **state) {
  *       FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
  *         ... graph g with input "x" and output "y" ...
- *         model m = model_open(g, dev);
+ *         model m = model_open(g, dev, true);
  *         model_put(&m, "x", x, 12);
  *         model_run(&m);
  *         double *y = model_get(&m, "y", 12);
@@ -60,8 +60,8 @@ typedef struct model {
   int64_t dims[4];
 } model;
 
-/* Compiles with `strict`: nothing falls back to another device. */
-model model_open(unroll_graph *graph, unroll_device *device);
+/* strict: nothing falls back to another device. */
+model model_open(unroll_graph *graph, unroll_device *device, bool strict);
 void model_close(model *m);
 /* values, converted to the tensor's dtype. n: its number of elements, or, where axis 0 has a run-time size, fewer. */
 void model_put(model *m, const char *name, const double *values, int64_t n);

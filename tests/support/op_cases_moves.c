@@ -144,6 +144,8 @@ void op_cases_moves(op_case_list *list) {
   slice_and_pad(list, SHAPE(7, 65), 0);
   slice_and_pad(list, SHAPE(17), 0);
   slice_and_pad(list, SHAPE(2, 3, 2, 5, 3, 2), 0);
+  slice_and_pad(list, SHAPE(7, 1), 0);
+  concat(list, SHAPE(7, 1), 0);
   concat(list, SHAPE(64), 0);
   concat(list, SHAPE(33, 65), 0);
   casts(list);
