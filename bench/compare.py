@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the devices of a build beside PyTorch and beside what the machine can do at most, all in one run.
 
-Called by script/bench. The sides take turns on every row, in rounds. The fastest run of all rounds counts, for every side and for
-the limits; medians stand beside it in results.json. Writes that and results.md, and prints the latter.
+Called by script/bench. The sides take turns on every row, in rounds. The fastest run of all rounds counts, for every side
+and for the limits; medians stand beside it in results.json. Writes that and results.md, and prints the latter.
 """
 import argparse
 import json
@@ -89,7 +89,8 @@ class Row:
         limit_ms, limited_by = self.limit(limits)
         return {"name": self.name, "cell": self.cell, "steps": self.steps, "batch": self.batch, "input": self.input,
                 "hidden": self.hidden, "layers": self.layers, "train": self.train, "gflop": self.flops / 1e9,
-                "limit_ms": limit_ms, "limited_by": limited_by, "min_ms": self.times, "median_ms": self.medians, "fallbacks": self.fallbacks,
+                "limit_ms": limit_ms, "limited_by": limited_by, "min_ms": self.times, "median_ms": self.medians,
+                "fallbacks": self.fallbacks,
                 "gflops": {side: self.flops / self.best(side) / 1e6 for side in self.times}}
 
 
@@ -145,8 +146,8 @@ class Bench:
     def look_at_limits(self):
         found = json.loads(self.call(os.path.join(self.build, "bench", "limits"), "0.2" if self.quick else "0.5"))
         for key, value in found.items():
-            self.limits[key] = max(value, self.limits[key]) if key.startswith(("gflops", "l2_g", "l3_g", "mem")) and \
-                key in self.limits else value
+            rate = key == "gflops" or key.endswith("_gbs")
+            self.limits[key] = max(value, self.limits.get(key, 0)) if rate else value
 
     # ---- the character model ----
     def run_lm(self, side, text, vocabulary, folder):
@@ -154,11 +155,12 @@ class Bench:
             answer = self.torch.ask(kind="lm", vocabulary=vocabulary, seconds=self.lm_seconds, **LM)
             return answer["chars_per_s"], answer["median_chars_per_s"]
         log = os.path.join(folder, "log.jsonl")
-        self.call(self.unroll, "train", "lm", "--text", text, "--out", os.path.join(folder, "m.safetensors"), "--log", log,
-                  "--device", side, "--cell", "lstm", "--layers", str(LM["layers"]), "--hidden", str(LM["hidden"]),
-                  "--embedding", str(LM["embedding"]), "--steps-per-update", str(LM["steps"]), "--batch", str(LM["batch"]),
-                  "--optimizer", "adam", "--clip", "1", "--validation-fraction", "0",
-                  "--minutes", str(self.lm_seconds / 60))
+        sizes = [f"--{option}={LM[key]}" for option, key in (
+            ("layers", "layers"), ("hidden", "hidden"), ("embedding", "embedding"), ("steps-per-update", "steps"),
+            ("batch", "batch"))]
+        self.call(self.unroll, "train", "lm", "--text", text, "--out", os.path.join(folder, "m.safetensors"), "--log",
+                  log, "--device", side, "--cell", "lstm", *sizes, "--optimizer", "adam", "--clip", "1",
+                  "--validation-fraction", "0", "--minutes", str(self.lm_seconds / 60))
         with open(log, encoding="utf-8") as file:
             rates = [json.loads(line)["chars_per_s"] for line in file]
         return max(rates), statistics.median(rates)
@@ -181,10 +183,10 @@ class Bench:
             answer = self.torch.ask(kind="layer", cell=row.cell, steps=row.steps, batch=row.batch, input=row.input,
                                     hidden=row.hidden, layers=row.layers, train=row.train, seconds=self.seconds)
         else:
+            sizes = [f"--{name}={getattr(row, name)}" for name in ("steps", "batch", "input", "hidden", "layers")]
             answer = json.loads(self.call(
-                self.unroll, "bench", "layer", "--json", "--device", side, "--cell", row.cell, "--steps", str(row.steps),
-                "--batch", str(row.batch), "--input", str(row.input), "--hidden", str(row.hidden), "--layers",
-                str(row.layers), "--seconds", str(self.seconds), *(["--train"] if row.train else [])))
+                self.unroll, "bench", "layer", "--json", "--device", side, "--cell", row.cell, *sizes,
+                "--seconds", str(self.seconds), *(["--train"] if row.train else [])))
             row.fallbacks[side] = answer["fallbacks"]
         row.times.setdefault(side, []).append(answer["min_ms"])
         row.medians.setdefault(side, []).append(answer["median_ms"])
@@ -227,8 +229,8 @@ class Bench:
         devices = [device for plugin in json.loads(self.call(self.unroll, "devices", "--json"))["plugins"]
                    for device in plugin["devices"]]
         return {"processor": processor(), "cores": self.limits["threads"], "isa": self.limits["isa"],
-                "system": f"{platform.system()} {platform.release()}", "unroll": self.call(self.unroll, "--version").splitlines(),
-                "devices": devices, "torch": self.torch.ask(kind="about") if self.torch else None,
+                "system": f"{platform.system()} {platform.release()}", "devices": devices,
+                "unroll": self.call(self.unroll, "--version").splitlines(), "torch": self.torch.ask(kind="about") if self.torch else None,
                 "quick": self.quick, "cores_used_by_others": round(foreign, 2), "seconds": round(seconds)}
 
 
@@ -251,7 +253,7 @@ def write_text(path):
 def processor():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            found = dict(reversed([part.strip() for part in line.split(":", 1)][::-1]) for line in file if ":" in line)
+            found = dict([part.strip() for part in line.split(":", 1)] for line in file if ":" in line)
     except OSError:
         return platform.machine()
     family = f", family {found['cpu family']} model {found['model']}" if "cpu family" in found else ""
@@ -322,19 +324,20 @@ def markdown(results):
                 f"{about['torch']['capability']})" if about["torch"] else "")
              + "; " + "; ".join(f"{d['id']}: {d['name']}, driver {d['driver']}" for d in about["devices"])
              + f". {about['seconds']} s; other programs used {about['cores_used_by_others']} cores at the start.",
-             f"The machine's limits, best of the run, {limits['isa']}, {limits['threads']} threads: {limits['gflops']:.0f} "
-             f"GFLOP/s; reads from L2 {limits['l2_gbs']:.0f}, L3 {limits['l3_gbs']:.0f}, memory "
+             f"The machine's limits, best of the run, {limits['isa']}, {limits['threads']} threads: "
+             f"{limits['gflops']:.0f} GFLOP/s; reads from L2 {limits['l2_gbs']:.0f}, L3 {limits['l3_gbs']:.0f}, memory "
              f"{limits['memory_gbs']:.0f} GB/s."]
     if lm:
-        parts += [f"Training the character model: {lm['layers']} LSTM layers of {lm['hidden']}, embedding {lm['embedding']}, "
-                  f"{lm['vocabulary']} characters, batch {lm['batch']}, {lm['steps']} steps, Adam, clipping.", lm_table(lm)]
+        parts += [f"Training the character model: {lm['layers']} LSTM layers of {lm['hidden']}, embedding "
+                  f"{lm['embedding']}, {lm['vocabulary']} characters, batch {lm['batch']}, {lm['steps']} steps, Adam, "
+                  "clipping.", lm_table(lm)]
     for train, title in ((False, "Layers, forward:"), (True, "Layers, forward and gradients:")):
         rows = [row for row in results["rows"] if row["train"] == train]
         if rows:
             parts += [title, rows_table(rows, list(rows[0]["min_ms"]))]
     if results["dispatch"]:
-        parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is waited for, a step of a scan "
-                  "of 1000 with one op, each further op, a step of an LSTM.",
+        parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is waited "
+                  "for, a step of a scan of 1000 with one op, each further op, a step of an LSTM.",
                   table(["device", "run", "step", "op", "LSTM step"],
                         [[d["device"], f"{d['run_us']:.2f}", f"{d['step_us']:.3f}", f"{d['op_us']:.3f}",
                           f"{d['lstm_step_us']:.3f}"] for d in results["dispatch"]])]

@@ -45,8 +45,6 @@ static unroll_status read_shape(plan *p, shape *s) {
     s->k = plan_axis(p, s->a, a->rank - 1);
   }
   s->n = plan_axis(p, s->y, y->rank - 1);
-  if (s->trans_a && s->trans_b && !s->batched)
-    return plan_decline(p, "both transposed");
   s->max_p = extent_max(p, s->p);
   s->max_m = extent_max(p, s->m);
   s->max_n = extent_max(p, s->n);

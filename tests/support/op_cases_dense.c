@@ -44,6 +44,8 @@ static void matmuls(op_case_list *list) {
       matmul(list, SHAPE(m, k), SHAPE(k, n), SHAPE(m, n), 0, 0, form);
       matmul(list, SHAPE(m, k), SHAPE(n, k), SHAPE(m, n), 0, 1, form);
       matmul(list, SHAPE(k, m), SHAPE(k, n), SHAPE(m, n), 1, 0, form);
+      if (i % 3 == 0)
+        matmul(list, SHAPE(k, m), SHAPE(n, k), SHAPE(m, n), 1, 1, form);
     }
   for (c_form form = NO_C; form <= ROW_C; form++) {
     matmul(list, SHAPE(66, 258), SHAPE(258, 130), SHAPE(66, 130), 0, 0, form);
