@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the devices of a build beside PyTorch and beside what the machine can do at most, all in one run.
 
-Called by script/bench. The sides take turns on every row, in rounds. The fastest run of all rounds counts, for every side
-and for the limits; medians stand beside it in results.json. Writes that and results.md, and prints the latter.
+Called by script/bench. The sides take turns on every row, in rounds. The fastest run of all rounds counts, for every
+side and for the limits; medians stand beside it in results.json. Writes that and results.md, and prints the latter.
 """
 import argparse
 import json
@@ -230,8 +230,9 @@ class Bench:
                    for device in plugin["devices"]]
         return {"processor": processor(), "cores": self.limits["threads"], "isa": self.limits["isa"],
                 "system": f"{platform.system()} {platform.release()}", "devices": devices,
-                "unroll": self.call(self.unroll, "--version").splitlines(), "torch": self.torch.ask(kind="about") if self.torch else None,
-                "quick": self.quick, "cores_used_by_others": round(foreign, 2), "seconds": round(seconds)}
+                "unroll": self.call(self.unroll, "--version").splitlines(),
+                "torch": self.torch.ask(kind="about") if self.torch else None, "quick": self.quick,
+                "cores_used_by_others": round(foreign, 2), "seconds": round(seconds)}
 
 
 def say(text):
@@ -336,8 +337,8 @@ def markdown(results):
         if rows:
             parts += [title, rows_table(rows, list(rows[0]["min_ms"]))]
     if results["dispatch"]:
-        parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is waited "
-                  "for, a step of a scan of 1000 with one op, each further op, a step of an LSTM.",
+        parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is "
+                  "waited for, a step of a scan of 1000 with one op, each further op, a step of an LSTM.",
                   table(["device", "run", "step", "op", "LSTM step"],
                         [[d["device"], f"{d['run_us']:.2f}", f"{d['step_us']:.3f}", f"{d['op_us']:.3f}",
                           f"{d['lstm_step_us']:.3f}"] for d in results["dispatch"]])]

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * limits: what this machine's cores can do at most, all of them together: fused multiply-adds a second in f32, and bytes
- * read a second from the second-level caches, the last-level cache and memory. Prints one JSON object.
+ * limits: what this machine's cores can do at most, all of them together: fused multiply-adds a second in f32, and
+ * bytes read a second from the second-level caches, the last-level cache and memory. Prints one JSON object.
  *
  *     limits [SECONDS]     per measurement, 0.3 unless said
  *
@@ -226,7 +226,7 @@ int main(int argc, char **argv) {
   const int threads = count_threads();
   const isa *which = choose_isa();
   const int64_t l2 = cache_bytes(2, 512 * KIB), l3 = cache_bytes(3, 4 * l2 * threads);
-  /* Three quarters of a second-level cache; twice all of them, at most half of the last level; far more than the last. */
+  /* Three quarters of a second-level cache; twice all of them, at most half of the last level; far more than that. */
   const int64_t middle = 2 * l2 * threads < l3 / 2 ? 2 * l2 * threads : l3 / 2;
   const int64_t far = 8 * l3 < MOST_BYTES ? 8 * l3 : MOST_BYTES;
   if (!(seconds > 0)) {

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch as the other side of a measurement: a process that reads a JSON request per line and answers with one per line.
+"""PyTorch as the other side of a measurement: a process that reads a JSON request per line and answers with one.
 
-{"kind": "layer", "cell", "steps", "batch", "input", "hidden", "layers", "train", "seconds"} -> {"min_ms", "median_ms", "runs"}
+{"kind": "layer", "cell", "steps", "batch", "input", "hidden", "layers", "train", "seconds"}
+    -> {"min_ms", "median_ms", "runs"}
 {"kind": "lm", "vocabulary", "embedding", "hidden", "layers", "steps", "batch", "seconds"}
     -> {"chars_per_s", "median_chars_per_s", "runs"}
 {"kind": "about"} -> {"version", "threads", "capability"}
@@ -68,7 +69,7 @@ class CharacterModel(torch.nn.Module):
 
 
 def lm(request):
-    """Truncated BPTT as `unroll train lm` does it: the state goes on, the norm of all gradients is clipped at 1, Adam."""
+    """Truncated BPTT as `unroll train lm` does it: the state goes on, the norm of all gradients is at most 1, Adam."""
     torch.manual_seed(1)
     vocabulary, steps, batch = request["vocabulary"], request["steps"], request["batch"]
     model = CharacterModel(vocabulary, request["embedding"], request["hidden"], request["layers"])

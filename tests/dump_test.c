@@ -72,7 +72,7 @@ static unroll_graph *scan_graph(void) {
 
 static char *dump(const unroll_graph *g, int32_t format, int64_t steps) {
   unroll_error err = UNROLL_ERROR_INIT;
-  char *text;
+  char *text = NULL;
   if (unroll_graph_dump(g, format, steps, &text, &err) != UNROLL_OK)
     fail_msg("%s", err.message);
   return text;

@@ -229,16 +229,18 @@ static void private_groups_give_the_same(void **state) {
   unroll_context_destroy(ctx);
 }
 
-/* x -> a = tanh(x) -> b = a reshaped -> c = tanh(b) -> y = c + second input. */
+/* y = tanh^6 of x, with reshapes between, + softmax(z) + tanh(z) */
 static unroll_graph *chain_graph(void) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_graph *g;
   assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
   const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 2, (int64_t[]){4, 3});
   const unroll_tensor z = unroll_input(g, "z", UNROLL_F32, 1, (int64_t[]){12});
-  const unroll_tensor b = unroll_reshape(unroll_tanh(x), 1, (int64_t[]){12});
+  unroll_tensor b = x;
+  for (int i = 0; i < 5; i++)
+    b = unroll_reshape(unroll_tanh(b), 1, (int64_t[]){12});
   const unroll_tensor e = unroll_softmax(z);
-  const unroll_tensor y = unroll_add(unroll_add(unroll_tanh(unroll_tanh(b)), e), unroll_tanh(z));
+  const unroll_tensor y = unroll_add(unroll_add(unroll_tanh(b), e), unroll_tanh(z));
   unroll_output(y, "y");
   assert_status(UNROLL_OK, unroll_graph_status(g, &err));
   return g;
@@ -263,6 +265,33 @@ static void views_and_inputs_do_not_break_a_private_group(void **state) {
   results_free(&want);
   unroll_device_close(d[0]);
   unroll_device_close(d[1]);
+  unroll_graph_destroy(g);
+  unroll_context_destroy(ctx);
+}
+
+/* v is written over p, of which the other device holds a copy that was read before: it gets v for what it reads then. */
+static void updated_value_is_brought_again(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_context *ctx = runs_context(NULL, &seen);
+  unroll_graph *g;
+  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 2, (int64_t[]){2, 3});
+  const unroll_tensor p = unroll_param(g, "p", UNROLL_F32, 2, (int64_t[]){2, 3});
+  const unroll_tensor twice = unroll_scale(p, 2); /* p's home is the first device */
+  unroll_output(unroll_softmax(p), "before");
+  const unroll_tensor v = unroll_tanh(x);
+  unroll_update(p, v);
+  unroll_output(unroll_softmax(v), "after");
+  unroll_output(twice, "twice");
+  assert_status(UNROLL_OK, unroll_graph_status(g, &err));
+  unroll_device *d = runs_device(ctx, "patchwork", "mask=softmax", NULL);
+  const training w = {.T = 1, .V = 1};
+  results want = on_cpu(ctx, g, &w), got = runs_all(g, &d, 1, NULL, &w, RUNS);
+  assert_same(&got, &want);
+  results_free(&got);
+  results_free(&want);
+  unroll_device_close(d);
   unroll_graph_destroy(g);
   unroll_context_destroy(ctx);
 }
@@ -516,6 +545,7 @@ int main(void) {
       cmocka_unit_test(three_devices_make_one_run),
       cmocka_unit_test(private_groups_give_the_same),
       cmocka_unit_test(views_and_inputs_do_not_break_a_private_group),
+      cmocka_unit_test(updated_value_is_brought_again),
       cmocka_unit_test(group_that_is_not_convex_is_an_error),
       cmocka_unit_test(failed_compile_goes_to_the_next_device),
       cmocka_unit_test(some_failures_are_final),

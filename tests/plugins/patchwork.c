@@ -213,6 +213,35 @@ static unroll_status check_alignment(const unroll_graph_view *view, unroll_error
   return UNROLL_OK;
 }
 
+/* A private group runs as one: nothing that its nodes make may stand where another node's result does. */
+static unroll_status check_overlap(const unroll_graph_view *view, void *tensors, unroll_error *err) {
+  for (uint32_t i = 0; i < view->n_edges && !view->is_template; i++)
+    for (uint32_t k = 0; k < i; k++) {
+      const unroll_tensor_view *t[2];
+      uint64_t end[2];
+      uint32_t made = 0;
+      for (uint32_t n = 0; n < view->n_nodes; n++) {
+        const unroll_node_view *node = cpu_view_node(view, n);
+        made += i - node->first_out < node->n_out; /* unsigned: also false where i is the smaller */
+        made += k - node->first_out < node->n_out;
+      }
+      if (made != 2 || view->edges[i] == UNROLL_NO_TENSOR || view->edges[k] == UNROLL_NO_TENSOR)
+        continue;
+      t[0] = tensor_at(tensors, view, view->edges[i]);
+      t[1] = tensor_at(tensors, view, view->edges[k]);
+      for (int j = 0; j < 2; j++) {
+        end[j] = cpu_dtype_size(t[j]->dtype);
+        for (int32_t x = 0; x < t[j]->rank; x++)
+          end[j] *= (uint64_t)t[j]->shape[x];
+        end[j] += t[j]->offset;
+      }
+      if (t[0]->slot == t[1]->slot && t[0]->slot != UNROLL_NO_SLOT && t[0]->offset < end[1] && t[1]->offset < end[0])
+        return cpu_fail(err, UNROLL_E_INVALID, "patchwork: %s and %s of one group stand in the same place", t[0]->name,
+                        t[1]->name);
+    }
+  return UNROLL_OK;
+}
+
 static unroll_status compile(unroll_backend_device *device, const unroll_graph_view *view, const unroll_option *options,
                              uint32_t n_options, unroll_backend_exec **out, unroll_error *err) {
   patch_device *d = patch(device);
@@ -233,6 +262,8 @@ static unroll_status compile(unroll_backend_device *device, const unroll_graph_v
     mine.tensors = tensors;
     mine.n_slots += x->internal != 0;
     status = d->small ? check_alignment(&mine, err) : UNROLL_OK;
+    if (status == UNROLL_OK && d->grouping != GROUP_HOST)
+      status = check_overlap(&mine, tensors, err);
     if (status == UNROLL_OK)
       status = cpu->compile(device, &mine, options, n_options, &x->cpu, err);
   }
