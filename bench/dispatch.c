@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dispatch: what a run, a time step and an op cost on a device before any arithmetic does. Every tensor has one element,
- * so what is measured is the way there. Prints one JSON object per device.
+ * dispatch: what a run, a time step and an op cost on a device before any arithmetic does. Every tensor has one
+ * element, so what is measured is the way there. Prints one JSON object per device.
  *
  *     dispatch [SECONDS] DEVICE...     per measurement, 0.5 unless said
  */

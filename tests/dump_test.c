@@ -70,7 +70,8 @@ static unroll_graph *scan_graph(void) {
   return g;
 }
 
-static char *dump(const unroll_graph *g, int32_t format, int64_t steps) {
+/* Not inlined: gcc 12 then takes the string for its local pointer. */
+__attribute__((noinline)) static char *dump(const unroll_graph *g, int32_t format, int64_t steps) {
   unroll_error err = UNROLL_ERROR_INIT;
   char *text = NULL;
   if (unroll_graph_dump(g, format, steps, &text, &err) != UNROLL_OK)

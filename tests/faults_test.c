@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What fails, fails cleanly: every allocation once, and every function of a backend once, in the life of a training graph. The
- * status says what happened, nothing leaks, and what is left can be used again or destroyed.
+ * What fails, fails cleanly: every allocation once, and every function of a backend once, in the life of a training
+ * graph. The status says what happened, nothing leaks, and what is left can be used again or destroyed.
  */
 #include "runs.h"
 #include "runtime/runtime_private.h"
@@ -138,19 +138,19 @@ static void every_allocation_fails_once(void **state) {
 
 /* ---- a backend's functions: a table in front of the device's own ---- */
 
-#define CALLS(X)                                                                                                        \
-  X(CLAIM, "claim")                                                                                                     \
-  X(BUFFER_CREATE, "buffer_create")                                                                                     \
-  X(DEVICE_WRITE, "write")                                                                                              \
-  X(DEVICE_READ, "read")                                                                                                \
-  X(FILL, "fill")                                                                                                       \
-  X(COPY, "copy")                                                                                                       \
-  X(QUEUE_CREATE, "queue_create")                                                                                       \
-  X(FLUSH, "queue_flush")                                                                                               \
-  X(SYNC, "queue_sync")                                                                                                 \
-  X(DEVICE_COMPILE, "compile")                                                                                          \
-  X(EXEC_INFO, "exec_info")                                                                                             \
-  X(DEVICE_BIND, "bind")                                                                                                \
+#define CALLS(X)                    \
+  X(CLAIM, "claim")                 \
+  X(BUFFER_CREATE, "buffer_create") \
+  X(DEVICE_WRITE, "write")          \
+  X(DEVICE_READ, "read")            \
+  X(FILL, "fill")                   \
+  X(COPY, "copy")                   \
+  X(QUEUE_CREATE, "queue_create")   \
+  X(FLUSH, "queue_flush")           \
+  X(SYNC, "queue_sync")             \
+  X(DEVICE_COMPILE, "compile")      \
+  X(EXEC_INFO, "exec_info")         \
+  X(DEVICE_BIND, "bind")            \
   X(DEVICE_RUN, "run")
 enum {
 #define CALL_CODE(code, name) code,
@@ -182,25 +182,25 @@ static bool hit(int call, unroll_error *err) {
   return true;
 }
 
-#define FAULTY(call, name, parameters, arguments)    \
-  static unroll_status faulty_##name parameters {    \
-    if (hit(call, err))                              \
-      return fault.status;                           \
-    return fault.real->name arguments;               \
+#define FAULTY(call, name, parameters, arguments) \
+  static unroll_status faulty_##name parameters { \
+    if (hit(call, err))                           \
+      return fault.status;                        \
+    return fault.real->name arguments;            \
   }
-#define MAKER(call, name, parameters, arguments)     \
-  static unroll_status faulty_##name parameters {    \
-    if (hit(call, err))                              \
-      return fault.status;                           \
+#define MAKER(call, name, parameters, arguments)         \
+  static unroll_status faulty_##name parameters {        \
+    if (hit(call, err))                                  \
+      return fault.status;                               \
     const unroll_status st = fault.real->name arguments; \
-    fault.alive += st == UNROLL_OK;                  \
-    return st;                                       \
+    fault.alive += st == UNROLL_OK;                      \
+    return st;                                           \
   }
-#define DESTROYER(name, type)                        \
-  static void faulty_##name(type *x) {               \
-    assert_non_null(x);                              \
-    fault.alive--;                                   \
-    fault.real->name(x);                             \
+#define DESTROYER(name, type)          \
+  static void faulty_##name(type *x) { \
+    assert_non_null(x);                \
+    fault.alive--;                     \
+    fault.real->name(x);               \
   }
 
 FAULTY(CLAIM, claim,
@@ -238,8 +238,8 @@ MAKER(DEVICE_COMPILE, compile,
 FAULTY(EXEC_INFO, exec_info, (unroll_backend_exec * x, unroll_exec_info *i, unroll_error *err), (x, i, err))
 DESTROYER(exec_destroy, unroll_backend_exec)
 MAKER(DEVICE_BIND, bind,
-      (unroll_backend_exec * x, const unroll_slot *s, uint32_t n, uint32_t stride, unroll_backend_buffer *w, uint64_t at,
-       unroll_backend_binding **b, unroll_error *err),
+      (unroll_backend_exec * x, const unroll_slot *s, uint32_t n, uint32_t stride, unroll_backend_buffer *w,
+       uint64_t at, unroll_backend_binding **b, unroll_error *err),
       (x, s, n, stride, w, at, b, err))
 DESTROYER(binding_destroy, unroll_backend_binding)
 FAULTY(DEVICE_RUN, run,

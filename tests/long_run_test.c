@@ -70,12 +70,13 @@ static void compile_is_independent_of_the_number_of_steps(void **state) {
 }
 
 /*
- * How far two runs in f32, each with sums in an order of its own, may be apart, in units of the tensor's largest value. u = 2^-24.
- * y, h, c: a step rounds about I + H + 16 times, and the state forgets: what stood k steps before counts by at most about 0.9^k
- *   with these weights, so an error of (I+H+16)·u grows to 10 times that, on either side: 20·64·u.
- * The loss and the gradients: sums of n = T·B terms, whose roundings of either sign add up to √n·u·Σ|x| (Higham & Mary 2019, SIAM
- *   J. Sci. Comput. 41(5)). The weights are untrained, so the loss has a slope, and at a gradient's largest element Σ|x| is no more
- *   than some times |Σx|: 4 times is granted, and both sides count: 8·√n·u.
+ * How far two runs in f32, each with sums in an order of its own, may be apart, in units of the tensor's largest value.
+ * u = 2^-24.
+ * - y, h, c: a step rounds about I + H + 16 times, and the state forgets: what stood k steps before counts by at most
+ *   about 0.9^k with these weights, so an error of (I+H+16)·u grows to 10 times that, on either side: 20·64·u.
+ * - The loss and the gradients: sums of n = T·B terms, whose roundings of either sign add up to √n·u·Σ|x| (Higham &
+ *   Mary 2019, SIAM J. Sci. Comput. 41(5)). The weights are untrained, so the loss has a slope, and at a gradient's
+ *   largest element Σ|x| is no more than some times |Σx|: 4 times is granted, and both sides count: 8·√n·u.
  */
 static double tolerance_for(const char *name, const training *w) {
   const double u = 5.9604644775390625e-8, n = (double)w->T * (double)w->B;

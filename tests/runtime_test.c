@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compile, bind, run: what is right, what is refused, sizes known only in a run, state between runs, shared memory, threads. */
+/* Compile, bind, run: what is right, what is refused, sizes known only in a run, state between runs, shared memory,
+ * threads. */
 #include "runs.h"
 #include <math.h>
 #include <pthread.h>
@@ -255,8 +256,8 @@ static void every_number_of_steps(void **state) {
   enum { MAX = 6 };
   for (int kind = 0; kind < 6; kind++) {
     training w = {.T = MAX, .B = 3, .I = 4, .H = 5, .V = 7, .dtype = UNROLL_F64, .layers = 2, .lengths = kind & 1};
-    w.cell = (int32_t[]){UNROLL_CELL_RNN, UNROLL_CELL_LSTM, UNROLL_CELL_GRU, UNROLL_CELL_GRU_AFTER, UNROLL_CELL_LSTM,
-                         UNROLL_CELL_GRU}[kind];
+    w.cell = (int32_t[]){UNROLL_CELL_RNN,       UNROLL_CELL_LSTM, UNROLL_CELL_GRU,
+                         UNROLL_CELL_GRU_AFTER, UNROLL_CELL_LSTM, UNROLL_CELL_GRU}[kind];
     w.direction = kind >= 2 && kind < 5 ? UNROLL_REVERSE : UNROLL_FORWARD;
     w.with_state = true;
     w.runtime_T = true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * arena.c: where scratch objects stand. Per device, the largest first, each at the lowest place that is free for as long as
- * it lives (Pisarchyk & Lee 2020, greedy by size). No arena is larger than the device's largest buffer.
+ * arena.c: where scratch objects stand. Per device, the largest first, each at the lowest place that is free for as
+ * long as it lives (Pisarchyk & Lee 2020, greedy by size). No arena is larger than the device's largest buffer.
  */
 #include "runtime/runtime_private.h"
 #include <inttypes.h>
@@ -19,7 +19,8 @@ static int larger_first(const void *x, const void *y) {
   return a->object < b->object ? -1 : 1;
 }
 
-/* The lowest offset in the arena where the object fits beside those placed already (their numbers in placed, by offset). */
+/* The lowest offset in the arena where the object fits beside those placed already (their numbers in placed, by
+ * offset). */
 static uint64_t lowest(const unroll_executable *exe, uint32_t d, uint32_t slot, const uint32_t *placed, uint32_t n,
                        const object_place *p, uint64_t bytes) {
   const uint64_t wanted = exe->devices.device[d]->info.alignment;
@@ -51,8 +52,9 @@ static unroll_status assign(unroll_executable *exe, uint32_t d, piece *pieces, u
   for (uint32_t i = 0; i < n; i++) {
     object_place *p = &exe->objects[pieces[i].object].at[d];
     if (pieces[i].bytes > limit)
-      return fail(err, UNROLL_E_DEVICE_MEMORY, "a tensor needs %" PRIu64 " bytes, the largest buffer of %s has %" PRIu64,
-                  pieces[i].bytes, dev->id, limit);
+      return fail(err, UNROLL_E_DEVICE_MEMORY,
+                  "a tensor needs %" PRIu64 " bytes, the largest buffer of %s has %" PRIu64, pieces[i].bytes, dev->id,
+                  limit);
     uint32_t arena = 0;
     for (;; arena++) {
       p->slot = exe->n_outsides + arena;

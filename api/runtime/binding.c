@@ -80,8 +80,8 @@ static unroll_status buffer_get(unroll_binding *b, uint32_t i, unroll_error *err
     if (s->handle)
       d->ops->buffer_destroy(s->handle);
     mem_free(a, s);
-    return fail_native(err, st, why.native, "%s, %" PRIu64 " bytes on %s: %s", e->graph->tensors[o->tensor].name, o->bytes,
-                       d->id, why.message);
+    return fail_native(err, st, why.native, "%s, %" PRIu64 " bytes on %s: %s", e->graph->tensors[o->tensor].name,
+                       o->bytes, d->id, why.message);
   }
   *s = (shared_buffer){d, s->handle, o->bytes, next_generation(e->ctx), 1};
   b->buffers[i] = s;
@@ -153,8 +153,8 @@ unroll_status unroll_binding_create(unroll_executable *e, unroll_binding **out, 
   b->generations = mem_array(a, (uint64_t)e->n_slots + 1, sizeof *b->generations);
   b->dims = mem_array(a, (uint64_t)e->graph->n_dims + 1, sizeof *b->dims);
   b->staging = e->largest_copy ? mem_alloc(a, e->largest_copy) : NULL;
-  if (!b->queues || !b->arenas || !b->workspace || !b->buffers || !b->groups || !b->slots || !b->generations || !b->dims ||
-      (e->largest_copy && !b->staging))
+  if (!b->queues || !b->arenas || !b->workspace || !b->buffers || !b->groups || !b->slots || !b->generations ||
+      !b->dims || (e->largest_copy && !b->staging))
     st = fail(err, UNROLL_E_MEMORY, "out of memory for a binding");
   for (uint32_t d = 0; st == UNROLL_OK && d < e->devices.n; d++)
     st = queue_make(e->devices.device[d], &b->queues[d], err);
@@ -185,8 +185,8 @@ static unroll_status scratch_get(unroll_binding *b, uint32_t d, unroll_error *er
       st = dev->ops->buffer_create(dev->handle, bytes, 0, &b->arenas[d][i], &why);
   }
   return st == UNROLL_OK ? st
-                         : fail_native(err, st, why.native, "scratch memory, %" PRIu64 " bytes on %s: %s", bytes, dev->id,
-                                       why.message);
+                         : fail_native(err, st, why.native, "scratch memory, %" PRIu64 " bytes on %s: %s", bytes,
+                                       dev->id, why.message);
 }
 
 unroll_backend_buffer *binding_slot(const unroll_binding *b, uint32_t d, uint32_t slot) {
@@ -214,8 +214,8 @@ unroll_status binding_prepare(unroll_binding *b, unroll_error *err) {
       if (e->groups[i].device != d || b->groups[i])
         continue;
       unroll_error why = UNROLL_ERROR_INIT;
-      const unroll_status st = dev->ops->bind(e->groups[i].exec, b->slots, e->n_slots, sizeof *b->slots, b->workspace[d], 0,
-                                              &b->groups[i], &why);
+      const unroll_status st = dev->ops->bind(e->groups[i].exec, b->slots, e->n_slots, sizeof *b->slots,
+                                              b->workspace[d], 0, &b->groups[i], &why);
       if (st != UNROLL_OK)
         return fail_native(err, st, why.native, "%s cannot bind its part of the graph: %s", dev->id, why.message);
     }
@@ -278,8 +278,8 @@ unroll_status unroll_binding_clear(unroll_binding *b, const char *name, unroll_e
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   b->buffers[i]->generation = next_generation(b->exe->ctx);
-  return b->exe->devices.device[d]->ops->fill(binding_queue(b, d), b->buffers[i]->handle, 0, b->exe->outsides[i].bytes, 0,
-                                              NULL, err);
+  return b->exe->devices.device[d]->ops->fill(binding_queue(b, d), b->buffers[i]->handle, 0, b->exe->outsides[i].bytes,
+                                              0, NULL, err);
 }
 
 /* b, and what shares memory with it, works in the order of other's queue from now on, on every device that both have. */
@@ -304,7 +304,8 @@ unroll_status unroll_binding_share(unroll_binding *b, const char *name, unroll_b
                 graph_describe(other->exe->graph, y->tensor, tb));
   unroll_device *dx = b->exe->devices.device[x->device], *dy = other->exe->devices.device[y->device];
   if (dx != dy)
-    return fail(err, UNROLL_E_STATE, "%s stands on %s, %s on %s: they cannot share memory", name, dx->id, other_name, dy->id);
+    return fail(err, UNROLL_E_STATE, "%s stands on %s, %s on %s: they cannot share memory", name, dx->id, other_name,
+                dy->id);
   TRY(buffer_get(other, k, err));
   TRY(unroll_binding_sync(b, err));
   adopt_queues(b, other);

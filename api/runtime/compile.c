@@ -62,8 +62,7 @@ static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
   const unroll_graph *g = pg->graph;
   const unroll_device *dev = e->devices.device[pg->device];
   const unroll_allocator *a = &e->ctx->allocator;
-  const ref *refs =
-      pg->scan == GRAPH_NONE ? p->refs : p->body_refs[pg->scan] + (uint64_t)pg->device * g->n_tensors;
+  const ref *refs = pg->scan == GRAPH_NONE ? p->refs : p->body_refs[pg->scan] + (uint64_t)pg->device * g->n_tensors;
   place *places = mem_array(a, (uint64_t)g->n_tensors + 1, sizeof *places);
   if (!places)
     return fail(err, UNROLL_E_MEMORY, "out of memory for the groups of a graph");
@@ -102,8 +101,8 @@ static unroll_status report(unroll_executable *e, const unroll_graph *g, const t
       return fail(err, UNROLL_E_UNSUPPORTED, "strict: %s%s%s is not taken by %s (%s would run it)", g->nodes[i].name,
                   *where ? " in " : "", where, first, taker_id);
     e->n_fallbacks++;
-    log_message(&e->ctx->logger, UNROLL_LOG_WARN, "fallback: %s%s%s is not taken by %s and runs on %s", g->nodes[i].name,
-                *where ? " in " : "", where, first, taker_id);
+    log_message(&e->ctx->logger, UNROLL_LOG_WARN, "fallback: %s%s%s is not taken by %s and runs on %s",
+                g->nodes[i].name, *where ? " in " : "", where, first, taker_id);
   }
   return UNROLL_OK;
 }
@@ -130,7 +129,8 @@ static unroll_status place_nodes(attempt *t, unroll_error *err) {
     if (n->op != UNROLL_OP_SCAN || t->takers[i].device != NO_DEVICE)
       continue;
     /* strict: the node to name is the one that is not taken, not those that would move with it */
-    TRY(offer_template(e->ctx, n->body, n, &e->devices, t->body_barred[i], t->crossing || t->strict, t->body_takers[i], err));
+    TRY(offer_template(e->ctx, n->body, n, &e->devices, t->body_barred[i], t->crossing || t->strict, t->body_takers[i],
+                       err));
     if (t->strict)
       TRY(report(e, n->body, t->body_takers[i], n->name, true, err));
   }
@@ -280,8 +280,8 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
     }
   }
   if (st == UNROLL_OK)
-    log_message(&ctx->logger, UNROLL_LOG_DEBUG, "compiled: %u nodes in %u groups, %u scratch objects", e->graph->n_nodes,
-                e->n_groups, e->n_objects);
+    log_message(&ctx->logger, UNROLL_LOG_DEBUG, "compiled: %u nodes in %u groups, %u scratch objects",
+                e->graph->n_nodes, e->n_groups, e->n_objects);
 done:
   mem_free(&ctx->allocator, keep);
   if (st != UNROLL_OK) {

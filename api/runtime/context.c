@@ -48,7 +48,7 @@ typedef struct device_list_owner {
   unroll_plugin_list list; /* first: the caller's handle */
   unroll_plugin_entry *plugins;
   unroll_plugin_rejection *rejected;
-  struct plugin_device **devices;   /* per plugin; their strings live there */
+  struct plugin_device **devices; /* per plugin; their strings live there */
   unroll_device_entry **entries;
   struct plugin_candidate *candidates;
   struct plugin_rejected *rejections;
@@ -106,8 +106,8 @@ unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out,
     }
     for (uint32_t d = 0; d < n_devices; d++) {
       const struct plugin_device *from = &o->devices[k][d];
-      o->entries[k][d] = (unroll_device_entry){from->id,   from->name, from->vendor, from->driver,
-                                               from->kind, 0,          from->mem_total};
+      o->entries[k][d] =
+          (unroll_device_entry){from->id, from->name, from->vendor, from->driver, from->kind, 0, from->mem_total};
     }
     o->plugins[k] = (unroll_plugin_entry){.id = p->id,
                                           .version = p->version ? p->version : "",
@@ -239,8 +239,7 @@ unroll_status unroll_device_open(unroll_context *ctx, const char *name, const un
   if (strcmp(name, "auto") == 0) {
     char *best = choose(ctx);
     unroll_error why = UNROLL_ERROR_INIT;
-    const unroll_status st =
-        best ? open_one(ctx, best, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
+    const unroll_status st = best ? open_one(ctx, best, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
     if (st != UNROLL_OK && best)
       log_message(&ctx->logger, UNROLL_LOG_WARN, "device %s cannot be opened, the reference is used: %s", best,
                   why.message);

@@ -89,8 +89,9 @@ unroll_status offer(const unroll_graph *g, const device_list *devices, const uin
   return st;
 }
 
-unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan, const device_list *devices,
-                             const uint32_t *barred, bool allow_crossing, taker *taken, unroll_error *err) {
+unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan,
+                             const device_list *devices, const uint32_t *barred, bool allow_crossing, taker *taken,
+                             unroll_error *err) {
   TRY(offer(body, devices, barred, taken, err));
   uint32_t first = NO_DEVICE;
   uint32_t other = GRAPH_NONE;
@@ -130,6 +131,6 @@ unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, cons
              : fail(err, UNROLL_E_UNSUPPORTED,
                     "%s would cross devices at each of %lld steps: %s runs on %s, the rest on %s; allow_step_crossing "
                     "permits it",
-                    scan->name, (long long)body->steps, body->nodes[other].name, devices->device[taken[other].device]->id,
-                    devices->device[first]->id);
+                    scan->name, (long long)body->steps, body->nodes[other].name,
+                    devices->device[taken[other].device]->id, devices->device[first]->id);
 }

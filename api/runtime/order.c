@@ -4,8 +4,8 @@
 
 static bool is_private(taker t) { return t.device != NO_DEVICE && t.group != UNROLL_GROUP_HOST; }
 
-/* The unit of a node: itself, or the first node of its private group. A view of what a private group makes goes with it, since
- * no backend may claim that. */
+/* The unit of a node: itself, or the first node of its private group. A view of what a private group makes goes with
+ * it, since no backend may claim that. */
 static void find_units(const unroll_graph *g, const taker *takers, uint32_t *unit) {
   for (uint32_t i = 0; i < g->n_nodes; i++) {
     const node *n = &g->nodes[i];
@@ -67,7 +67,8 @@ unroll_status order_nodes(const unroll_graph *g, const taker *takers, const devi
       done[u] = true;
     }
     if (n == before)
-      st = fail(err, UNROLL_E_PLUGIN, "%s claims group %u, which is not convex: a path leads out of it and back into it, at %s",
+      st = fail(err, UNROLL_E_PLUGIN,
+                "%s claims group %u, which is not convex: a path leads out of it and back into it, at %s",
                 devices->device[takers[stuck == GRAPH_NONE ? 0 : stuck].device]->id,
                 takers[stuck == GRAPH_NONE ? 0 : stuck].group, g->nodes[stuck == GRAPH_NONE ? 0 : stuck].name);
   }

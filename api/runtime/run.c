@@ -60,8 +60,8 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
   if (!b)
     return fail(err, UNROLL_E_INVALID, "unroll_run: the binding is NULL");
   if (options && !UNROLL_HAS(unroll_run_options, options, row0))
-    return fail(err, UNROLL_E_INVALID, "unroll_run_options: struct_size is %u, expected at least %zu", options->struct_size,
-                sizeof *options);
+    return fail(err, UNROLL_E_INVALID, "unroll_run_options: struct_size is %u, expected at least %zu",
+                options->struct_size, sizeof *options);
   const unroll_graph *g = b->exe->graph;
   const uint32_t given = options ? options->n_dims : 0;
   if (given != 0 && (given != g->n_dims || !options->dims))
@@ -70,8 +70,8 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
   for (uint32_t i = 0; i < g->n_dims; i++) {
     b->dims[i] = given ? options->dims[i] : g->dims[i].max;
     if (b->dims[i] < g->dims[i].min || b->dims[i] > g->dims[i].max)
-      return fail(err, UNROLL_E_RANGE, "run-time size %s is %" PRId64 ", expected %" PRId64 " to %" PRId64, g->dims[i].name,
-                  b->dims[i], g->dims[i].min, g->dims[i].max);
+      return fail(err, UNROLL_E_RANGE, "run-time size %s is %" PRId64 ", expected %" PRId64 " to %" PRId64,
+                  g->dims[i].name, b->dims[i], g->dims[i].min, g->dims[i].max);
   }
   TRY(binding_prepare(b, err));
   for (uint32_t i = 0; i < b->exe->n_outsides; i++)
@@ -88,7 +88,7 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
   unroll_status st = UNROLL_OK;
   for (uint32_t i = 0; st == UNROLL_OK && i < b->exe->n_items; i++) {
     const item *it = &b->exe->items[i];
-    st = it->kind == ITEM_LOOP                ? run_loop(b, it, &args, err)
+    st = it->kind == ITEM_LOOP           ? run_loop(b, it, &args, err)
          : it->stage.kind == STAGE_GROUP ? run_group(b, it->stage.group, &args, err)
                                          : do_copy(b, &it->stage.copy, 0, err);
   }

@@ -44,8 +44,8 @@ typedef struct graph_view {
 } graph_view;
 
 /*
- * Nodes picked[0..n_picked-1] of the graph (NULL: all), in that order. places: one per tensor, or NULL before planning. A view
- * of a body is a template. Valid as long as the graph.
+ * Nodes picked[0..n_picked-1] of the graph (NULL: all), in that order. places: one per tensor, or NULL before planning.
+ * A view of a body is a template. Valid as long as the graph.
  */
 unroll_status view_create(const unroll_graph *graph, const uint32_t *picked, uint32_t n_picked, const place *places,
                           uint32_t n_slots, graph_view **view, unroll_error *err);
@@ -74,8 +74,9 @@ unroll_status offer(const unroll_graph *graph, const device_list *devices, const
 unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, bool *keep,
                            unroll_error *err);
 /* The same for a template; where allow_crossing is false, one device for all nodes. */
-unroll_status offer_template(unroll_context *ctx, const unroll_graph *graph, const node *scan, const device_list *devices,
-                             const uint32_t *barred, bool allow_crossing, taker *taken, unroll_error *err);
+unroll_status offer_template(unroll_context *ctx, const unroll_graph *graph, const node *scan,
+                             const device_list *devices, const uint32_t *barred, bool allow_crossing, taker *taken,
+                             unroll_error *err);
 
 /* ---- executables ---- */
 
@@ -158,7 +159,8 @@ struct unroll_executable {
   uint32_t n_fallbacks, n_crossings;
 };
 
-/* schedule.c: objects, refs of tensors, the schedule with its copies, and then places in arenas. Leaves groups to compile. */
+/* schedule.c: objects, refs of tensors, the schedule with its copies, and then places in arenas. Leaves groups to
+ * compile. */
 typedef struct planned_group {
   uint32_t device, group; /* group: index in exe->groups */
   const unroll_graph *graph;
@@ -168,10 +170,10 @@ typedef struct planned_group {
 } planned_group;
 typedef struct plan {
   unroll_executable *exe;
-  const taker *takers;        /* of the graph's nodes */
-  taker *const *body_takers;  /* per node, of scans; else NULL */
-  ref *refs;                  /* per tensor of the graph; object GRAPH_NONE where it has none */
-  ref **body_refs;            /* per scan node: [device][tensor of the body], where that device looks */
+  const taker *takers;       /* of the graph's nodes */
+  taker *const *body_takers; /* per node, of scans; else NULL */
+  ref *refs;                 /* per tensor of the graph; object GRAPH_NONE where it has none */
+  ref **body_refs;           /* per scan node: [device][tensor of the body], where that device looks */
   planned_group *groups;
   uint32_t n_groups, groups_capacity;
   uint32_t position;
@@ -187,7 +189,8 @@ unroll_status order_nodes(const unroll_graph *graph, const taker *takers, const 
 uint64_t spec_bytes(const tensor_spec *spec);
 
 /* ---- bindings ---- */
-/* Bindings that share memory share a queue: when two groups of them meet, one group's queue stands for both from then on. */
+/* Bindings that share memory share a queue: when two groups of them meet, one group's queue stands for both from then
+ * on. */
 typedef struct shared_queue {
   unroll_backend_queue *handle; /* NULL once merged */
   struct shared_queue *merged;  /* into this one, which counts it among its references */
@@ -202,12 +205,12 @@ typedef struct shared_buffer {
 
 struct unroll_binding {
   unroll_executable *exe;
-  shared_queue **queues;            /* per device; see binding_queue */
-  unroll_backend_buffer ***arenas;  /* per device, per arena */
+  shared_queue **queues;             /* per device; see binding_queue */
+  unroll_backend_buffer ***arenas;   /* per device, per arena */
   unroll_backend_buffer **workspace; /* per device */
-  shared_buffer **buffers;          /* per outside tensor */
-  unroll_backend_binding **groups;  /* per group */
-  unroll_slot *slots;               /* n_slots, filled per device when binding */
+  shared_buffer **buffers;           /* per outside tensor */
+  unroll_backend_binding **groups;   /* per group */
+  unroll_slot *slots;                /* n_slots, filled per device when binding */
   uint64_t *generations;
   void *staging; /* for copies between devices */
   int64_t *dims;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * schedule.c: from nodes with their takers to a schedule: which tensors share memory, what is copied between devices and when,
- * how long everything lives.
+ * schedule.c: from nodes with their takers to a schedule: which tensors share memory, what is copied between devices
+ * and when, how long everything lives.
  *
- * A tensor is a ref: an object and an offset. Views of axis 0 and reshapes share their source's object. The carries of an
- * unrolled scan stand in two slots by turns, or, where a per-step output is the carry itself, in its whole history of T+1
- * slots, and the output is a view of that: slot t is the carry as step t finds it (forward; t+1 in reverse).
+ * A tensor is a ref: an object and an offset. Views of axis 0 and reshapes share their source's object. The carries of
+ * an unrolled scan stand in two slots by turns, or, where a per-step output is the carry itself, in its whole history
+ * of T+1 slots, and the output is a view of that: slot t is the carry as step t finds it (forward; t+1 in reverse).
  */
 #include "runtime/runtime_private.h"
 
@@ -410,7 +410,8 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
   TRY_GOTO(st, order_nodes(b, bp.takers, &e->devices, order, err), done);
   bp.order = order;
 
-  /* What the steps read from outside stands whole on each device that reads it; the second time all is there, and lives on. */
+  /* What the steps read from outside stands whole on each device that reads it; the second time all is there, and lives
+   * on. */
   for (int pass = 0; pass < 2; pass++)
     TRY_GOTO(st, bring_outer(&bp, err), done);
   for (uint32_t i = 0; i < b->n_captures; i++)

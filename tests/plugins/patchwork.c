@@ -128,8 +128,8 @@ static void device_close(unroll_backend_device *d) {
   host->free(host->ctx, d);
 }
 
-static unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
-                                   unroll_error *err) {
+static unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage,
+                                   unroll_backend_buffer **out, unroll_error *err) {
   if (patch(d)->small && bytes > SMALL_BUFFER)
     return cpu_fail(err, UNROLL_E_DEVICE_MEMORY, "patchwork: a buffer of %llu bytes, there is room for %d",
                     (unsigned long long)bytes, SMALL_BUFFER);
@@ -204,7 +204,8 @@ static unroll_status check_alignment(const unroll_graph_view *view, unroll_error
     const unroll_node_view *node = cpu_view_node(view, n);
     for (uint32_t k = 0; k < node->n_out; k++) {
       const uint32_t id = view->edges[node->first_out + k];
-      const unroll_tensor_view *t = id == UNROLL_NO_TENSOR ? NULL : tensor_at((void *)(uintptr_t)view->tensors, view, id);
+      const unroll_tensor_view *t =
+          id == UNROLL_NO_TENSOR ? NULL : tensor_at((void *)(uintptr_t)view->tensors, view, id);
       if (t && t->offset % SMALL_ALIGNMENT != 0)
         return cpu_fail(err, UNROLL_E_INVALID, "patchwork: %s at byte %llu, a multiple of %d expected", t->name,
                         (unsigned long long)t->offset, SMALL_ALIGNMENT);
@@ -300,7 +301,8 @@ static unroll_status bind_(unroll_backend_exec *exec, const unroll_slot *slots, 
     status = cpu_fail(err, UNROLL_E_INVALID, "patchwork: no workspace");
   all[x->n_slots] = (unroll_slot){sizeof *all, 0, workspace, offset, x->internal};
   if (status == UNROLL_OK)
-    status = cpu->bind(x->cpu, all, x->n_slots + (x->internal != 0), sizeof *all, workspace, offset + x->internal, out, err);
+    status =
+        cpu->bind(x->cpu, all, x->n_slots + (x->internal != 0), sizeof *all, workspace, offset + x->internal, out, err);
   host->free(host->ctx, all);
   return status;
 }
@@ -311,7 +313,9 @@ static int32_t score(const unroll_host *host) {
   return 2;
 }
 
-static unroll_status close_(unroll_backend *backend, unroll_error *err) { return unroll_plugin_v1_cpu.close(backend, err); }
+static unroll_status close_(unroll_backend *backend, unroll_error *err) {
+  return unroll_plugin_v1_cpu.close(backend, err);
+}
 
 static unroll_status open_(const unroll_host *host, const unroll_option *options, uint32_t n_options,
                            unroll_backend **backend, const unroll_backend_ops **out, unroll_error *err) {

@@ -181,7 +181,8 @@ unroll_graph *runs_training(const training *w) {
     unroll_output(d[i], name);
   }
   if (w->optimize) {
-    const unroll_tensor lr = unroll_input(g, "lr", w->dtype, 0, NULL), step = unroll_input(g, "step", UNROLL_I32, 0, NULL);
+    const unroll_tensor lr = unroll_input(g, "lr", w->dtype, 0, NULL),
+                        step = unroll_input(g, "step", UNROLL_I32, 0, NULL);
     const unroll_optimizer_attr adam = {
         .kind = UNROLL_ADAM, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-3, .weight_decay = 0};
     for (uint32_t i = 0; i < p.n; i++)
@@ -223,8 +224,8 @@ void runs_fill(unroll_graph *g, unroll_binding *b, const training *w) {
       const uint64_t r = next_number(&s);
       const double u = ((double)(r % 20001) / 10000 - 1) * size;
       const int32_t id = strcmp(t.name, "lengths") == 0 ? (int32_t)(k == 0 ? w->T : (int64_t)(r % (uint64_t)(w->T + 1)))
-                         : strcmp(t.name, "step") == 0 ? 1
-                                                       : (int32_t)(r % (uint64_t)w->V);
+                         : strcmp(t.name, "step") == 0  ? 1
+                                                        : (int32_t)(r % (uint64_t)w->V);
       const double value = strcmp(t.name, "lr") == 0 ? 0.01 : u;
       const float single = (float)value;
       if (t.dtype == UNROLL_I32)
@@ -261,8 +262,8 @@ results runs_read(unroll_graph *g, unroll_binding *b) {
   return r;
 }
 
-results runs_all(unroll_graph *g, unroll_device *const *devices, uint32_t n_devices, const unroll_compile_options *options,
-                 const training *w, int n_runs) {
+results runs_all(unroll_graph *g, unroll_device *const *devices, uint32_t n_devices,
+                 const unroll_compile_options *options, const training *w, int n_runs) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_executable *e;
   unroll_binding *b;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * runs.h: what the tests of the runtime share: a context with the plugin of tests/plugins/patchwork.c, its log, an allocator
- * that counts and fails, a training graph, and runs compared by bytes.
+ * runs.h: what the tests of the runtime share: a context with the plugin of tests/plugins/patchwork.c, its log, an
+ * allocator that counts and fails, a training graph, and runs compared by bytes.
  *
  *     static run_log seen;
  *     unroll_context *ctx = runs_context(NULL, &seen);
