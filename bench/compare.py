@@ -336,6 +336,8 @@ def markdown(results):
         rows = [row for row in results["rows"] if row["train"] == train]
         if rows:
             parts += [title, rows_table(rows, list(rows[0]["min_ms"]))]
+            parts += [f"{n} nodes of {row['name']} did not run on {side} but fell back to cpu." for row in rows
+                      for side, n in row["fallbacks"].items() if n]
     if results["dispatch"]:
         parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is "
                   "waited for, a step of a scan of 1000 with one op, each further op, a step of an LSTM.",
