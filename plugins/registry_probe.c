@@ -24,7 +24,7 @@ struct answer_head {
   int32_t status;
   int64_t native;
   uint32_t n_devices;
-  uint32_t size; /* of what follows: the devices, or an error message */
+  uint32_t size;                /* of what follows: the devices, or an error message */
   char version[64], vendor[64]; /* of the plugin, which the parent has not loaded */
 };
 
@@ -342,8 +342,7 @@ static unroll_status keep_names(struct plugin_registry *reg, struct candidate *c
   }
   const bool kept = c->version && c->vendor;
   pthread_mutex_unlock(&reg->mutex);
-  return kept ? UNROLL_OK
-              : fail(err, UNROLL_E_MEMORY, "out of memory for version and vendor of plugin \"%s\"", c->id);
+  return kept ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for version and vendor of plugin \"%s\"", c->id);
 }
 
 static unroll_status probe_child(struct plugin_registry *reg, struct candidate *c, struct child *child,

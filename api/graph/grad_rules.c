@@ -160,8 +160,7 @@ static void reduce(const rule *r) {
   case UNROLL_SUM: give(r, 0, unroll_add(graph_zeros_like(r->g, &x, 0.0), dy)); break;
   case UNROLL_SUM_SQUARES: give(r, 0, unroll_mul(in(r, 0), unroll_scale(dy, 2.0))); break;
   default: { /* max and min: equals share it, as PyTorch's amax has it */
-    const unroll_tensor hit =
-        unroll_cast(unroll_binary(in(r, 0), keep_dims(out(r, 0), x, a.axes), UNROLL_EQ), x.dtype);
+    const unroll_tensor hit = unroll_cast(unroll_binary(in(r, 0), keep_dims(out(r, 0), x, a.axes), UNROLL_EQ), x.dtype);
     give(r, 0, unroll_mul(hit, unroll_div(dy, unroll_reduce(hit, UNROLL_SUM, a.axes, 1))));
   }
   }
@@ -227,7 +226,8 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     break;
   }
   case UNROLL_OP_CROSS_ENTROPY:
-    give(r, 0, graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, (unroll_tensor[]){in(r, 0), in(r, 1), dout(r, 0)}, 3, NULL));
+    give(r, 0,
+         graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, (unroll_tensor[]){in(r, 0), in(r, 1), dout(r, 0)}, 3, NULL));
     break;
   case UNROLL_OP_EMBEDDING: {
     const tensor_spec table = spec(r, 0);

@@ -155,8 +155,8 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
     p->needs[b->captures[i].inner] = outer->wants(outer, n, first_capture + i);
   mark(p);
 
-  p->scan = scan_begin_unchecked(g, b->direction == UNROLL_FORWARD ? UNROLL_REVERSE : UNROLL_FORWARD, b->steps,
-                                 b->steps_dim);
+  p->scan =
+      scan_begin_unchecked(g, b->direction == UNROLL_FORWARD ? UNROLL_REVERSE : UNROLL_FORWARD, b->steps, b->steps_dim);
   unroll_tensor *carry = mem_array(&g->allocator, b->n_carries + 1, sizeof *carry);
   if (!p->scan || !carry) {
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for the gradient of a scan");
@@ -198,7 +198,8 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
     const unroll_tensor step = p->adjoint[b->captures[i].inner];
     if (!step.graph)
       continue;
-    const unroll_tensor sum = unroll_scan_carry(p->scan, graph_zeros_like(g, &b->tensors[b->captures[i].inner].spec, 0.0));
+    const unroll_tensor sum =
+        unroll_scan_carry(p->scan, graph_zeros_like(g, &b->tensors[b->captures[i].inner].spec, 0.0));
     unroll_scan_next(p->scan, sum, unroll_add(sum, step));
     p->capture[i] = unroll_scan_last(p->scan, sum);
   }

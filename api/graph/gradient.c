@@ -115,8 +115,7 @@ void unroll_vjp(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y, c
 void unroll_gradient(unroll_tensor loss, const unroll_tensor *x, uint32_t n_x, unroll_tensor *dx) {
   char a[GRAPH_DESCRIBE];
   if (loss.graph && !graph_failed(loss.graph) && graph_spec(loss)->rank != 0) {
-    graph_fail(loss.graph, UNROLL_E_SHAPE, "gradient of %s: a loss has rank 0",
-               graph_describe(loss.graph, loss.id, a));
+    graph_fail(loss.graph, UNROLL_E_SHAPE, "gradient of %s: a loss has rank 0", graph_describe(loss.graph, loss.id, a));
     for (uint32_t i = 0; i < n_x; i++)
       dx[i] = unroll_none();
     return;

@@ -361,7 +361,8 @@ void unroll_update(unroll_tensor target, unroll_tensor value) {
     graph_fail(g, UNROLL_E_GRAPH, "update of %s: only a parameter or a state can be updated",
                graph_describe(g, target.id, a));
   else if (value.graph != g || g->tensors[value.id].pending)
-    graph_fail(g, UNROLL_E_GRAPH, "update of %s: the new value stands in another graph", graph_describe(g, target.id, a));
+    graph_fail(g, UNROLL_E_GRAPH, "update of %s: the new value stands in another graph",
+               graph_describe(g, target.id, a));
   else if (t->update != GRAPH_NONE)
     graph_fail(g, UNROLL_E_GRAPH, "update of %s: it has been given already", graph_describe(g, target.id, a));
   else if (!graph_same_shape(&t->spec, graph_spec(value)) || t->spec.dtype != graph_spec(value)->dtype)
@@ -425,8 +426,8 @@ static uint32_t capture(unroll_graph *body, uint32_t outer) {
     graph_fail(body, UNROLL_E_MEMORY, "out of memory to capture %s", t->name);
     return GRAPH_NONE;
   }
-  const uint32_t inner = graph_add_tensor(body, &t->spec, UNROLL_ROLE_CAPTURE, GRAPH_NONE,
-                                          mem_strdup(&body->allocator, t->name));
+  const uint32_t inner =
+      graph_add_tensor(body, &t->spec, UNROLL_ROLE_CAPTURE, GRAPH_NONE, mem_strdup(&body->allocator, t->name));
   if (inner != GRAPH_NONE)
     body->captures[body->n_captures++] = (scan_edge){inner, outer};
   return inner;
@@ -446,7 +447,8 @@ uint32_t graph_resolve(unroll_graph *g, unroll_tensor x, const char *op) {
     return x.graph == g ? x.id : capture(g, x.id);
   }
   graph_fail(g, UNROLL_E_GRAPH, "%s: its operands stand in different graphs%s", op,
-             x.graph && x.graph->parent ? "; a step of a scan is used outside of it (unroll_scan_output gives it out)" : "");
+             x.graph && x.graph->parent ? "; a step of a scan is used outside of it (unroll_scan_output gives it out)"
+                                        : "");
   return GRAPH_NONE;
 }
 

@@ -145,7 +145,7 @@ unroll_scan *scan_begin_unchecked(unroll_graph *graph, int32_t direction, int64_
 unroll_tensor scan_add_output(unroll_graph *graph, uint32_t scan_node, uint32_t inner);
 
 /* layer.c */
-uint32_t layer_gates(int32_t cell);                 /* G */
+uint32_t layer_gates(int32_t cell);                   /* G */
 int64_t layer_saved_blocks(int32_t cell, uint32_t i); /* saved value i is [T,B,that times H]; 0: the cell has no such */
 /* The same layer in terms of products and a scan; used[i]: does anybody read result i? */
 void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out);
@@ -162,8 +162,8 @@ typedef struct vjp vjp;
 struct vjp {
   const unroll_graph *graph; /* whose nodes are walked */
   void *user;
-  unroll_tensor (*value)(vjp *, uint32_t tensor);   /* that tensor, in the graph where the gradient is built */
-  unroll_tensor (*adjoint)(vjp *, uint32_t tensor); /* what has flowed into it so far, or none */
+  unroll_tensor (*value)(vjp *, uint32_t tensor);     /* that tensor, in the graph where the gradient is built */
+  unroll_tensor (*adjoint)(vjp *, uint32_t tensor);   /* what has flowed into it so far, or none */
   bool (*wants)(vjp *, const node *, uint32_t input); /* is the gradient of this input asked for? */
   void (*give)(vjp *, const node *, uint32_t input, unroll_tensor); /* adds to what flows into it */
 };

@@ -143,8 +143,9 @@ static unroll_status matmul(inference *f) {
   if (c) {
     TRY(need_real(f, 2));
     if (!graph_same_shape(c, &y) && !(c->rank == 1 && same_extent(c, 0, &y, y.rank - 1)))
-      return fail(f->err, UNROLL_E_SHAPE, "%s is added to the product of %s and %s: expected its shape or a row of %" PRId64,
-                  describe(f, 2, 2), describe(f, 0, 0), describe(f, 1, 1), y.shape[y.rank - 1]);
+      return fail(f->err, UNROLL_E_SHAPE,
+                  "%s is added to the product of %s and %s: expected its shape or a row of %" PRId64, describe(f, 2, 2),
+                  describe(f, 0, 0), describe(f, 1, 1), y.shape[y.rank - 1]);
   }
   f->out[0] = y;
   return UNROLL_OK;
@@ -321,7 +322,8 @@ static unroll_status concat(inference *f) {
     for (int k = 0; fits && k < y.rank; k++)
       fits = k == axis || same_extent(x, k, &y, k);
     if (!fits)
-      return fail(f->err, UNROLL_E_SHAPE, "%s and %s do not fit along axis %d", describe(f, 0, 0), describe(f, i, 1), axis);
+      return fail(f->err, UNROLL_E_SHAPE, "%s and %s do not fit along axis %d", describe(f, 0, 0), describe(f, i, 1),
+                  axis);
     TRY(need_static_axis(f, i, axis));
     y.shape[axis] += i ? x->shape[axis] : 0;
   }
@@ -457,8 +459,8 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
     return fail(f->err, UNROLL_E_INVALID, "direction %d, expected UNROLL_FORWARD or UNROLL_REVERSE", l->direction);
   if (l->cell == UNROLL_CELL_RNN && l->activation != UNROLL_TANH && l->activation != UNROLL_RELU &&
       l->activation != UNROLL_SIGMOID)
-    return fail(f->err, UNROLL_E_INVALID, "activation %d of an rnn, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID",
-                l->activation);
+    return fail(f->err, UNROLL_E_INVALID,
+                "activation %d of an rnn, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID", l->activation);
   TRY(need_real(f, 0));
   TRY(need_rank(f, 0, 3, 3));
   TRY(need_real(f, 2));
@@ -467,14 +469,16 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   *H = in(f, 2)->shape[1];
   const int64_t G = layer_gates(l->cell), I = (*x)->shape[2];
   if (in(f, 2)->shape[0] != G * *H)
-    return fail(f->err, UNROLL_E_SHAPE, "W_h is %s, expected %" PRId64 " rows: %" PRId64 " gates of a %s times %" PRId64 " units",
+    return fail(f->err, UNROLL_E_SHAPE,
+                "W_h is %s, expected %" PRId64 " rows: %" PRId64 " gates of a %s times %" PRId64 " units",
                 describe(f, 2, 0), G * *H, G, cell_name(l->cell), *H);
   const tensor_spec wx = graph_make_spec((*x)->dtype, 2, (int64_t[]){G * *H, I}), b = spec1((*x)->dtype, G * *H),
                     bn = spec1((*x)->dtype, *H);
   TRY(need_spec(f, 1, &wx, false));
   TRY(need_spec(f, 3, &b, false));
   if (l->cell != UNROLL_CELL_GRU_AFTER && in(f, 4))
-    return fail(f->err, UNROLL_E_INVALID, "input 4, the inner bias, is %s; only a gru_after has one", describe(f, 4, 0));
+    return fail(f->err, UNROLL_E_INVALID, "input 4, the inner bias, is %s; only a gru_after has one",
+                describe(f, 4, 0));
   return need_spec(f, 4, &bn, l->cell != UNROLL_CELL_GRU_AFTER);
 }
 
@@ -527,8 +531,10 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
                          uint32_t n_in, tensor_spec *out, uint32_t n_out, unroll_error *err) {
   inference f = {.graph = graph, .attr = attr, .in = inputs, .n_in = n_in, .n_out = n_out, .out = out, .err = err};
   static const uint8_t counts[UNROLL_OP_END][2] = {/* of inputs at most, of outputs; 0: many, or checked there */
-                                                   [UNROLL_OP_MATMUL] = {3, 1}, [UNROLL_OP_OPTIMIZER] = {7, 3},
-                                                   [UNROLL_OP_LAYER] = {8, 7},  [UNROLL_OP_LAYER_GRAD] = {13, 7}};
+                                                   [UNROLL_OP_MATMUL] = {3, 1},
+                                                   [UNROLL_OP_OPTIMIZER] = {7, 3},
+                                                   [UNROLL_OP_LAYER] = {8, 7},
+                                                   [UNROLL_OP_LAYER_GRAD] = {13, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
@@ -543,7 +549,9 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   case UNROLL_OP_CROSS_ENTROPY_GRAD: TRY(cross_entropy(&f, true)); break;
   case UNROLL_OP_EMBEDDING: TRY(embedding(&f)); break;
   case UNROLL_OP_EMBEDDING_GRAD: TRY(embedding_grad(&f)); break;
-  case UNROLL_OP_SLICE: TRY(slice(&f, out[0].shape[attr->slice.axis < 0 ? 0 : attr->slice.axis % UNROLL_MAX_RANK])); break;
+  case UNROLL_OP_SLICE:
+    TRY(slice(&f, out[0].shape[attr->slice.axis < 0 ? 0 : attr->slice.axis % UNROLL_MAX_RANK]));
+    break;
   case UNROLL_OP_PAD: TRY(pad(&f)); break;
   case UNROLL_OP_CONCAT: TRY(concat(&f)); break;
   case UNROLL_OP_TRANSPOSE: TRY(transpose(&f)); break;

@@ -5,9 +5,7 @@
  */
 #include "graph/graph_private.h"
 
-uint32_t layer_gates(int32_t cell) {
-  return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3;
-}
+uint32_t layer_gates(int32_t cell) { return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3; }
 
 int64_t layer_saved_blocks(int32_t cell, uint32_t i) {
   static const uint8_t blocks[][4] = {[UNROLL_CELL_RNN] = {1, 1},

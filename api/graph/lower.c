@@ -60,7 +60,8 @@ static unroll_status prune(unroll_graph *g, unroll_error *err) {
   return st;
 }
 
-static bool copy_edges(const unroll_graph *to, void *edges, uint32_t *capacity, const void *from, uint32_t n, size_t size) {
+static bool copy_edges(const unroll_graph *to, void *edges, uint32_t *capacity, const void *from, uint32_t n,
+                       size_t size) {
   if (n == 0)
     return true;
   if (!mem_grow(&to->allocator, edges, capacity, n, size))
@@ -91,7 +92,8 @@ static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n,
     c.out = mem_array(&b->allocator, (uint64_t)o->n_out + 1, sizeof *c.out);
     c.name = name_copy(b, o->name);
     c.body = NULL;
-    if (!c.in || !c.out || !c.name || !mem_grow(&b->allocator, &b->nodes, &b->nodes_capacity, i + 1, sizeof *b->nodes)) {
+    if (!c.in || !c.out || !c.name ||
+        !mem_grow(&b->allocator, &b->nodes, &b->nodes_capacity, i + 1, sizeof *b->nodes)) {
       graph_node_free(b, &c);
       goto failed;
     }
@@ -166,7 +168,8 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
   } else if (n->op == UNROLL_OP_LAYER_GRAD && !keep)
     layer_grad_lower(to, n, x, out);
   else {
-    const uint32_t index = graph_add_node(to, n->op, &n->attr, x, n->n_in, &from->tensors[n->out[0]].spec, out, n->n_out);
+    const uint32_t index =
+        graph_add_node(to, n->op, &n->attr, x, n->n_in, &from->tensors[n->out[0]].spec, out, n->n_out);
     char *name = index == GRAPH_NONE ? NULL : name_copy(to, n->name);
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
@@ -186,7 +189,8 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
 static unroll_tensor own_copy(unroll_graph *g, uint32_t id) {
   const tensor *t = &g->tensors[id];
   const uint32_t op = t->producer == GRAPH_NONE ? UNROLL_OP_RESHAPE : g->nodes[t->producer].op;
-  const bool shared = op == UNROLL_OP_RESHAPE || op == UNROLL_OP_SLICE || op == UNROLL_OP_SCAN || t->role != UNROLL_ROLE_TEMP;
+  const bool shared =
+      op == UNROLL_OP_RESHAPE || op == UNROLL_OP_SLICE || op == UNROLL_OP_SCAN || t->role != UNROLL_ROLE_TEMP;
   return shared ? unroll_unary(graph_handle(g, id), UNROLL_COPY) : graph_handle(g, id);
 }
 
@@ -233,7 +237,8 @@ unroll_status graph_lower(const unroll_graph *from, const bool *keep, unroll_gra
   ok = ok && copy_roles(to, from, map);
   unroll_status st = UNROLL_OK;
   if (!ok)
-    st = graph_failed(to) ? unroll_graph_status(to, err) : fail(err, UNROLL_E_MEMORY, "out of memory for lowering a graph");
+    st = graph_failed(to) ? unroll_graph_status(to, err)
+                          : fail(err, UNROLL_E_MEMORY, "out of memory for lowering a graph");
   mem_free(a, map);
   mem_free(a, live);
   mem_free(a, used);

@@ -163,8 +163,8 @@ void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_tensor lr, 
     state[i] = graph_handle(g, id);
   }
   const op_attr a = {.optimizer = *attr};
-  graph_add_node(g, UNROLL_OP_OPTIMIZER, &a, (unroll_tensor[]){param, grad, lr, step, grad_scale, state[0], state[1]}, 7,
-                 NULL, out, 1 + (uint32_t)n_states);
+  graph_add_node(g, UNROLL_OP_OPTIMIZER, &a, (unroll_tensor[]){param, grad, lr, step, grad_scale, state[0], state[1]},
+                 7, NULL, out, 1 + (uint32_t)n_states);
   unroll_update(param, out[0]);
   for (int i = 0; i < n_states; i++)
     unroll_update(state[i], out[1 + i]);

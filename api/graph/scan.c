@@ -151,8 +151,8 @@ unroll_tensor unroll_scan_carry(unroll_scan *s, unroll_tensor initial) {
     return graph_fail(g, UNROLL_E_MEMORY, "out of memory for a carry of a scan");
   const uint32_t last = graph_add_tensor(g, &spec, UNROLL_ROLE_TEMP, GRAPH_NONE,
                                          mem_printf(&g->allocator, "%s.last", g->tensors[init].name));
-  const uint32_t in = graph_add_tensor(b, &spec, UNROLL_ROLE_CARRY, GRAPH_NONE,
-                                       mem_printf(&b->allocator, "carry_%u", b->n_carries));
+  const uint32_t in =
+      graph_add_tensor(b, &spec, UNROLL_ROLE_CARRY, GRAPH_NONE, mem_printf(&b->allocator, "carry_%u", b->n_carries));
   if (last == GRAPH_NONE || in == GRAPH_NONE)
     return unroll_none();
   g->tensors[last].pending = true;
@@ -248,8 +248,7 @@ static void apply_lengths(unroll_scan *s) {
   }
   for (uint32_t i = 0; i < b->n_carries; i++) {
     scan_carry *c = &b->carries[i];
-    const unroll_tensor next =
-        graph_length_mask(graph_handle(b, c->next), graph_handle(b, c->in), lengths, -1, false);
+    const unroll_tensor next = graph_length_mask(graph_handle(b, c->next), graph_handle(b, c->in), lengths, -1, false);
     c->next = next.graph ? next.id : c->next;
   }
 }
@@ -310,8 +309,8 @@ static bool set_edges(unroll_graph *g, node *n) {
   n->out = out;
   n->n_in = n_in;
   n->n_out = n_out;
-  n->attr.scan = (unroll_scan_attr){b->n_carries, b->n_inputs, b->n_captures, b->n_outputs, b->direction,
-                                    n->attr.scan.cell};
+  n->attr.scan =
+      (unroll_scan_attr){b->n_carries, b->n_inputs, b->n_captures, b->n_outputs, b->direction, n->attr.scan.cell};
   return true;
 }
 
@@ -338,8 +337,8 @@ void unroll_scan_end(unroll_scan *s) {
   node n = {.op = UNROLL_OP_SCAN, .body = b, .layer = g->layer, .direction = b->direction};
   n.attr.scan.cell = s->cell;
   n.name = mem_printf(&g->allocator, "scan_%u", index);
-  if (graph_failed(g) || !n.name || !mem_grow(&g->allocator, &g->nodes, &g->nodes_capacity, index + 1, sizeof *g->nodes) ||
-      !set_edges(g, &n)) {
+  if (graph_failed(g) || !n.name ||
+      !mem_grow(&g->allocator, &g->nodes, &g->nodes_capacity, index + 1, sizeof *g->nodes) || !set_edges(g, &n)) {
     mem_free(&g->allocator, n.name);
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for a scan");
     return;

@@ -37,7 +37,8 @@ static inline unroll_tensor unroll_none(void) {
 /* ---- the graph ---- */
 
 /* A new, empty graph. Its memory comes from the allocator (NULL: malloc), which is copied. UNROLL_E_MEMORY. */
-UNROLL_API unroll_status unroll_graph_create(const unroll_allocator *allocator, unroll_graph **graph, unroll_error *err);
+UNROLL_API unroll_status unroll_graph_create(const unroll_allocator *allocator, unroll_graph **graph,
+                                             unroll_error *err);
 UNROLL_API void unroll_graph_destroy(unroll_graph *graph);
 /* The first error of the building calls, or UNROLL_OK. */
 UNROLL_API unroll_status unroll_graph_status(const unroll_graph *graph, unroll_error *err);
@@ -137,18 +138,19 @@ UNROLL_API void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_
 /* ---- layers: a standard cell over a whole sequence; see plugin.h, LAYER, for shapes ---- */
 
 typedef struct unroll_layer_inputs {
-  unroll_tensor x;             /* [T,B,I] */
-  unroll_tensor W_x, W_h, b;   /* [GH,I], [GH,H], [GH] */
-  unroll_tensor b_n;           /* [H], gru_after only */
-  unroll_tensor h0, c0;        /* [B,H]; c0 lstm only; none: zeros */
-  unroll_tensor lengths;       /* i32 [B] or none */
+  unroll_tensor x;           /* [T,B,I] */
+  unroll_tensor W_x, W_h, b; /* [GH,I], [GH,H], [GH] */
+  unroll_tensor b_n;         /* [H], gru_after only */
+  unroll_tensor h0, c0;      /* [B,H]; c0 lstm only; none: zeros */
+  unroll_tensor lengths;     /* i32 [B] or none */
 } unroll_layer_inputs;
 typedef struct unroll_layer_outputs {
   unroll_tensor y;              /* [T,B,H] */
   unroll_tensor h_last, c_last; /* [B,H]; c_last lstm only */
 } unroll_layer_outputs;
 /* One node; index says which layer of the network it is, for dumps and messages. */
-UNROLL_API unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_layer_attr *attr, int32_t index);
+UNROLL_API unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_layer_attr *attr,
+                                             int32_t index);
 
 /* ---- scan: any other recurrence ---- */
 

@@ -37,25 +37,25 @@ extern "C" {
 
 /* ---- statuses: 0 is success, negative is failure ---- */
 typedef int32_t unroll_status;
-#define UNROLL_STATUSES(X)                                                   \
-  X(UNROLL_OK, 0, "ok")                                                      \
-  X(UNROLL_E_INVALID, -1, "invalid argument")                                \
-  X(UNROLL_E_SHAPE, -2, "shapes do not fit")                                 \
-  X(UNROLL_E_DTYPE, -3, "element types do not fit")                          \
-  X(UNROLL_E_GRAPH, -4, "the graph is not well formed")                      \
-  X(UNROLL_E_STATE, -5, "not allowed in this state")                         \
-  X(UNROLL_E_RANGE, -6, "value out of range")                                \
-  X(UNROLL_E_MEMORY, -7, "out of host memory")                               \
-  X(UNROLL_E_DEVICE_MEMORY, -8, "out of device memory")                      \
-  X(UNROLL_E_DEVICE, -9, "the device reported an error")                     \
-  X(UNROLL_E_DEVICE_LOST, -10, "the device is lost")                         \
-  X(UNROLL_E_UNSUPPORTED, -11, "not supported")                              \
-  X(UNROLL_E_NOT_FOUND, -12, "not found")                                    \
-  X(UNROLL_E_IO, -13, "input or output failed")                              \
-  X(UNROLL_E_FORMAT, -14, "malformed file")                                  \
-  X(UNROLL_E_PLUGIN, -15, "the plugin is unusable")                          \
-  X(UNROLL_E_ABI, -16, "the plugin was built for another ABI")               \
-  X(UNROLL_E_CANCELLED, -17, "cancelled")                                    \
+#define UNROLL_STATUSES(X)                                     \
+  X(UNROLL_OK, 0, "ok")                                        \
+  X(UNROLL_E_INVALID, -1, "invalid argument")                  \
+  X(UNROLL_E_SHAPE, -2, "shapes do not fit")                   \
+  X(UNROLL_E_DTYPE, -3, "element types do not fit")            \
+  X(UNROLL_E_GRAPH, -4, "the graph is not well formed")        \
+  X(UNROLL_E_STATE, -5, "not allowed in this state")           \
+  X(UNROLL_E_RANGE, -6, "value out of range")                  \
+  X(UNROLL_E_MEMORY, -7, "out of host memory")                 \
+  X(UNROLL_E_DEVICE_MEMORY, -8, "out of device memory")        \
+  X(UNROLL_E_DEVICE, -9, "the device reported an error")       \
+  X(UNROLL_E_DEVICE_LOST, -10, "the device is lost")           \
+  X(UNROLL_E_UNSUPPORTED, -11, "not supported")                \
+  X(UNROLL_E_NOT_FOUND, -12, "not found")                      \
+  X(UNROLL_E_IO, -13, "input or output failed")                \
+  X(UNROLL_E_FORMAT, -14, "malformed file")                    \
+  X(UNROLL_E_PLUGIN, -15, "the plugin is unusable")            \
+  X(UNROLL_E_ABI, -16, "the plugin was built for another ABI") \
+  X(UNROLL_E_CANCELLED, -17, "cancelled")                      \
   X(UNROLL_E_INTERNAL, -18, "internal error: please report")
 enum {
 #define UNROLL_STATUS_CODE(name, value, text) name = (value),
@@ -71,21 +71,21 @@ typedef struct unroll_error {
 } unroll_error;
 
 /* ---- element types ---- */
-#define UNROLL_DTYPES(X)                                                                                            \
-  X(UNROLL_F64, 0, "f64", 8)                                                                                        \
-  X(UNROLL_F32, 1, "f32", 4)                                                                                        \
-  X(UNROLL_F16, 2, "f16", 2)                                                                                        \
-  X(UNROLL_BF16, 3, "bf16", 2)                                                                                      \
-  X(UNROLL_I64, 4, "i64", 8)                                                                                        \
-  X(UNROLL_I32, 5, "i32", 4)                                                                                        \
-  X(UNROLL_I8, 6, "i8", 1)                                                                                          \
-  X(UNROLL_U8, 7, "u8", 1)                                                                                          \
+#define UNROLL_DTYPES(X)       \
+  X(UNROLL_F64, 0, "f64", 8)   \
+  X(UNROLL_F32, 1, "f32", 4)   \
+  X(UNROLL_F16, 2, "f16", 2)   \
+  X(UNROLL_BF16, 3, "bf16", 2) \
+  X(UNROLL_I64, 4, "i64", 8)   \
+  X(UNROLL_I32, 5, "i32", 4)   \
+  X(UNROLL_I8, 6, "i8", 1)     \
+  X(UNROLL_U8, 7, "u8", 1)     \
   X(UNROLL_BOOL, 8, "bool", 1) /* one byte, 0 or 1 */
 enum {
 #define UNROLL_DTYPE_CODE(name, value, text, bytes) name = (value),
   UNROLL_DTYPES(UNROLL_DTYPE_CODE)
 #undef UNROLL_DTYPE_CODE
-  UNROLL_DTYPE_COUNT = 9
+      UNROLL_DTYPE_COUNT = 9
 };
 
 #define UNROLL_MAX_RANK 6
@@ -166,93 +166,93 @@ enum {
  *             attr unroll_scan_attr, body: graph->bodies[node->body], whose inputs are one step's carries, per-step inputs,
  *             captures, and whose outputs are the next carries and the per-step outputs. REVERSE runs t from T-1 to 0.
  */
-#define UNROLL_OPS(X)                                      \
-  X(UNROLL_OP_MATMUL, 1, "matmul")                         \
-  X(UNROLL_OP_UNARY, 2, "unary")                           \
-  X(UNROLL_OP_BINARY, 3, "binary")                         \
-  X(UNROLL_OP_REDUCE, 4, "reduce")                         \
-  X(UNROLL_OP_SOFTMAX, 5, "softmax")                       \
-  X(UNROLL_OP_LOG_SOFTMAX, 6, "log_softmax")               \
-  X(UNROLL_OP_CROSS_ENTROPY, 7, "cross_entropy")           \
-  X(UNROLL_OP_CROSS_ENTROPY_GRAD, 8, "cross_entropy_grad") \
-  X(UNROLL_OP_EMBEDDING, 9, "embedding")                   \
-  X(UNROLL_OP_EMBEDDING_GRAD, 10, "embedding_grad")        \
-  X(UNROLL_OP_SLICE, 11, "slice")                          \
-  X(UNROLL_OP_PAD, 12, "pad")                              \
-  X(UNROLL_OP_CONCAT, 13, "concat")                        \
-  X(UNROLL_OP_TRANSPOSE, 14, "transpose")                  \
-  X(UNROLL_OP_RESHAPE, 15, "reshape")                      \
-  X(UNROLL_OP_REVERSE, 16, "reverse")                      \
-  X(UNROLL_OP_SELECT, 17, "select")                        \
-  X(UNROLL_OP_CAST, 18, "cast")                            \
-  X(UNROLL_OP_CONSTANT, 19, "constant")                    \
-  X(UNROLL_OP_DROPOUT, 20, "dropout")                      \
-  X(UNROLL_OP_ARGMAX, 21, "argmax")                        \
-  X(UNROLL_OP_CATEGORICAL, 22, "categorical")              \
-  X(UNROLL_OP_LENGTH_MASK, 23, "length_mask")              \
-  X(UNROLL_OP_OPTIMIZER, 24, "optimizer")                  \
-  X(UNROLL_OP_LSTM_GATES, 25, "lstm_gates")                \
-  X(UNROLL_OP_LSTM_GATES_GRAD, 26, "lstm_gates_grad")      \
-  X(UNROLL_OP_GRU_AFTER_GATES, 27, "gru_after_gates")      \
+#define UNROLL_OPS(X)                                           \
+  X(UNROLL_OP_MATMUL, 1, "matmul")                              \
+  X(UNROLL_OP_UNARY, 2, "unary")                                \
+  X(UNROLL_OP_BINARY, 3, "binary")                              \
+  X(UNROLL_OP_REDUCE, 4, "reduce")                              \
+  X(UNROLL_OP_SOFTMAX, 5, "softmax")                            \
+  X(UNROLL_OP_LOG_SOFTMAX, 6, "log_softmax")                    \
+  X(UNROLL_OP_CROSS_ENTROPY, 7, "cross_entropy")                \
+  X(UNROLL_OP_CROSS_ENTROPY_GRAD, 8, "cross_entropy_grad")      \
+  X(UNROLL_OP_EMBEDDING, 9, "embedding")                        \
+  X(UNROLL_OP_EMBEDDING_GRAD, 10, "embedding_grad")             \
+  X(UNROLL_OP_SLICE, 11, "slice")                               \
+  X(UNROLL_OP_PAD, 12, "pad")                                   \
+  X(UNROLL_OP_CONCAT, 13, "concat")                             \
+  X(UNROLL_OP_TRANSPOSE, 14, "transpose")                       \
+  X(UNROLL_OP_RESHAPE, 15, "reshape")                           \
+  X(UNROLL_OP_REVERSE, 16, "reverse")                           \
+  X(UNROLL_OP_SELECT, 17, "select")                             \
+  X(UNROLL_OP_CAST, 18, "cast")                                 \
+  X(UNROLL_OP_CONSTANT, 19, "constant")                         \
+  X(UNROLL_OP_DROPOUT, 20, "dropout")                           \
+  X(UNROLL_OP_ARGMAX, 21, "argmax")                             \
+  X(UNROLL_OP_CATEGORICAL, 22, "categorical")                   \
+  X(UNROLL_OP_LENGTH_MASK, 23, "length_mask")                   \
+  X(UNROLL_OP_OPTIMIZER, 24, "optimizer")                       \
+  X(UNROLL_OP_LSTM_GATES, 25, "lstm_gates")                     \
+  X(UNROLL_OP_LSTM_GATES_GRAD, 26, "lstm_gates_grad")           \
+  X(UNROLL_OP_GRU_AFTER_GATES, 27, "gru_after_gates")           \
   X(UNROLL_OP_GRU_AFTER_GATES_GRAD, 28, "gru_after_gates_grad") \
-  X(UNROLL_OP_GRU_RESET, 29, "gru_reset")                  \
-  X(UNROLL_OP_GRU_RESET_GRAD, 30, "gru_reset_grad")        \
-  X(UNROLL_OP_GRU_UPDATE, 31, "gru_update")                \
-  X(UNROLL_OP_GRU_UPDATE_GRAD, 32, "gru_update_grad")      \
-  X(UNROLL_OP_LAYER, 33, "layer")                          \
-  X(UNROLL_OP_LAYER_GRAD, 34, "layer_grad")                \
+  X(UNROLL_OP_GRU_RESET, 29, "gru_reset")                       \
+  X(UNROLL_OP_GRU_RESET_GRAD, 30, "gru_reset_grad")             \
+  X(UNROLL_OP_GRU_UPDATE, 31, "gru_update")                     \
+  X(UNROLL_OP_GRU_UPDATE_GRAD, 32, "gru_update_grad")           \
+  X(UNROLL_OP_LAYER, 33, "layer")                               \
+  X(UNROLL_OP_LAYER_GRAD, 34, "layer_grad")                     \
   X(UNROLL_OP_SCAN, 35, "scan")
 enum {
 #define UNROLL_OP_CODE(name, value, text) name = (value),
   UNROLL_OPS(UNROLL_OP_CODE)
 #undef UNROLL_OP_CODE
-  UNROLL_OP_END = 36 /* one past the last code */
+      UNROLL_OP_END = 36 /* one past the last code */
 };
 
-#define UNROLL_UNARIES(X)                                                                                          \
-  X(UNROLL_COPY, 0, "copy")                                                                                        \
-  X(UNROLL_NEG, 1, "neg")                                                                                          \
-  X(UNROLL_ABS, 2, "abs")                                                                                          \
-  X(UNROLL_SIGN, 3, "sign")                                                                                        \
-  X(UNROLL_EXP, 4, "exp")                                                                                          \
-  X(UNROLL_LOG, 5, "log")                                                                                          \
-  X(UNROLL_SQRT, 6, "sqrt")                                                                                        \
-  X(UNROLL_RECIPROCAL, 7, "reciprocal")                                                                            \
-  X(UNROLL_SQUARE, 8, "square")                                                                                    \
-  X(UNROLL_TANH, 9, "tanh")                                                                                        \
-  X(UNROLL_SIGMOID, 10, "sigmoid")                                                                                 \
-  X(UNROLL_RELU, 11, "relu")                                                                                       \
+#define UNROLL_UNARIES(X)               \
+  X(UNROLL_COPY, 0, "copy")             \
+  X(UNROLL_NEG, 1, "neg")               \
+  X(UNROLL_ABS, 2, "abs")               \
+  X(UNROLL_SIGN, 3, "sign")             \
+  X(UNROLL_EXP, 4, "exp")               \
+  X(UNROLL_LOG, 5, "log")               \
+  X(UNROLL_SQRT, 6, "sqrt")             \
+  X(UNROLL_RECIPROCAL, 7, "reciprocal") \
+  X(UNROLL_SQUARE, 8, "square")         \
+  X(UNROLL_TANH, 9, "tanh")             \
+  X(UNROLL_SIGMOID, 10, "sigmoid")      \
+  X(UNROLL_RELU, 11, "relu")            \
   X(UNROLL_LOGICAL_NOT, 12, "logical_not")
-#define UNROLL_BINARIES(X)                                                                                         \
-  X(UNROLL_ADD, 0, "add")                                                                                          \
-  X(UNROLL_SUB, 1, "sub")                                                                                          \
-  X(UNROLL_MUL, 2, "mul")                                                                                          \
-  X(UNROLL_DIV, 3, "div")                                                                                          \
-  X(UNROLL_MAX, 4, "max")                                                                                          \
-  X(UNROLL_MIN, 5, "min")                                                                                          \
-  X(UNROLL_EQ, 6, "eq")                                                                                            \
-  X(UNROLL_NE, 7, "ne")                                                                                            \
-  X(UNROLL_LT, 8, "lt")                                                                                            \
-  X(UNROLL_LE, 9, "le")                                                                                            \
-  X(UNROLL_GT, 10, "gt")                                                                                           \
-  X(UNROLL_GE, 11, "ge")                                                                                           \
-  X(UNROLL_TANH_GRAD, 12, "tanh_grad")       /* dy·(1-y²) */                                                       \
-  X(UNROLL_SIGMOID_GRAD, 13, "sigmoid_grad") /* dy·y·(1-y) */                                                      \
+#define UNROLL_BINARIES(X)                                      \
+  X(UNROLL_ADD, 0, "add")                                       \
+  X(UNROLL_SUB, 1, "sub")                                       \
+  X(UNROLL_MUL, 2, "mul")                                       \
+  X(UNROLL_DIV, 3, "div")                                       \
+  X(UNROLL_MAX, 4, "max")                                       \
+  X(UNROLL_MIN, 5, "min")                                       \
+  X(UNROLL_EQ, 6, "eq")                                         \
+  X(UNROLL_NE, 7, "ne")                                         \
+  X(UNROLL_LT, 8, "lt")                                         \
+  X(UNROLL_LE, 9, "le")                                         \
+  X(UNROLL_GT, 10, "gt")                                        \
+  X(UNROLL_GE, 11, "ge")                                        \
+  X(UNROLL_TANH_GRAD, 12, "tanh_grad")       /* dy·(1-y²) */  \
+  X(UNROLL_SIGMOID_GRAD, 13, "sigmoid_grad") /* dy·y·(1-y) */ \
   X(UNROLL_RELU_GRAD, 14, "relu_grad")       /* y > 0 ? dy : 0 */
-#define UNROLL_REDUCTIONS(X)                                                                                       \
-  X(UNROLL_SUM, 0, "sum")                                                                                          \
-  X(UNROLL_SUM_SQUARES, 1, "sum_squares")                                                                          \
-  X(UNROLL_REDUCE_MAX, 2, "max")                                                                                   \
+#define UNROLL_REDUCTIONS(X)              \
+  X(UNROLL_SUM, 0, "sum")                 \
+  X(UNROLL_SUM_SQUARES, 1, "sum_squares") \
+  X(UNROLL_REDUCE_MAX, 2, "max")          \
   X(UNROLL_REDUCE_MIN, 3, "min")
-#define UNROLL_OPTIMIZERS(X)                                                                                       \
-  X(UNROLL_SGD, 0, "sgd")                                                                                          \
-  X(UNROLL_RMSPROP, 1, "rmsprop")                                                                                  \
-  X(UNROLL_ADAM, 2, "adam")                                                                                        \
+#define UNROLL_OPTIMIZERS(X)      \
+  X(UNROLL_SGD, 0, "sgd")         \
+  X(UNROLL_RMSPROP, 1, "rmsprop") \
+  X(UNROLL_ADAM, 2, "adam")       \
   X(UNROLL_ADAMW, 3, "adamw")
-#define UNROLL_CELLS(X)                                                                                            \
-  X(UNROLL_CELL_RNN, 1, "rnn")                                                                                     \
-  X(UNROLL_CELL_LSTM, 2, "lstm")                                                                                   \
-  X(UNROLL_CELL_GRU, 3, "gru")             /* the reset before the product */                                      \
+#define UNROLL_CELLS(X)                                                       \
+  X(UNROLL_CELL_RNN, 1, "rnn")                                                \
+  X(UNROLL_CELL_LSTM, 2, "lstm")                                              \
+  X(UNROLL_CELL_GRU, 3, "gru")             /* the reset before the product */ \
   X(UNROLL_CELL_GRU_AFTER, 4, "gru_after") /* the reset after it: PyTorch's and cuDNN's */
 enum {
 #define UNROLL_KIND(name, value, text) name = (value),
@@ -366,7 +366,7 @@ typedef struct unroll_device_info {
   uint32_t struct_size;
   int32_t kind;
   const char *name, *vendor, *driver;
-  const char *id; /* "0", or platform.device: "0.1"; the host puts "PLUGIN:" before it */
+  const char *id;                            /* "0", or platform.device: "0.1"; the host puts "PLUGIN:" before it */
   uint64_t mem_total, max_buffer, alignment; /* bytes; alignment of a tensor inside a buffer */
   uint64_t caps;                             /* UNROLL_CAP_* */
   uint64_t dtypes;                           /* a bit per dtype */
@@ -385,11 +385,11 @@ enum {
 
 typedef struct unroll_tensor_view { /* elements of graph->tensors, tensor_stride bytes apart */
   int32_t dtype, rank, role;
-  uint32_t slot;    /* which slot of the binding holds it; UNROLL_NO_SLOT before planning and inside a private group */
-  int32_t alias;    /* this output is written over that tensor; -1 for none */
-  uint32_t period;  /* in a step template: t counts modulo this (carries); 0 for plain t */
-  uint64_t offset;  /* bytes into the slot */
-  int64_t step;     /* in a step template: plus t·step bytes; t is the index in memory */
+  uint32_t slot;   /* which slot of the binding holds it; UNROLL_NO_SLOT before planning and inside a private group */
+  int32_t alias;   /* this output is written over that tensor; -1 for none */
+  uint32_t period; /* in a step template: t counts modulo this (carries); 0 for plain t */
+  uint64_t offset; /* bytes into the slot */
+  int64_t step;    /* in a step template: plus t·step bytes; t is the index in memory */
   int64_t shape[UNROLL_MAX_RANK], stride[UNROLL_MAX_RANK]; /* in elements; a run-time size stands at its maximum */
   int32_t dim[UNROLL_MAX_RANK]; /* index into the run-time sizes, -1 where static: the extent in a run is
                                    shape/dim_max[dim]·dims[dim]. Only axis 0 may have one. */
@@ -408,10 +408,10 @@ typedef struct unroll_node_view { /* elements of graph->nodes, node_stride bytes
 
 typedef struct unroll_graph_view { /* flat, read-only, valid during the call; nodes stand in an order they can run in */
   uint32_t struct_size, node_stride, tensor_stride, n_nodes, n_tensors, n_edges;
-  uint32_t is_template, n_bodies;    /* a template is one time step, run for many t */
-  uint32_t n_dims, n_slots;          /* run-time sizes: minimum and maximum of each; slots of a binding */
-  uint32_t first_in, n_in;           /* into edges: the graph's inputs, */
-  uint32_t first_out, n_out;         /* and its outputs, in order (of a body as SCAN has them) */
+  uint32_t is_template, n_bodies; /* a template is one time step, run for many t */
+  uint32_t n_dims, n_slots;       /* run-time sizes: minimum and maximum of each; slots of a binding */
+  uint32_t first_in, n_in;        /* into edges: the graph's inputs, */
+  uint32_t first_out, n_out;      /* and its outputs, in order (of a body as SCAN has them) */
   const int64_t *dim_min, *dim_max;
   const void *nodes, *tensors;
   const uint32_t *edges;
@@ -426,7 +426,7 @@ typedef struct unroll_graph_view { /* flat, read-only, valid during the call; no
  */
 #define UNROLL_GROUP_HOST 0xFFFFFFFFu
 #define UNROLL_CLAIM_FIXED_DIMS 1u /* wants minimum = maximum for every run-time size */
-typedef struct unroll_claim { /* claim_stride bytes apart */
+typedef struct unroll_claim {      /* claim_stride bytes apart */
   uint32_t group, flags;
 } unroll_claim;
 
@@ -458,45 +458,50 @@ struct unroll_backend_ops {
   /* devices: describing one compiles no kernel and creates no context   [any] required */
   unroll_status (*device_count)(unroll_backend *, uint32_t *n, unroll_error *);
   unroll_status (*device_info)(unroll_backend *, uint32_t i, unroll_device_info *, unroll_error *);
-  unroll_status (*device_open)(unroll_backend *, uint32_t i, const unroll_option *, uint32_t n_options, unroll_backend_device **,
-                               unroll_error *);
+  unroll_status (*device_open)(unroll_backend *, uint32_t i, const unroll_option *, uint32_t n_options,
+                               unroll_backend_device **, unroll_error *);
   void (*device_close)(unroll_backend_device *);
   /* capability: the whole graph in, a claim per node out; what is in the array on entry is zero. Layers first, then scans;
    * what nobody took comes back as templates.   [any] required */
-  unroll_status (*claim)(unroll_backend_device *, const unroll_graph_view *, unroll_claim *, uint32_t claim_stride, unroll_error *);
+  unroll_status (*claim)(unroll_backend_device *, const unroll_graph_view *, unroll_claim *, uint32_t claim_stride,
+                         unroll_error *);
   /* buffers: untyped bytes, undefined until written; write, read, fill and copy complete before they return unless an event
    * is asked for; copy is within one device   [obj] required */
-  unroll_status (*buffer_create)(unroll_backend_device *, uint64_t bytes, uint64_t usage, unroll_backend_buffer **, unroll_error *);
+  unroll_status (*buffer_create)(unroll_backend_device *, uint64_t bytes, uint64_t usage, unroll_backend_buffer **,
+                                 unroll_error *);
   void (*buffer_destroy)(unroll_backend_buffer *);
-  unroll_status (*write)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, const void *, uint64_t n, unroll_backend_event **,
-                         unroll_error *);
-  unroll_status (*read)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, void *, uint64_t n, unroll_backend_event **,
+  unroll_status (*write)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, const void *, uint64_t n,
+                         unroll_backend_event **, unroll_error *);
+  unroll_status (*read)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, void *, uint64_t n,
+                        unroll_backend_event **, unroll_error *);
+  unroll_status (*fill)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, uint64_t n, uint8_t value,
+                        unroll_backend_event **, unroll_error *);
+  unroll_status (*copy)(unroll_backend_queue *, unroll_backend_buffer *to, uint64_t to_offset,
+                        unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **,
                         unroll_error *);
-  unroll_status (*fill)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, uint64_t n, uint8_t value, unroll_backend_event **,
-                        unroll_error *);
-  unroll_status (*copy)(unroll_backend_queue *, unroll_backend_buffer *to, uint64_t to_offset, unroll_backend_buffer *from, uint64_t from_offset,
-                        uint64_t n, unroll_backend_event **, unroll_error *);
   /* queues: in order; sync waits and reports the first deferred error   [obj] required */
   unroll_status (*queue_create)(unroll_backend_device *, uint64_t flags, unroll_backend_queue **, unroll_error *);
   void (*queue_destroy)(unroll_backend_queue *);
   unroll_status (*queue_flush)(unroll_backend_queue *, unroll_error *);
   unroll_status (*queue_sync)(unroll_backend_queue *, unroll_error *); /* UNROLL_E_DEVICE_LOST stays once it came */
   /* executables: one group compiled, immutable; the view is the group's own graph   [any] required */
-  unroll_status (*compile)(unroll_backend_device *, const unroll_graph_view *, const unroll_option *, uint32_t n_options,
-                           unroll_backend_exec **, unroll_error *);
+  unroll_status (*compile)(unroll_backend_device *, const unroll_graph_view *, const unroll_option *,
+                           uint32_t n_options, unroll_backend_exec **, unroll_error *);
   unroll_status (*exec_info)(unroll_backend_exec *, unroll_exec_info *, unroll_error *);
   void (*exec_destroy)(unroll_backend_exec *);
   /* bindings: an executable tied to buffers; packed weights, kernel arguments, recorded commands live here
    * [obj] required. run returns when the work is queued; an event is made only when asked for. */
   unroll_status (*bind)(unroll_backend_exec *, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
-                        unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **, unroll_error *);
+                        unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **,
+                        unroll_error *);
   void (*binding_destroy)(unroll_backend_binding *);
-  unroll_status (*run)(unroll_backend_binding *, unroll_backend_queue *, const unroll_run_args *, unroll_backend_event **, unroll_error *);
+  unroll_status (*run)(unroll_backend_binding *, unroll_backend_queue *, const unroll_run_args *,
+                       unroll_backend_event **, unroll_error *);
   /* optional */
-  unroll_status (*buffer_from_host)(unroll_backend_device *, void *, uint64_t bytes, uint64_t usage, unroll_backend_buffer **,
-                                    unroll_error *);
-  unroll_status (*map)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, uint64_t n, uint64_t usage, void **,
-                       unroll_error *);
+  unroll_status (*buffer_from_host)(unroll_backend_device *, void *, uint64_t bytes, uint64_t usage,
+                                    unroll_backend_buffer **, unroll_error *);
+  unroll_status (*map)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, uint64_t n, uint64_t usage,
+                       void **, unroll_error *);
   unroll_status (*unmap)(unroll_backend_queue *, unroll_backend_buffer *, void *, unroll_error *);
   unroll_status (*queue_wait)(unroll_backend_queue *, unroll_backend_event *, unroll_error *);
   unroll_status (*event_wait)(unroll_backend_event *, unroll_error *);
@@ -536,14 +541,16 @@ typedef struct unroll_plugin_note {
   uint16_t abi_major, abi_minor;
   char id[32];
 } unroll_plugin_note;
-#define UNROLL_PLUGIN_NOTE(id_)                                                                                        \
-  __attribute__((section(UNROLL_NOTE_SECTION), used, aligned(4))) static const unroll_plugin_note unroll_note = {      \
-      sizeof(UNROLL_NOTE_OWNER), sizeof(uint32_t) + 2 * sizeof(uint16_t) + 32, UNROLL_NOTE_TYPE, UNROLL_NOTE_OWNER,    \
-      UNROLL_PLUGIN_MAGIC,       UNROLL_ABI_MAJOR,                             UNROLL_ABI_MINOR, id_}
+#define UNROLL_PLUGIN_NOTE(id_)                                                                                   \
+  __attribute__((section(UNROLL_NOTE_SECTION), used, aligned(4))) static const unroll_plugin_note unroll_note = { \
+      sizeof(UNROLL_NOTE_OWNER), sizeof(uint32_t) + 2 * sizeof(uint16_t) + 32,                                    \
+      UNROLL_NOTE_TYPE,          UNROLL_NOTE_OWNER,                                                               \
+      UNROLL_PLUGIN_MAGIC,       UNROLL_ABI_MAJOR,                                                                \
+      UNROLL_ABI_MINOR,          id_}
 /* UNROLL_PLUGIN_EXPORT("org.acme.npu") = { UNROLL_PLUGIN_HEADER, 0, "org.acme.npu", "1.0", "Acme", score, open_, close_ }; */
-#define UNROLL_PLUGIN_EXPORT(id_)                                                                                      \
-  UNROLL_PLUGIN_NOTE(id_);                                                                                             \
-  extern __attribute__((visibility("default"))) const unroll_plugin unroll_plugin_v1;                                  \
+#define UNROLL_PLUGIN_EXPORT(id_)                                                     \
+  UNROLL_PLUGIN_NOTE(id_);                                                            \
+  extern __attribute__((visibility("default"))) const unroll_plugin unroll_plugin_v1; \
   __attribute__((visibility("default"))) const unroll_plugin unroll_plugin_v1
 
 #ifdef __cplusplus

@@ -45,9 +45,9 @@ UNROLL_API void unroll_context_destroy(unroll_context *ctx);
 
 /* ---- what there is ---- */
 typedef struct unroll_device_entry {
-  const char *id;   /* "cpu:0", "opencl:0.1": what unroll_device_open takes */
+  const char *id; /* "cpu:0", "opencl:0.1": what unroll_device_open takes */
   const char *name, *vendor, *driver;
-  int32_t kind;     /* UNROLL_KIND_* */
+  int32_t kind; /* UNROLL_KIND_* */
   uint32_t reserved;
   uint64_t mem_total;
 } unroll_device_entry;
@@ -126,8 +126,8 @@ UNROLL_API unroll_status unroll_binding_share(unroll_binding *binding, const cha
  * Copies bytes to or from a tensor. bytes is its whole size, or, of a tensor with a run-time size, a whole number of steps
  * of axis 0 no larger than that; else UNROLL_E_SHAPE. Lengths and ids are checked by their ops, not here. [obj]
  */
-UNROLL_API unroll_status unroll_binding_write(unroll_binding *binding, const char *name, const void *data, uint64_t bytes,
-                                              unroll_error *err);
+UNROLL_API unroll_status unroll_binding_write(unroll_binding *binding, const char *name, const void *data,
+                                              uint64_t bytes, unroll_error *err);
 UNROLL_API unroll_status unroll_binding_read(unroll_binding *binding, const char *name, void *data, uint64_t bytes,
                                              unroll_error *err);
 /* Fills a tensor with zeros: the state at the start of a sequence. [obj] */
