@@ -105,6 +105,43 @@ static unroll_status group_add(plan *p, uint32_t group_id, uint32_t node_id, unr
 
 static const unroll_graph *graph_of(const plan *p) { return p->exe->graph; }
 
+/* The device of the first of the nodes that read t; NO_DEVICE: none does but a view. */
+static uint32_t reader_in(const unroll_graph *g, const taker *takers, uint32_t t) {
+  for (uint32_t k = 0; k < g->n_nodes; k++)
+    for (uint32_t j = 0; j < g->nodes[k].n_in; j++)
+      if (g->nodes[k].in[j] == t && takers[k].device != NO_DEVICE)
+        return takers[k].device;
+  return NO_DEVICE;
+}
+
+/* The device that reads an outside tensor first: itself, a view of it, or its steps in a scan that is unrolled. */
+static uint32_t first_reader(const plan *p, uint32_t t) {
+  const unroll_graph *g = graph_of(p);
+  uint32_t device = NO_DEVICE;
+  for (uint32_t k = 0; k < g->n_nodes && device == NO_DEVICE; k++) {
+    const node *n = &g->nodes[k];
+    const unroll_graph *b = n->body;
+    bool reads = false;
+    for (uint32_t j = 0; j < n->n_in; j++)
+      reads = reads || n->in[j] == t;
+    if (!reads)
+      continue;
+    if (p->takers[k].device != NO_DEVICE)
+      return p->takers[k].device;
+    if (is_host_view(n))
+      device = first_reader(p, n->out[0]);
+    for (uint32_t i = 0; b && i < b->n_inputs + b->n_captures && device == NO_DEVICE; i++) {
+      const scan_edge *edge = i < b->n_inputs ? &b->inputs[i] : &b->captures[i - b->n_inputs];
+      if (edge->outer == t)
+        device = reader_in(b, p->body_takers[k], edge->inner);
+    }
+    for (uint32_t i = 0; b && i < b->n_carries && device == NO_DEVICE; i++)
+      if (b->carries[i].init == t)
+        device = p->body_takers[k][b->tensors[b->carries[i].next].producer].device;
+  }
+  return device;
+}
+
 static unroll_status plan_outsides(plan *p, unroll_error *err) {
   const unroll_graph *g = graph_of(p);
   unroll_executable *e = p->exe;
@@ -112,15 +149,7 @@ static unroll_status plan_outsides(plan *p, unroll_error *err) {
     const tensor *t = &g->tensors[i];
     if (t->role == UNROLL_ROLE_TEMP)
       continue;
-    uint32_t home = NO_DEVICE; /* where it is used first, or made */
-    if (t->role == UNROLL_ROLE_OUTPUT)
-      home = p->takers[t->producer].device;
-    for (uint32_t k = 0; k < g->n_nodes && home == NO_DEVICE; k++) {
-      const node *n = &g->nodes[k];
-      for (uint32_t j = 0; j < n->n_in && home == NO_DEVICE; j++)
-        if (n->in[j] == i)
-          home = p->takers[k].device;
-    }
+    uint32_t home = t->role == UNROLL_ROLE_OUTPUT ? p->takers[t->producer].device : first_reader(p, i);
     home = home == NO_DEVICE ? 0 : home;
     outside *o = &e->outsides[e->n_outsides];
     *o = (outside){.tensor = i, .device = home, .bytes = spec_bytes(&t->spec), .updated = t->update != GRAPH_NONE};

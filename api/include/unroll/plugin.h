@@ -37,25 +37,25 @@ extern "C" {
 
 /* ---- statuses: 0 is success, negative is failure ---- */
 typedef int32_t unroll_status;
-#define UNROLL_STATUSES(X)                                     \
-  X(UNROLL_OK, 0, "ok")                                        \
-  X(UNROLL_E_INVALID, -1, "invalid argument")                  \
-  X(UNROLL_E_SHAPE, -2, "shapes do not fit")                   \
-  X(UNROLL_E_DTYPE, -3, "element types do not fit")            \
-  X(UNROLL_E_GRAPH, -4, "the graph is not well formed")        \
-  X(UNROLL_E_STATE, -5, "not allowed in this state")           \
-  X(UNROLL_E_RANGE, -6, "value out of range")                  \
-  X(UNROLL_E_MEMORY, -7, "out of host memory")                 \
-  X(UNROLL_E_DEVICE_MEMORY, -8, "out of device memory")        \
-  X(UNROLL_E_DEVICE, -9, "the device reported an error")       \
-  X(UNROLL_E_DEVICE_LOST, -10, "the device is lost")           \
-  X(UNROLL_E_UNSUPPORTED, -11, "not supported")                \
-  X(UNROLL_E_NOT_FOUND, -12, "not found")                      \
-  X(UNROLL_E_IO, -13, "input or output failed")                \
-  X(UNROLL_E_FORMAT, -14, "malformed file")                    \
-  X(UNROLL_E_PLUGIN, -15, "the plugin is unusable")            \
-  X(UNROLL_E_ABI, -16, "the plugin was built for another ABI") \
-  X(UNROLL_E_CANCELLED, -17, "cancelled")                      \
+#define UNROLL_STATUSES(X)                               \
+  X(UNROLL_OK, 0, "ok")                                  \
+  X(UNROLL_E_INVALID, -1, "invalid argument")            \
+  X(UNROLL_E_SHAPE, -2, "shapes do not fit")             \
+  X(UNROLL_E_DTYPE, -3, "element types do not fit")      \
+  X(UNROLL_E_GRAPH, -4, "the graph is not well formed")  \
+  X(UNROLL_E_STATE, -5, "not allowed in this state")     \
+  X(UNROLL_E_RANGE, -6, "value out of range")            \
+  X(UNROLL_E_MEMORY, -7, "out of host memory")           \
+  X(UNROLL_E_DEVICE_MEMORY, -8, "out of device memory")  \
+  X(UNROLL_E_DEVICE, -9, "the device reported an error") \
+  X(UNROLL_E_DEVICE_LOST, -10, "the device is lost")     \
+  X(UNROLL_E_UNSUPPORTED, -11, "not supported")          \
+  X(UNROLL_E_NOT_FOUND, -12, "not found")                \
+  X(UNROLL_E_IO, -13, "input or output failed")          \
+  X(UNROLL_E_FORMAT, -14, "malformed file")              \
+  X(UNROLL_E_PLUGIN, -15, "the plugin is unusable")      \
+  X(UNROLL_E_ABI, -16, "built for another ABI")          \
+  X(UNROLL_E_CANCELLED, -17, "cancelled")                \
   X(UNROLL_E_INTERNAL, -18, "internal error: please report")
 enum {
 #define UNROLL_STATUS_CODE(name, value, text) name = (value),
@@ -107,14 +107,16 @@ enum {
  * UNARY       x -> y                                                                             attr unroll_unary_attr
  *             COPY, and for integers NEG, ABS, SIGN, SQUARE, take any number type; LOGICAL_NOT bool; the others real.
  * BINARY      a, b -> y, broadcast as NumPy does                                                 attr unroll_binary_attr
- *             Arithmetic takes f32, f64, i32, i64; comparisons give bool; *_GRAD(dy, y) real.
+ *             Arithmetic takes f32, f64, i32, i64; comparisons give bool; *_GRAD(dy, y) real. MAX and MIN give NaN where either
+ *             is NaN. Integers wrap around; their DIV truncates, and x/0 is 0.
  * REDUCE      x -> y, over the axes of a bit mask                                                attr unroll_reduce_attr
  *             A reduced axis becomes 1 with keep_dims, else it goes. SUM and SUM_SQUARES in a fixed order.
  * SOFTMAX     x [..,N] -> y, over the last axis, shifted by the largest value
  * LOG_SOFTMAX x [..,N] -> y, likewise
  * CROSS_ENTROPY       logits [..,V], targets i32 [..] -> loss [..] = -log softmax(logits)[target]
  *             A target below 0 is ignored: its loss is 0. One of V or more gives NaN.
- * CROSS_ENTROPY_GRAD  logits [..,V], targets [..], dloss [..] -> dlogits = (softmax - onehot)·dloss; a row that is ignored: 0
+ * CROSS_ENTROPY_GRAD  logits [..,V], targets [..], dloss [..] -> dlogits = (softmax - onehot)·dloss
+ *             A row that is ignored gives 0, a target of V or more NaN.
  * EMBEDDING   table [V,E], ids i32 [..] -> y [..,E]. An id outside of 0..V-1 gives a row of NaN.
  * EMBEDDING_GRAD  ids [..], dy [..,E] -> dtable [V,E], rows summed in the order of ids; ids out of range are left out
  * SLICE       x -> y, y's extent along the axis, from start on. Along axis 0 the host makes a view  attr unroll_slice_attr
@@ -134,7 +136,8 @@ enum {
  *             over the top_k largest (0: all; ties by lower index). Kept ids in index order, the uniform number at
  *             (site, t0 + t, row0 + b, 0).
  * LENGTH_MASK x, (other), lengths i32 [B] -> y = t < lengths[b] ? x : (other or 0)               attr unroll_length_mask_attr
- *             x [T,B,..] with time_axis 0, or one step [B,..] with time_axis -1; invert swaps the two sides.
+ *             x, of any dtype, is [T,B,..] with time_axis 0, or one step [B,..] with time_axis -1, where t is the template's
+ *             (0 outside of one); invert swaps the two sides.
  * OPTIMIZER   param, grad, lr [], step i32 [], (scale []), (s1), (s2) -> param', (s1'), (s2')    attr unroll_optimizer_attr
  *             g = grad·scale. step counts from 1. Formulas beside the attribute struct. Output i may be written over its input.
  *

@@ -93,7 +93,9 @@ typedef struct unroll_compile_options {
  * Offers the graph to the devices in their order; what one does not take goes to the next, and what none takes to the cpu
  * reference, which is opened for it. Each fallback is logged: node, devices, reason. The graph is not needed afterwards.
  *   UNROLL_E_UNSUPPORTED  strict, and a device does not take a node; or a scan would cross devices at every step
- *   what the graph's own first error is; UNROLL_E_MEMORY; what a plugin's compile returned
+ *   UNROLL_E_PLUGIN       a plugin's private group is not convex
+ *   what the graph's own first error is; what the last device's compile returned; UNROLL_E_MEMORY and
+ *   UNROLL_E_DEVICE_LOST at once, from any device
  * Takes the same time and memory for every number of time steps. [any] for different devices, else [obj]
  */
 UNROLL_API unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *devices, uint32_t n_devices,
