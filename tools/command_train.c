@@ -57,7 +57,8 @@ static const option_spec options[] = {
     TEXT("log", "F.jsonl", log, "a JSON object per update: update, loss in nats, lr, grad_norm, chars_per_s"),
     HEADING("how long, until the first limit is reached (default --epochs 10)"),
     NUMBER("epochs", epochs, NULL, ABOVE_0, "passes over the text, counted from the first run on"),
-    INTEGER("updates", "N", updates, NULL, 1, (double)INT64_MAX, "updates, counted from the first run on"),
+    INTEGER("updates", "N", updates, NULL, 0, (double)INT64_MAX,
+            "updates, counted from the first run on; 0: saves the new model as it is"),
     NUMBER("minutes", minutes, NULL, ABOVE_0, "minutes of this run"),
     HEADING("model"),
     CHOICE("cell", "C", cell, "lstm", "rnn lstm gru gru_after", "what a layer is made of"),
@@ -277,7 +278,9 @@ static bool has_work(const unroll_lm *lm, const unroll_lm_train_options *limits)
   return false;
 }
 
-static int train(const train_values *values, unroll_lm *lm, const unroll_text *text, unroll_device *device) {
+static int train(const command_spec *command, const train_values *values, unroll_lm *lm, const unroll_text *text,
+                 unroll_device *device) {
+  const bool as_it_is = option_was_given(command, values, "updates") && values->updates == 0;
   training t = {
       .lm = lm, .out = values->out ? values->out : values->resume, .bar = progress_start(), .validation = NAN};
   const bool limited = values->epochs > 0 || values->updates > 0 || values->minutes > 0;
@@ -298,6 +301,10 @@ static int train(const train_values *values, unroll_lm *lm, const unroll_text *t
   if (values->out && access(values->out, F_OK) == 0 && !(values->resume && strcmp(values->resume, values->out) == 0))
     tell("unroll: %s is there already and will be replaced", values->out);
   unroll_error err = UNROLL_ERROR_INIT;
+  if (as_it_is) {
+    training_close_log(&t);
+    return finish(&t, values, UNROLL_OK, &err);
+  }
   training_catch_signals();
   const unroll_status status = unroll_lm_train(lm, &limits, &err);
   progress_end(&t.bar);
@@ -329,7 +336,7 @@ static int train_on(const command_spec *command, const train_values *values, con
   unroll_error err = UNROLL_ERROR_INIT;
   int code = EXIT_FAILED;
   if (device && open_model(command, values, device, text, &lm, &err) == UNROLL_OK)
-    code = train(values, lm, text, device);
+    code = train(command, values, lm, text, device);
   else if (device)
     complain_of(&err);
   unroll_lm_destroy(lm);
