@@ -185,25 +185,24 @@ static int cache_files(const char *name, char *path, size_t size) {
   return n;
 }
 
+/* The size is no sign: PoCL's binaries hold what was built so far for local sizes, which is not the same every time. */
 static void programs_are_cached_and_bad_files_dropped(void **state) {
   (void)state;
   need_device();
   char folder[128], path[256], again[256];
-  struct stat before, after;
+  struct stat file[3];
   snprintf(folder, sizeof folder, "%s/of/this", test.folder);
-  for (int run = 0; run < 2; run++) {
+  for (int run = 0; run < 3; run++) {
     unroll_backend_device *device = open_cached(folder, NULL, NULL);
     assert_true(run_cases(device, "gru_reset 7x17").passed > 0);
     test.ops->device_close(device);
-    if (run == 0) {
-      assert_true(cache_files(folder, path, sizeof path) > 0);
-      assert_int_equal(stat(path, &before), 0);
-      assert_int_equal(truncate(path, before.st_size / 2), 0);
-    }
+    assert_true(cache_files(folder, run ? again : path, sizeof path) > 0);
+    assert_int_equal(stat(path, &file[run]), 0);
+    if (run == 0)
+      assert_int_equal(truncate(path, file[0].st_size / 2), 0);
   }
-  assert_true(cache_files(folder, again, sizeof again) > 0);
-  assert_int_equal(stat(path, &after), 0);
-  assert_int_equal(after.st_size, before.st_size);
+  assert_true(file[1].st_size > file[0].st_size * 3 / 4); /* written anew, */
+  assert_memory_equal(&file[2].st_mtim, &file[1].st_mtim, sizeof file[1].st_mtim); /* and good from then on */
 }
 
 static void an_unusable_cache_is_no_error(void **state) {
