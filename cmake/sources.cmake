@@ -5,7 +5,7 @@ define_property(GLOBAL PROPERTY UNROLL_OBJECTS)
 
 # What the library's own code may link, in one place for the shared and the internal library.
 add_library(unroll_system INTERFACE)
-target_link_libraries(unroll_system INTERFACE PkgConfig::jansson Threads::Threads ${CMAKE_DL_LIBS} m)
+target_link_libraries(unroll_system INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
 
 function(unroll_include_internal target scope)
   target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR}/api/include ${PROJECT_SOURCE_DIR}/api

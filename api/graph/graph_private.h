@@ -150,12 +150,12 @@ int64_t layer_saved_blocks(int32_t cell, uint32_t i); /* saved value i is [T,B,t
 /* The same layer in terms of products and a scan; used[i]: does anybody read result i? */
 void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out);
 /* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
-void layer_grad_lower(unroll_graph *g, const node *layer_grad, const unroll_tensor *in, unroll_tensor *out);
+void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 
 /* lower.c: a copy of the graph in which the layers that keep does not name have become products and scans, and in which only
- * what an output or an update needs is left. keep[i]: node i of graph stays as it is; NULL lowers all. Inputs, parameters and
+ * what an output or an update needs is left. keep[i]: node i stays as it is; NULL lowers all. Inputs, parameters and
  * states stand in the same order in both; outputs have the same names. */
-unroll_status graph_lower(const unroll_graph *graph, const bool *keep, unroll_graph **lowered, unroll_error *err);
+unroll_status graph_lower(const unroll_graph *from, const bool *keep, unroll_graph **lowered, unroll_error *err);
 
 /* gradient.c: what the reverse pass over a graph and that over the body of a scan share */
 typedef struct vjp vjp;
@@ -175,7 +175,7 @@ void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y
 bool gradient_is_real(const tensor_spec *s);
 
 /* grad_rules.c: the gradient of one node, all but scan */
-void grad_node(vjp *v, unroll_graph *target, const node *n);
+void grad_node(vjp *v, unroll_graph *g, const node *n);
 /* grad_scan.c */
-void grad_scan(vjp *v, unroll_graph *g, uint32_t scan_node);
+void grad_scan(vjp *outer, unroll_graph *g, uint32_t scan_node);
 #endif

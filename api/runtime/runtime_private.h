@@ -48,7 +48,7 @@ typedef struct graph_view {
  * A view of a body is a template. Valid as long as the graph.
  */
 unroll_status view_create(const unroll_graph *graph, const uint32_t *picked, uint32_t n_picked, const place *places,
-                          uint32_t n_slots, graph_view **view, unroll_error *err);
+                          uint32_t n_slots, graph_view **out, unroll_error *err);
 void view_destroy(const unroll_allocator *a, graph_view *view);
 
 /* ---- who takes what ---- */
@@ -74,7 +74,7 @@ unroll_status offer(const unroll_graph *graph, const device_list *devices, const
 unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, bool *keep,
                            unroll_error *err);
 /* The same for a template; where allow_crossing is false, one device for all nodes. */
-unroll_status offer_template(unroll_context *ctx, const unroll_graph *graph, const node *scan,
+unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan,
                              const device_list *devices, const uint32_t *barred, bool allow_crossing, taker *taken,
                              unroll_error *err);
 

@@ -85,7 +85,7 @@ double lm_seconds(void);
 /* ---- life ---- */
 /* Devices and allocator; all else as zeros. */
 unroll_status lm_begin(unroll_device *const *devices, uint32_t n_devices, const unroll_allocator *allocator,
-                       unroll_lm **lm, unroll_error *err);
+                       unroll_lm **out, unroll_error *err);
 /* The streams over the text. Leaves lm as it was on failure. */
 unroll_status lm_attach_text(unroll_lm *lm, const unroll_text *text, unroll_error *err);
 unroll_status lm_not_busy(const unroll_lm *lm, const char *what, unroll_error *err);

@@ -82,7 +82,7 @@ char *opencl_copy_text(const unroll_host *host, const char *text);
 
 /* ---- programs (program.c) ---- */
 /* A program built from kernels/SOURCE with these options, from memory, from disk or by the compiler. [any] */
-unroll_status program_get(unroll_backend_device *d, const char *source, const char *options, cl_program *program,
+unroll_status program_get(unroll_backend_device *d, const char *name, const char *options, cl_program *out,
                           unroll_error *err);
 void program_free_all(unroll_backend_device *d);
 /* The directory of the disk cache: the option's, or the user's; NULL where there is none. The caller frees it. */
@@ -237,16 +237,16 @@ const char *dtype_c(int32_t dtype);
 bool plan_real(const plan *p, int32_t dtype);   /* f32, or f64 where the device has it */
 bool plan_number(const plan *p, int32_t dtype); /* real, i32, i64 */
 uint32_t plan_width(const plan *p, int32_t dtype);
-extent plan_axis(const plan *p, uint32_t tensor, int32_t axis);
-extent plan_axes(const plan *p, uint32_t tensor, int32_t from, int32_t to); /* the product of axes from..to-1 */
+extent plan_axis(const plan *p, uint32_t id, int32_t axis);
+extent plan_axes(const plan *p, uint32_t id, int32_t from, int32_t to); /* the product of axes from..to-1 */
 int64_t extent_max(const plan *p, extent e);
 
 launch *plan_launch(plan *p, const char *source, const char *kernel, const char *options, ...)
     __attribute__((format(printf, 4, 5)));
 /* What follows speaks of the last launch. */
 void plan_items(plan *p, extent e, int64_t divisor); /* multiplies the number of work-items */
-void arg_tensor(plan *p, uint32_t tensor);           /* buffer and offset; an absent edge becomes NULL and 0 */
-void arg_window(plan *p, uint32_t tensor, int64_t elements, const extent *more, uint32_t n);
+void arg_tensor(plan *p, uint32_t id);           /* buffer and offset; an absent edge becomes NULL and 0 */
+void arg_window(plan *p, uint32_t id, int64_t elements, const extent *more, uint32_t n);
 void arg_scratch(plan *p, uint64_t at, int32_t dtype);
 void arg_packed(plan *p, uint64_t at, int32_t dtype);
 void arg_long(plan *p, int64_t value);
@@ -286,7 +286,7 @@ unroll_status plan_argmax(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_gates(plan *p);
 unroll_status plan_matmul(plan *p);
-void plan_fill(plan *p, uint32_t tensor, double value); /* one value everywhere */
+void plan_fill(plan *p, uint32_t id, double value); /* one value everywhere */
 void plan_broadcast(plan *p, uint32_t x, uint32_t y);   /* y = x, repeated where it has fewer axes */
 
 /* ---- products by CLBlast (product.c) ---- */

@@ -114,8 +114,6 @@ static void append_device_info(text *t, cl_device_id device, cl_device_info what
   append_line(t, value);
 }
 
-extern char **environ;
-
 /* The variables by which drivers change what their compilers make. */
 static void append_environment(text *t) {
   static const char *const prefixes[] = {"POCL_", "CL_CONFIG_", "IGC_",     "NEO", "AMD_",  "GPU_",
