@@ -201,7 +201,7 @@ static void programs_are_cached_and_bad_files_dropped(void **state) {
     if (run == 0)
       assert_int_equal(truncate(path, file[0].st_size / 2), 0);
   }
-  assert_true(file[1].st_size > file[0].st_size * 3 / 4); /* written anew, */
+  assert_true(file[1].st_size > file[0].st_size * 3 / 4);                          /* written anew, */
   assert_memory_equal(&file[2].st_mtim, &file[1].st_mtim, sizeof file[1].st_mtim); /* and good from then on */
 }
 

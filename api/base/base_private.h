@@ -19,12 +19,13 @@
  * In parentheses, since CMocka has a macro fail(): a test calls (fail)(...).
  */
 unroll_status(fail)(unroll_error *err, unroll_status code, const char *format, ...) PRINTF_LIKE(3, 4);
+/* native: errno, cl_int, ... */
+unroll_status(fail_native)(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
+    PRINTF_LIKE(4, 5);
 #ifdef __clang_analyzer__ /* it looks into one file at a time: the status that comes back is the one given */
 #define fail(err, status, ...) ((void)(fail)(err, status, __VA_ARGS__), (status))
+#define fail_native(err, status, native, ...) ((void)(fail_native)(err, status, native, __VA_ARGS__), (status))
 #endif
-/* native: errno, cl_int, ... */
-unroll_status fail_native(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
-    PRINTF_LIKE(4, 5);
 unroll_status fail_list(unroll_error *err, unroll_status code, int64_t native, const char *format, va_list list)
     PRINTF_LIKE(4, 0);
 

@@ -30,7 +30,7 @@ unroll_status(fail)(unroll_error *err, unroll_status code, const char *format, .
   return code;
 }
 
-unroll_status fail_native(unroll_error *err, unroll_status code, int64_t native, const char *format, ...) {
+unroll_status(fail_native)(unroll_error *err, unroll_status code, int64_t native, const char *format, ...) {
   va_list list;
   va_start(list, format);
   fail_list(err, code, native, format, list);

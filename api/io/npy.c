@@ -81,8 +81,8 @@ static unroll_status scan_string(struct scanner *s, const char **string, size_t 
 }
 
 static unroll_status scan_descr(struct scanner *s, int32_t *dtype, unroll_error *err) {
-  const char *d;
-  size_t n;
+  const char *d = "";
+  size_t n = 0;
   if (peek(s) == '[')
     return fail(err, UNROLL_E_UNSUPPORTED, "a structured dtype; only arrays of plain numbers can be read");
   TRY(scan_string(s, &d, &n, err));

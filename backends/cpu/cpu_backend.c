@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-unroll_status cpu_fail(unroll_error *err, unroll_status code, const char *format, ...) {
+unroll_status(cpu_fail)(unroll_error *err, unroll_status code, const char *format, ...) {
   if (err && UNROLL_HAS(unroll_error, err, message)) {
     va_list args;
     err->code = code;

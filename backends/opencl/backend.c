@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-unroll_status opencl_fail(unroll_error *err, unroll_status code, int64_t native, const char *format, ...) {
+unroll_status(opencl_fail)(unroll_error *err, unroll_status code, int64_t native, const char *format, ...) {
   if (err) {
     va_list list;
     err->code = code;

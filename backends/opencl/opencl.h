@@ -70,8 +70,11 @@ struct unroll_backend_device {
 };
 
 /* ---- errors and memory (backend.c) ---- */
-unroll_status opencl_fail(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
+unroll_status(opencl_fail)(unroll_error *err, unroll_status code, int64_t native, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+#ifdef __clang_analyzer__ /* it looks into one file at a time: the status that comes back is the one given */
+#define opencl_fail(err, status, ...) ((void)(opencl_fail)(err, status, __VA_ARGS__), (status))
+#endif
 /* The status of a cl_int, with the name of the call and what it was about in the message; notes a lost device. */
 unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int code, const char *call,
                            const char *what);
@@ -231,7 +234,10 @@ const unroll_node_view *graph_node(const unroll_graph_view *g, uint32_t node);
 uint32_t plan_in(const plan *p, uint32_t i); /* edges of the current node, UNROLL_NO_TENSOR past the last */
 uint32_t plan_out(const plan *p, uint32_t i);
 const unroll_tensor_view *plan_view(const plan *p, uint32_t tensor);
-unroll_status plan_decline(plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+unroll_status(plan_decline)(plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#ifdef __clang_analyzer__
+#define plan_decline(p, ...) ((void)(plan_decline)(p, __VA_ARGS__), UNROLL_E_UNSUPPORTED)
+#endif
 size_t dtype_bytes(int32_t dtype);
 const char *dtype_c(int32_t dtype);
 bool plan_real(const plan *p, int32_t dtype);   /* f32, or f64 where the device has it */
@@ -245,7 +251,7 @@ launch *plan_launch(plan *p, const char *source, const char *kernel, const char 
     __attribute__((format(printf, 4, 5)));
 /* What follows speaks of the last launch. */
 void plan_items(plan *p, extent e, int64_t divisor); /* multiplies the number of work-items */
-void arg_tensor(plan *p, uint32_t id);           /* buffer and offset; an absent edge becomes NULL and 0 */
+void arg_tensor(plan *p, uint32_t id);               /* buffer and offset; an absent edge becomes NULL and 0 */
 void arg_window(plan *p, uint32_t id, int64_t elements, const extent *more, uint32_t n);
 void arg_scratch(plan *p, uint64_t at, int32_t dtype);
 void arg_packed(plan *p, uint64_t at, int32_t dtype);
@@ -286,8 +292,8 @@ unroll_status plan_argmax(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_gates(plan *p);
 unroll_status plan_matmul(plan *p);
-void plan_fill(plan *p, uint32_t id, double value); /* one value everywhere */
-void plan_broadcast(plan *p, uint32_t x, uint32_t y);   /* y = x, repeated where it has fewer axes */
+void plan_fill(plan *p, uint32_t id, double value);   /* one value everywhere */
+void plan_broadcast(plan *p, uint32_t x, uint32_t y); /* y = x, repeated where it has fewer axes */
 
 /* ---- products by CLBlast (product.c) ---- */
 typedef struct product {

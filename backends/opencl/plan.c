@@ -76,7 +76,7 @@ extent plan_axes(const plan *p, uint32_t id, int32_t from, int32_t to) {
 
 int64_t extent_max(const plan *p, extent e) { return e.dim < 0 ? e.per : e.per * p->graph->dim_max[e.dim]; }
 
-unroll_status plan_decline(plan *p, const char *format, ...) {
+unroll_status(plan_decline)(plan *p, const char *format, ...) {
   char why[160];
   va_list list;
   va_start(list, format);

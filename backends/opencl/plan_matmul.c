@@ -281,7 +281,7 @@ static unroll_status plan_clblast(plan *p, const shape *s) {
 }
 
 unroll_status plan_matmul(plan *p) {
-  shape s;
+  shape s = {0};
   TRY(read_shape(p, &s));
   const unroll_backend_device *d = p->device;
   const bool clblast = d->product == PRODUCT_CLBLAST || (d->product == PRODUCT_AUTO && !d->cpu);

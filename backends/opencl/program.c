@@ -50,7 +50,8 @@ static void append(text *t, const void *bytes, size_t n) {
     t->data = more;
     t->room = room;
   }
-  memcpy(t->data + t->size, bytes, n);
+  if (n)
+    memcpy(t->data + t->size, bytes, n);
   t->size += n;
 }
 
