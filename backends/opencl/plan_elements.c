@@ -118,11 +118,20 @@ void plan_broadcast(plan *p, uint32_t x, uint32_t y) {
   plan_copy(p, y, x, 0, from, y, 0, NULL, 0, to);
 }
 
+/* As a cast: towards zero, NaN to 0, what lies beyond the ends to the ends. INT64_MAX becomes 2^63 as a double. */
+static int64_t to_integer(double value, int64_t lowest, int64_t highest) {
+  if (value != value)
+    return 0;
+  if (value <= (double)lowest)
+    return lowest;
+  return value >= (double)highest ? highest : (int64_t)value;
+}
+
 void plan_fill(plan *p, uint32_t id, double value) {
   enum { EACH = 16 };
   const int32_t dtype = plan_view(p, id)->dtype;
-  const int64_t wide = (int64_t)value;
-  const int32_t narrow = (int32_t)value;
+  const int64_t wide = to_integer(value, INT64_MIN, INT64_MAX);
+  const int32_t narrow = (int32_t)to_integer(value, INT32_MIN, INT32_MAX);
   const uint8_t byte = value != 0;
   plan_launch(p, "fill.cl", "fill", "-Dtype=%s -DEACH=%d", dtype_c(dtype), EACH);
   plan_elements(p, id, EACH);
