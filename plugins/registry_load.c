@@ -78,12 +78,15 @@ static unroll_status check_plugin(const unroll_plugin *p, const char *id, unroll
   return UNROLL_OK;
 }
 
-/* clang-format off: it would lay this out anew at every run */
-#define REQUIRED_OPS(X)                                                                                              \
-  X(device_count)                                                                                                    \
-  X(device_info) X(device_open) X(device_close) X(claim) X(buffer_create) X(buffer_destroy) X(write) X(read) X(fill) \
-      X(copy) X(queue_create) X(queue_destroy) X(queue_flush) X(queue_sync) X(compile) X(exec_info) X(exec_destroy)  \
-          X(bind) X(binding_destroy) X(run)
+/* The formatter would lay this out anew at every run. */
+/* clang-format off */
+#define REQUIRED_OPS(X)                                         \
+  X(device_count) X(device_info) X(device_open) X(device_close) \
+  X(claim) X(buffer_create) X(buffer_destroy) X(write)          \
+  X(read) X(fill) X(copy) X(queue_create)                       \
+  X(queue_destroy) X(queue_flush) X(queue_sync) X(compile)      \
+  X(exec_info) X(exec_destroy) X(bind) X(binding_destroy)       \
+  X(run)
 /* clang-format on */
 
 static unroll_status check_backend(const unroll_backend *backend, const unroll_backend_ops *ops, unroll_error *err) {
