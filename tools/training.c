@@ -115,23 +115,14 @@ static void save_best(training *t) {
 /* JSON has no NaN and no infinity. */
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
-/* The rate of update u, counted from 1. Epochs are whole for the schedules that step with them. */
-static double rate_of(const unroll_lm_info *info, uint64_t u) {
-  double epoch = info->updates_per_epoch ? (double)(u - 1) / (double)info->updates_per_epoch : 0;
-  if (info->options.schedule.kind != UNROLL_SCHEDULE_COSINE)
-    epoch = floor(epoch);
-  return unroll_schedule_rate(&info->options.schedule, epoch);
-}
-
 static void write_log(training *t, const unroll_lm_progress *p) {
-  const unroll_lm_info info = unroll_lm_describe(t->lm);
   for (uint32_t i = 0; i < p->n_updates; i++) {
     const uint64_t update = p->update - p->n_updates + 1 + i;
     const bool last = i + 1 == p->n_updates;
     json_t *line =
         json_pack("{s:I, s:o, s:o, s:o, s:o}", "update", (json_int_t)update, "loss", number((double)p->losses[i]), "lr",
-                  number(last ? p->learning_rate : rate_of(&info, update)), "grad_norm",
-                  number((double)p->grad_norms[i]), "chars_per_s", number(round(p->characters_per_second)));
+                  number(unroll_lm_learning_rate(t->lm, update)), "grad_norm", number((double)p->grad_norms[i]),
+                  "chars_per_s", number(round(p->characters_per_second)));
     if (line && last && !isnan(p->validation_loss))
       json_object_set_new(line, "validation_loss", number(p->validation_loss));
     if (!line || json_dumpf(line, t->log, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0 || fputc('\n', t->log) == EOF)

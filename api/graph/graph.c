@@ -104,8 +104,7 @@ void unroll_graph_destroy(unroll_graph *g) {
 /* ---- errors: a body hands its own to the graph around it ---- */
 
 unroll_tensor graph_fail(unroll_graph *g, unroll_status code, const char *format, ...) {
-  if (g && g->parent)
-    g = g->parent;
+  g = g ? graph_root(g) : NULL;
   if (g && g->error.code == UNROLL_OK) {
     va_list args;
     va_start(args, format);
@@ -116,17 +115,12 @@ unroll_tensor graph_fail(unroll_graph *g, unroll_status code, const char *format
   return unroll_none();
 }
 
-bool graph_failed(const unroll_graph *g) {
-  if (g->parent)
-    g = g->parent;
-  return g->error.code != UNROLL_OK;
-}
+bool graph_failed(const unroll_graph *g) { return graph_root_of(g)->error.code != UNROLL_OK; }
 
 unroll_status unroll_graph_status(const unroll_graph *g, unroll_error *err) {
   if (!g)
     return fail(err, UNROLL_E_INVALID, "the graph is NULL");
-  if (g->parent)
-    g = g->parent;
+  g = graph_root_of(g);
   if (g->error.code != UNROLL_OK)
     return fail(err, g->error.code, "%s", g->error.message);
   if (g->open_scans)
@@ -181,7 +175,7 @@ const char *graph_describe(const unroll_graph *g, uint32_t id, char *buffer) {
   for (int i = 0; i < t->spec.rank && n < GRAPH_DESCRIBE; i++) {
     const char *comma = i ? "," : "";
     const int32_t dim = t->spec.dim[i];
-    const unroll_graph *root = g->parent ? g->parent : g;
+    const unroll_graph *root = graph_root_of(g);
     const int64_t times = dim >= 0 ? t->spec.shape[i] / root->dims[dim].max : 0;
     if (dim >= 0 && times == 1)
       n += snprintf(buffer + n, (size_t)(GRAPH_DESCRIBE - n), "%s%.20s", comma, root->dims[dim].name);
@@ -225,7 +219,7 @@ int64_t unroll_graph_dim(unroll_graph *g, const char *name, int64_t min, int64_t
 /* Shapes of the caller: a negative extent is what unroll_graph_dim returned. */
 static unroll_status spec_of_shape(unroll_graph *g, const char *what, int32_t dtype, int32_t rank, const int64_t *shape,
                                    tensor_spec *spec) {
-  const unroll_graph *root = g->parent ? g->parent : g;
+  const unroll_graph *root = graph_root_of(g);
   if (unroll_dtype_size(dtype) == 0) {
     graph_fail(g, UNROLL_E_DTYPE, "%s: %d is no element type", what, dtype);
     return UNROLL_E_DTYPE;
@@ -306,7 +300,7 @@ unroll_tensor unroll_reshape(unroll_tensor x, int32_t rank, const int64_t *shape
       inferred = i;
       given[i] = 1;
     } else if (shape[i] < 0 && i == 0 && s->dim[0] >= 0 && shape[i] == -(int64_t)s->dim[0] - 1)
-      known *= (g->parent ? g->parent : g)->dims[s->dim[0]].max;
+      known *= graph_root(g)->dims[s->dim[0]].max;
     else if (shape[i] > 0 && !extent_mul(known, shape[i], &known))
       return graph_fail(g, UNROLL_E_SHAPE, "reshape: its number of elements does not fit into 64 bits");
   }
@@ -407,6 +401,13 @@ unroll_tensor unroll_graph_tensor(unroll_graph *g, uint32_t i) {
 }
 
 /* ---- nodes ---- */
+
+bool node_reads(const node *n, uint32_t tensor_id) {
+  for (uint32_t k = 0; k < n->n_in; k++)
+    if (n->in[k] == tensor_id)
+      return true;
+  return false;
+}
 
 unroll_graph *graph_common(const unroll_tensor *x, uint32_t n) {
   unroll_graph *g = NULL;

@@ -363,7 +363,7 @@ static unroll_status reshape(inference *f) {
     return fail(f->err, UNROLL_E_INVALID, "input 0 is missing");
   const int32_t from = x->rank ? x->dim[0] : -1, to = y->rank ? y->dim[0] : -1;
   /* What stands on axis 0 beside the run-time size is a whole number of its elements. */
-  const bool breaks = to >= 0 && y->shape[0] % (f->graph->parent ? f->graph->parent : f->graph)->dims[to].max != 0;
+  const bool breaks = to >= 0 && y->shape[0] % graph_root_of(f->graph)->dims[to].max != 0;
   if (elements(x) != elements(y) || x->dtype != y->dtype || from != to || breaks)
     return fail(f->err, UNROLL_E_SHAPE, "%s cannot be seen as %" PRId64 " elements%s", describe(f, 0, 0), elements(y),
                 from != to || breaks ? ": a run-time size stays on axis 0" : "");

@@ -114,7 +114,7 @@ unroll_tensor graph_flatten_rows(unroll_tensor x) {
 }
 
 /* Every random op has a site of its own, counted over the graph and its bodies. */
-static uint32_t next_site(unroll_graph *g) { return g->parent ? g->parent->n_sites++ : g->n_sites++; }
+static uint32_t next_site(unroll_graph *g) { return graph_root(g)->n_sites++; }
 
 unroll_tensor unroll_dropout(unroll_tensor x, double p) {
   if (!x.graph || graph_failed(x.graph))

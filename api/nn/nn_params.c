@@ -5,7 +5,7 @@
 
 /* Takes over name. */
 static unroll_tensor by_name(unroll_graph *g, char *name, int32_t dtype, int32_t rank, const int64_t *shape) {
-  unroll_graph *root = g->parent ? g->parent : g;
+  unroll_graph *root = graph_root(g);
   if (!name)
     return graph_fail(root, UNROLL_E_MEMORY, "out of memory for the name of a parameter");
   unroll_tensor p = unroll_graph_find(root, name);

@@ -61,6 +61,10 @@ static void buffer_drop(shared_buffer *s) {
 
 static uint64_t next_generation(unroll_context *ctx) { return atomic_fetch_add(&ctx->generation, 1) + 1; }
 
+void binding_touch(unroll_binding *b, uint32_t outside_id) {
+  b->buffers[outside_id]->generation = next_generation(b->exe->ctx);
+}
+
 /* The buffer of an outside tensor, made at its first use, of zeros. */
 static unroll_status buffer_get(unroll_binding *b, uint32_t i, unroll_error *err) {
   if (b->buffers[i])
@@ -83,7 +87,7 @@ static unroll_status buffer_get(unroll_binding *b, uint32_t i, unroll_error *err
     return fail_native(err, st, why.native, "%s, %" PRIu64 " bytes on %s: %s", e->graph->tensors[o->tensor].name,
                        o->bytes, d->id, why.message);
   }
-  *s = (shared_buffer){d, s->handle, o->bytes, next_generation(e->ctx), 1};
+  *s = (shared_buffer){d, s->handle, next_generation(e->ctx), 1};
   b->buffers[i] = s;
   return UNROLL_OK;
 }
@@ -257,7 +261,7 @@ unroll_status unroll_binding_write(unroll_binding *b, const char *name, const vo
     return fail(err, UNROLL_E_INVALID, "%s: data is NULL", name);
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
-  b->buffers[i]->generation = next_generation(b->exe->ctx);
+  binding_touch(b, i);
   return b->exe->devices.device[d]->ops->write(binding_queue(b, d), b->buffers[i]->handle, 0, data, bytes, NULL, err);
 }
 
@@ -277,7 +281,7 @@ unroll_status unroll_binding_clear(unroll_binding *b, const char *name, unroll_e
   TRY(find(b, name, &i, err));
   TRY(buffer_get(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
-  b->buffers[i]->generation = next_generation(b->exe->ctx);
+  binding_touch(b, i);
   return b->exe->devices.device[d]->ops->fill(binding_queue(b, d), b->buffers[i]->handle, 0, b->exe->outsides[i].bytes,
                                               0, NULL, err);
 }

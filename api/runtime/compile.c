@@ -76,7 +76,7 @@ static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
   group *out = &e->groups[pg->group];
   unroll_error why = UNROLL_ERROR_INIT;
   st = dev->ops->compile(dev->handle, &v->view, NULL, 0, &out->exec, &why);
-  view_destroy(&(g->parent ? g->parent : g)->allocator, v);
+  view_destroy(&graph_root_of(g)->allocator, v);
   out->info.struct_size = sizeof out->info;
   if (st == UNROLL_OK)
     st = dev->ops->exec_info(out->exec, &out->info, &why);
@@ -236,7 +236,6 @@ static unroll_status list_devices(unroll_executable *e, unroll_device *const *de
     l->device[l->n++] = devices[i];
     reference = reference || strncmp(devices[i]->id, "cpu:", 4) == 0;
   }
-  l->n_given = n;
   if (!reference) {
     TRY(unroll_device_open(e->ctx, "cpu", NULL, 0, &l->device[l->n], err));
     l->n++;

@@ -175,8 +175,9 @@ static char *choose(unroll_context *ctx) {
   return name;
 }
 
-static unroll_status open_one(unroll_context *ctx, const char *name, const unroll_option *options, uint32_t n_options,
-                              unroll_device **out, unroll_error *err) {
+/* probed: its plugin has just been looked at in a child process. */
+static unroll_status open_one(unroll_context *ctx, const char *name, bool probed, const unroll_option *options,
+                              uint32_t n_options, unroll_device **out, unroll_error *err) {
   const unroll_allocator *a = &ctx->allocator;
   const char *colon = strchr(name, ':');
   unroll_device *d = mem_zalloc(a, sizeof *d);
@@ -194,7 +195,7 @@ static unroll_status open_one(unroll_context *ctx, const char *name, const unrol
   struct plugin_device *devices = NULL;
   uint32_t n = 0, i = 0;
   /* In a child first: a driver that aborts or hangs must not take this process along. */
-  if (strcmp(plugin, "cpu") != 0) {
+  if (!probed && strcmp(plugin, "cpu") != 0) {
     TRY_GOTO(st, plugin_registry_probe(ctx->registry, plugin, PLUGIN_PROBE_MS, &devices, &n, err), done);
     plugin_devices_free(ctx->registry, devices);
   }
@@ -239,15 +240,15 @@ unroll_status unroll_device_open(unroll_context *ctx, const char *name, const un
   if (strcmp(name, "auto") == 0) {
     char *best = choose(ctx);
     unroll_error why = UNROLL_ERROR_INIT;
-    const unroll_status st = best ? open_one(ctx, best, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
+    const unroll_status st = best ? open_one(ctx, best, true, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
     if (st != UNROLL_OK && best)
       log_message(&ctx->logger, UNROLL_LOG_WARN, "device %s cannot be opened, the reference is used: %s", best,
                   why.message);
     mem_free(&ctx->allocator, best);
-    return st == UNROLL_OK ? UNROLL_OK : open_one(ctx, "cpu", NULL, 0, device, err);
+    return st == UNROLL_OK ? UNROLL_OK : open_one(ctx, "cpu", false, NULL, 0, device, err);
   }
   unroll_error why = UNROLL_ERROR_INIT;
-  const unroll_status st = open_one(ctx, name, options, n_options, device, &why);
+  const unroll_status st = open_one(ctx, name, false, options, n_options, device, &why);
   if (st == UNROLL_E_NOT_FOUND && !strchr(why.message, ';')) { /* no such plugin: say what there is */
     struct text t;
     text_init(&t, &ctx->allocator);

@@ -17,7 +17,7 @@ static void turn_down(const unroll_graph *g, unroll_claim *claims, uint32_t i) {
 
 /* One device's claims on all nodes of g but the views, which are the host's. */
 static unroll_status ask(const unroll_graph *g, unroll_device *d, unroll_claim *claims, unroll_error *err) {
-  const unroll_graph *root = g->parent ? g->parent : g;
+  const unroll_graph *root = graph_root_of(g);
   graph_view *v;
   TRY(view_create(g, NULL, 0, NULL, 0, &v, err));
   for (uint32_t i = 0; i < g->n_nodes; i++)

@@ -95,7 +95,7 @@ unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, u
   /* Also after a failure: some of it may have been written. */
   for (uint32_t i = 0; i < b->exe->n_outsides; i++)
     if (b->exe->outsides[i].updated || g->tensors[b->exe->outsides[i].tensor].role == UNROLL_ROLE_OUTPUT)
-      b->buffers[i]->generation = atomic_fetch_add(&b->exe->ctx->generation, 1) + 1;
+      binding_touch(b, i);
   for (uint32_t d = 0; st == UNROLL_OK && d < b->exe->devices.n; d++)
     st = b->exe->devices.device[d]->ops->queue_flush(binding_queue(b, d), err);
   return st;

@@ -61,7 +61,7 @@ typedef struct taker {
 /* The devices of a compilation: the caller's, then the reference if it had to be opened. */
 typedef struct device_list {
   unroll_device **device;
-  uint32_t n, n_given;
+  uint32_t n;
   bool owns_last;
 } device_list;
 
@@ -199,7 +199,7 @@ typedef struct shared_queue {
 typedef struct shared_buffer {
   unroll_device *device;
   unroll_backend_buffer *handle;
-  uint64_t bytes, generation;
+  uint64_t generation;
   uint32_t references;
 } shared_buffer;
 
@@ -218,5 +218,7 @@ struct unroll_binding {
 };
 unroll_status binding_prepare(unroll_binding *b, unroll_error *err);
 unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t device);
+/* The bytes of an outside tensor are others from now on. */
+void binding_touch(unroll_binding *b, uint32_t outside_id);
 unroll_backend_buffer *binding_slot(const unroll_binding *b, uint32_t device, uint32_t slot);
 #endif

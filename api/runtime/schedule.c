@@ -51,16 +51,21 @@ static unroll_status add_item(plan *p, item **it, unroll_error *err) {
   return UNROLL_OK;
 }
 
+/* Counts a copy that crosses devices, and makes room for it on its way. */
+static void count_crossing(plan *p, const copy *c) {
+  if (c->from.device == c->to.device)
+    return;
+  p->exe->n_crossings++;
+  if (c->bytes > p->exe->largest_copy)
+    p->exe->largest_copy = c->bytes;
+}
+
 static unroll_status add_copy(plan *p, const copy *c, unroll_error *err) {
   item *it = NULL;
   TRY(add_item(p, &it, err));
   it->kind = ITEM_STAGE;
   it->stage = (stage){STAGE_COPY, 0, *c};
-  if (c->from.device != c->to.device) {
-    p->exe->n_crossings++;
-    if (c->bytes > p->exe->largest_copy)
-      p->exe->largest_copy = c->bytes;
-  }
+  count_crossing(p, c);
   return UNROLL_OK;
 }
 
@@ -93,6 +98,15 @@ static unroll_status new_group(plan *p, uint32_t device, const unroll_graph *g, 
   return UNROLL_OK;
 }
 
+/* Does a node of that taker go into the group that was begun last? */
+static bool joins(const plan *p, uint32_t current, const taker *takers, taker who) {
+  if (current == GRAPH_NONE || p->groups[current].device != who.device)
+    return false;
+  const planned_group *last = &p->groups[current];
+  const bool private_group = who.group != UNROLL_GROUP_HOST;
+  return last->private_group == private_group && (!private_group || takers[last->nodes[0]].group == who.group);
+}
+
 static unroll_status group_add(plan *p, uint32_t group_id, uint32_t node_id, unroll_error *err) {
   planned_group *g = &p->groups[group_id];
   if (!mem_grow(&p->exe->ctx->allocator, &g->nodes, &g->nodes_capacity, g->n_nodes + 1, sizeof *g->nodes))
@@ -108,9 +122,8 @@ static const unroll_graph *graph_of(const plan *p) { return p->exe->graph; }
 /* The device of the first of the nodes that read t; NO_DEVICE: none does but a view. */
 static uint32_t reader_in(const unroll_graph *g, const taker *takers, uint32_t t) {
   for (uint32_t k = 0; k < g->n_nodes; k++)
-    for (uint32_t j = 0; j < g->nodes[k].n_in; j++)
-      if (g->nodes[k].in[j] == t && takers[k].device != NO_DEVICE)
-        return takers[k].device;
+    if (takers[k].device != NO_DEVICE && node_reads(&g->nodes[k], t))
+      return takers[k].device;
   return NO_DEVICE;
 }
 
@@ -121,10 +134,7 @@ static uint32_t first_reader(const plan *p, uint32_t t) {
   for (uint32_t k = 0; k < g->n_nodes && device == NO_DEVICE; k++) {
     const node *n = &g->nodes[k];
     const unroll_graph *b = n->body;
-    bool reads = false;
-    for (uint32_t j = 0; j < n->n_in; j++)
-      reads = reads || n->in[j] == t;
-    if (!reads)
+    if (!node_reads(n, t))
       continue;
     if (p->takers[k].device != NO_DEVICE)
       return p->takers[k].device;
@@ -222,9 +232,8 @@ static bool is_internal(const unroll_graph *g, const taker *takers, uint32_t t) 
     if (g->tensors[i].update == t)
       return false;
   for (uint32_t i = 0; i < g->n_nodes; i++)
-    for (uint32_t k = 0; k < g->nodes[i].n_in; k++)
-      if (g->nodes[i].in[k] == t && (takers[i].device != maker.device || takers[i].group != maker.group))
-        return false;
+    if ((takers[i].device != maker.device || takers[i].group != maker.group) && node_reads(&g->nodes[i], t))
+      return false;
   return true;
 }
 
@@ -254,7 +263,7 @@ static unroll_status plan_node(plan *p, uint32_t group_id, uint32_t node_id, unr
 
 typedef struct body_plan {
   plan *p;
-  const unroll_graph *g, *b;
+  const unroll_graph *b;
   const taker *takers;
   const uint32_t *order;
   ref *refs;
@@ -344,10 +353,9 @@ static unroll_status step_read(body_plan *bp, item *loop, uint32_t t, uint32_t d
   TRY(add_object(p, bytes, GRAPH_NONE, d, &id, err));
   touch(p, id, d);
   mirror[t] = (ref){.object = id, .device = d};
-  loop->stages[loop->n_stages++] = (stage){STAGE_COPY, 0, {r, mirror[t], bytes}};
-  p->exe->n_crossings++;
-  if (bytes > p->exe->largest_copy)
-    p->exe->largest_copy = bytes;
+  const copy c = {r, mirror[t], bytes};
+  loop->stages[loop->n_stages++] = (stage){STAGE_COPY, 0, c};
+  count_crossing(p, &c);
   return UNROLL_OK;
 }
 
@@ -375,10 +383,7 @@ static unroll_status plan_body_nodes(body_plan *bp, item *loop, ref *mirrors, un
     }
     if (loop->n_stages != n_before)
       current = GRAPH_NONE;
-    const planned_group *last = current == GRAPH_NONE ? NULL : &p->groups[current];
-    const bool joins = last && last->device == who.device && last->private_group == private_group &&
-                       (!private_group || bp->takers[last->nodes[0]].group == who.group);
-    if (!joins) {
+    if (!joins(p, current, bp->takers, who)) {
       TRY(new_group(p, who.device, b, bp->scan, private_group, &current, err));
       loop->stages[loop->n_stages++] = (stage){.kind = STAGE_GROUP, .group = current};
     }
@@ -419,7 +424,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
   unroll_executable *e = p->exe;
   const unroll_allocator *a = &e->ctx->allocator;
   const uint32_t n_devices = e->devices.n;
-  body_plan bp = {.p = p, .g = g, .b = b, .takers = p->body_takers[scan], .scan = scan};
+  body_plan bp = {.p = p, .b = b, .takers = p->body_takers[scan], .scan = scan};
   unroll_status st = UNROLL_OK;
   item *loop = NULL;
   ref *mirrors = mem_array(a, (uint64_t)b->n_tensors * n_devices + 1, sizeof *mirrors);
@@ -471,11 +476,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
     const ref init = p->refs[b->carries[i].init];
     const copy c = {init, bp.refs[b->carries[i].in], spec_bytes(&b->tensors[b->carries[i].in].spec)};
     touch(p, init.object, init.device);
-    if (c.from.device != c.to.device) {
-      e->n_crossings++;
-      if (c.bytes > e->largest_copy)
-        e->largest_copy = c.bytes;
-    }
+    count_crossing(p, &c);
     loop->starts[loop->n_starts++] = c;
   }
   TRY_GOTO(st, plan_body_nodes(&bp, loop, mirrors, err), done);
@@ -483,8 +484,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
     const uint32_t last = b->carries[i].last;
     bool read = false;
     for (uint32_t k = 0; k < g->n_nodes && !read; k++)
-      for (uint32_t j = 0; j < g->nodes[k].n_in; j++)
-        read = read || g->nodes[k].in[j] == last;
+      read = node_reads(&g->nodes[k], last);
     if (!read)
       continue;
     ref r = {.device = bp.carry_home[i]};
@@ -571,10 +571,7 @@ static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *er
     }
     if (p->exe->n_items != n_items)
       current = GRAPH_NONE;
-    const planned_group *last = current == GRAPH_NONE ? NULL : &p->groups[current];
-    const bool joins = last && last->device == who.device && last->private_group == private_group &&
-                       (!private_group || p->takers[last->nodes[0]].group == who.group);
-    if (!joins) {
+    if (!joins(p, current, p->takers, who)) {
       item *it = NULL;
       TRY(new_group(p, who.device, g, GRAPH_NONE, private_group, &current, err));
       TRY(add_item(p, &it, err));

@@ -41,7 +41,7 @@ static void view_tensor(const unroll_graph *g, uint32_t id, const place *p, unro
 
 unroll_status view_create(const unroll_graph *g, const uint32_t *picked, uint32_t n_picked, const place *places,
                           uint32_t n_slots, graph_view **out, unroll_error *err) {
-  const unroll_graph *root = g->parent ? g->parent : g;
+  const unroll_graph *root = graph_root_of(g);
   const unroll_allocator *a = &root->allocator;
   const uint32_t n = picked ? n_picked : g->n_nodes;
   uint32_t n_edges = 0, n_bodies = 0, n_in = 0, n_out = 0;

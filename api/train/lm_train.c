@@ -68,8 +68,10 @@ unroll_status unroll_lm_evaluate(unroll_lm *lm, double *loss, unroll_error *err)
 
 static double epochs_done(const unroll_lm *lm, uint64_t update) { return (double)update / (double)lm->stream.updates; }
 
-static double learning_rate(const unroll_lm *lm, uint64_t update) {
-  const double e = epochs_done(lm, update);
+double unroll_lm_learning_rate(const unroll_lm *lm, uint64_t update) {
+  if (lm->stream.updates == 0 || update == 0)
+    return NAN;
+  const double e = epochs_done(lm, update - 1);
   return unroll_schedule_rate(&lm->options.schedule,
                               lm->options.schedule.kind == UNROLL_SCHEDULE_COSINE ? e : floor(e));
 }
@@ -82,7 +84,7 @@ static unroll_status queue_update(unroll_lm *lm, unroll_error *err) {
     return fail(err, UNROLL_E_RANGE, "update %llu: 2^31-1 updates are the most", (unsigned long long)lm->update + 1);
   if (unroll_text_stream_fill(&lm->stream, lm->update, lm->x, lm->targets))
     TRY(lm_program_reset(lm, &lm->train, err));
-  const float lr = (float)learning_rate(lm, lm->update);
+  const float lr = (float)unroll_lm_learning_rate(lm, lm->update + 1);
   const int32_t step = (int32_t)(lm->update + 1);
   TRY(unroll_binding_write(b, "x", lm->x, bytes, err));
   TRY(unroll_binding_write(b, "targets", lm->targets, bytes, err));
@@ -120,7 +122,7 @@ static unroll_status check_finite(struct run *r, const float *losses, const floa
                 "the training diverged at update %llu: loss %g, norm of the gradient %g, learning rate %g; a lower "
                 "learning rate or clip may help",
                 (unsigned long long)lm->diverged, (double)losses[i], (double)norms[i],
-                learning_rate(lm, lm->diverged - 1));
+                unroll_lm_learning_rate(lm, lm->diverged));
   }
   return UNROLL_OK;
 }
@@ -177,7 +179,7 @@ static unroll_status report(struct run *r, bool *final, unroll_error *err) {
   p.update = lm->update;
   p.last_update = r->last;
   p.epoch = epochs_done(lm, lm->update);
-  p.learning_rate = learning_rate(lm, lm->update - 1);
+  p.learning_rate = unroll_lm_learning_rate(lm, lm->update);
   p.characters_per_second = (double)(lm->stream.T * lm->stream.B) * n / fmax(took, 1e-9);
   now = lm_seconds();
   p.seconds = now - r->start;

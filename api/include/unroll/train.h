@@ -182,6 +182,9 @@ typedef struct unroll_lm_train_options { /* zero: none, or as said */
 UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_options *options, unroll_error *err);
 /* Another learning rate or schedule from the next update on. Epochs are counted from the first run's start. */
 UNROLL_API unroll_status unroll_lm_set_schedule(unroll_lm *lm, const unroll_schedule *schedule, unroll_error *err);
+/* The learning rate of an update, counted from 1, by the schedule as it is now. NaN: not ready to train. [obj], also in the
+ * progress callback. */
+UNROLL_API double unroll_lm_learning_rate(const unroll_lm *lm, uint64_t update);
 /* The mean loss over the validation part, nats per character, without dropout, each stream from a zero state. Its exp
  * is the perplexity. UNROLL_E_STATE: no validation part, or not ready to train. */
 UNROLL_API unroll_status unroll_lm_evaluate(unroll_lm *lm, double *loss, unroll_error *err);
