@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "op_cases.h"
+#include "conform/op_cases.h"
 
 extern const unroll_plugin unroll_plugin_v1_cpu;
 static const char *filter; /* of the command line, for whoever works on a kernel */

@@ -155,7 +155,7 @@ static unroll_status try_compile(fixture *f, graph *g) {
 }
 
 static uint32_t claim(fixture *f, graph *g) {
-  unroll_claim c = {0, 0};
+  unroll_claim c = {0};
   point(g);
   OK(f, f->ops->claim(f->device, &g->view, &c, sizeof c, &f->err));
   return c.group;

@@ -136,8 +136,8 @@ static void rejects_at_open(void **state) {
                     "has the magic 0x58585858");
   expect_open_fails(stub_put_patched("unroll-b.so", STUB_SYMBOL, 4, &(uint32_t){24}, 4), "stub", UNROLL_E_PLUGIN,
                     "has 24 bytes, expected");
-  expect_open_fails(stub_put_patched("unroll-c.so", STUB_SYMBOL, offsetof(unroll_plugin, abi_minor), &(uint16_t){2}, 2),
-                    "stub", UNROLL_E_ABI, "built for plugin ABI 0.2, this library has 0.1");
+  expect_open_fails(stub_put_patched("unroll-c.so", STUB_SYMBOL, offsetof(unroll_plugin, abi_minor), &(uint16_t){3}, 2),
+                    "stub", UNROLL_E_ABI, "built for plugin ABI 0.3, this library has 0.2");
 }
 
 static void rejects_bad_behaviour(void **state) {

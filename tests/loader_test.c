@@ -67,11 +67,11 @@ static void rejects_by_note(void **state) {
   expect_reject(stub_put_patched("unroll-magic.so", STUB_NOTE, 0, "XXXX", 4),
                 "its note has the magic 0x58585858, expected 0x4c4e5255");
   expect_reject(stub_put_patched("unroll-minor.so", STUB_NOTE, minor, &(uint16_t){7}, 2),
-                "built for plugin ABI 0.7, this library has 0.1");
+                "built for plugin ABI 0.7, this library has 0.2");
   expect_reject(stub_put_patched("unroll-zero.so", STUB_NOTE, minor, &(uint16_t){0}, 2),
-                "built for plugin ABI 0.0, this library has 0.1");
+                "built for plugin ABI 0.0, this library has 0.2");
   expect_reject(stub_put_patched("unroll-major.so", STUB_NOTE, major, &(uint16_t){1}, 2),
-                "built for plugin ABI 1.1, this library has 0.1: it needs a newer");
+                "built for plugin ABI 1.2, this library has 0.2: it needs a newer");
   char bytes[32];
   static const char *const bad_ids[] = {"", "A", "9x", "a b", "a:0", "a/b", "\xC3\xA9", "a\n"};
   for (size_t i = 0; i < sizeof bad_ids / sizeof *bad_ids; i++) {

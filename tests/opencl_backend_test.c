@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "op_cases.h"
+#include "conform/op_cases.h"
 
 static struct {
   const unroll_plugin *plugin;

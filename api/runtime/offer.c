@@ -21,7 +21,7 @@ static unroll_status ask(const unroll_graph *g, unroll_device *d, unroll_claim *
   graph_view *v;
   TRY(view_create(g, NULL, 0, NULL, 0, &v, err));
   for (uint32_t i = 0; i < g->n_nodes; i++)
-    claims[i] = (unroll_claim){0, 0};
+    claims[i] = (unroll_claim){0};
   unroll_error why = UNROLL_ERROR_INIT;
   const unroll_status st = d->ops->claim(d->handle, &v->view, claims, sizeof *claims, &why);
   view_destroy(&root->allocator, v);

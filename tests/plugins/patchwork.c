@@ -150,7 +150,7 @@ static unroll_status claim(unroll_backend_device *device, const unroll_graph_vie
     unroll_claim *c = claim_at(claims, stride, i);
     const uint32_t op = cpu_view_node(view, i)->op;
     if (op == UNROLL_OP_LAYER && d->layers)
-      *c = (unroll_claim){UNROLL_GROUP_HOST, 0};
+      *c = (unroll_claim){.group = UNROLL_GROUP_HOST};
     if (op == UNROLL_OP_RESHAPE)
       continue;
     if (op >= UNROLL_OP_END || d->masked[op] || (d->some_taken && !d->taken[op]))

@@ -20,7 +20,12 @@
  *   R6  Who creates destroys, through the same table. destroy(NULL) does nothing. A parent outlives its children.
  *       Returned strings live as long as the object they were read from.
  *   R7  Thread tags: [any] any thread, at once; [obj] the caller serialises per object; [main] never at once with anything
- *       else in this plugin.
+ *       else in this plugin. A function that takes several objects is [obj] in its first.
+ *   R8  Extensions are asked for by id, "unroll.NAME/REVISION"; a change that is not an appended field is a new revision. One
+ *       that is still being tried out is "unroll.NAME.draft/N" and may change or go with any release; nobody else's plugin
+ *       may depend on it. A third party's begins with its own domain, "org.acme.NAME/1". An id that is not known gives NULL.
+ *   R9  Statuses that every failing function may return beside those it names: E_MEMORY (no host memory), E_INTERNAL. On
+ *       failure what the function would have made is not made, and its out-parameters are untouched.
  */
 #ifndef UNROLL_PLUGIN_H
 #define UNROLL_PLUGIN_H
@@ -31,7 +36,7 @@ extern "C" {
 #endif
 
 #define UNROLL_ABI_MAJOR 0u /* 0.x until two fast backends have lived on it; within 0.x the minor must be equal */
-#define UNROLL_ABI_MINOR 1u
+#define UNROLL_ABI_MINOR 2u
 #define UNROLL_PLUGIN_MAGIC 0x4C4E5255u /* "URNL", little endian */
 #define UNROLL_HAS(type, p, field) ((p)->struct_size >= offsetof(type, field) + sizeof(((type *)0)->field))
 
@@ -165,6 +170,8 @@ enum {
  * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last)
  *             -> dx, dW_x, dW_h, db, db_n, dh0, dc0                                              attr unroll_layer_attr
  *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR.
+ *             Where the same device claims both with UNROLL_CLAIM_RESERVE, saved 0 of the two is one opaque tensor of its own
+ *             instead, u8 [reserve_bytes], and saved 1..3 are absent.
  * SCAN        carries.., per-step inputs [T,..].., captures.. -> last carries.., per-step outputs [T,..]..
  *             attr unroll_scan_attr, body: graph->bodies[node->body], whose inputs are one step's carries, per-step inputs,
  *             captures, and whose outputs are the next carries and the per-step outputs. REVERSE runs t from T-1 to 0.
@@ -429,8 +436,16 @@ typedef struct unroll_graph_view { /* flat, read-only, valid during the call; no
  */
 #define UNROLL_GROUP_HOST 0xFFFFFFFFu
 #define UNROLL_CLAIM_FIXED_DIMS 1u /* wants minimum = maximum for every run-time size */
-typedef struct unroll_claim {      /* claim_stride bytes apart */
+/*
+ * Of a LAYER and its LAYER_GRAD: in place of the standard saved values they hand each other reserve_bytes bytes that nobody
+ * else reads. The host grants it where one device asks for it, with the same size, for the layer and for every node that
+ * reads its saved values; the claim is asked again with the u8 tensor in place. Where it can't be granted the layer is
+ * lowered, unless nobody reads what it saves.
+ */
+#define UNROLL_CLAIM_RESERVE 2u
+typedef struct unroll_claim { /* claim_stride bytes apart */
   uint32_t group, flags;
+  uint64_t reserve_bytes; /* of UNROLL_CLAIM_RESERVE */
 } unroll_claim;
 
 typedef struct unroll_exec_info {
@@ -455,24 +470,43 @@ typedef struct unroll_run_args {
   int32_t direction, reserved; /* of a template: FORWARD runs first, first+1, ..; REVERSE runs first, first-1, .. */
 } unroll_run_args;
 
-/* ---- the vtable ---- */
+/*
+ * ---- the vtable ----
+ * All functions down to `run` are required. err may be NULL; see R5 and R9 for what every function may return.
+ */
+#define UNROLL_QUEUE_PROFILE 1u /* of queue_create: runs are timed for "unroll.profile/1" */
 struct unroll_backend_ops {
   uint32_t struct_size, reserved;
-  /* devices: describing one compiles no kernel and creates no context   [any] required */
+
+  /* ---- devices ---- */
+  /* How many there are now; 0 is an answer. Opens none. E_DEVICE. [any] */
   unroll_status (*device_count)(unroll_backend *, uint32_t *n, unroll_error *);
-  unroll_status (*device_info)(unroll_backend *, uint32_t i, unroll_device_info *, unroll_error *);
+  /* Fills what *info has room for (struct_size is the caller's). Strings live as long as the backend. Compiles no kernel,
+   * creates no context. E_NOT_FOUND: no such i. [any] */
+  unroll_status (*device_info)(unroll_backend *, uint32_t i, unroll_device_info *info, unroll_error *);
+  /* The options are the user's; an unknown key or value is E_INVALID or E_UNSUPPORTED, never ignored. E_NOT_FOUND, E_DEVICE.
+   * A device may be open more than once. [any] */
   unroll_status (*device_open)(unroll_backend *, uint32_t i, const unroll_option *, uint32_t n_options,
                                unroll_backend_device **, unroll_error *);
+  /* After all that was made on it. NULL: nothing. [obj] */
   void (*device_close)(unroll_backend_device *);
-  /* capability: the whole graph in, a claim per node out; what is in the array on entry is zero. Layers first, then scans;
-   * what nobody took comes back as templates.   [any] required */
+
+  /* ---- capability ---- */
+  /* The whole graph in, a claim per node out, claim_stride bytes apart and zero on entry. Layers come first, then scans, and
+   * what nobody took comes back as templates. A claim is a promise for every attribute, shape and size that the view allows.
+   * A node that is not understood is left unclaimed; that is no failure. E_GRAPH, E_ABI: a view that can't be read. [any] */
   unroll_status (*claim)(unroll_backend_device *, const unroll_graph_view *, unroll_claim *, uint32_t claim_stride,
                          unroll_error *);
-  /* buffers: untyped bytes, undefined until written; write, read, fill and copy complete before they return unless an event
-   * is asked for; copy is within one device   [obj] required */
+
+  /* ---- buffers: untyped bytes, undefined until written ---- */
+  /* bytes may be 0. usage: 0 in this version. E_DEVICE_MEMORY: no room, or more than max_buffer. [any] */
   unroll_status (*buffer_create)(unroll_backend_device *, uint64_t bytes, uint64_t usage, unroll_backend_buffer **,
                                  unroll_error *);
+  /* Work that uses it and is queued already is done first. NULL: nothing. [obj] */
   void (*buffer_destroy)(unroll_backend_buffer *);
+  /* These four take their place in the queue. Without an event (NULL) they are complete when they return; with one the
+   * host's memory must stand until the event. n may be 0. copy is within one device; the two ranges do not overlap.
+   * E_RANGE: outside of the buffer. E_DEVICE, E_DEVICE_LOST; also the first deferred error of the queue. [obj] */
   unroll_status (*write)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, const void *, uint64_t n,
                          unroll_backend_event **, unroll_error *);
   unroll_status (*read)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, void *, uint64_t n,
@@ -482,35 +516,95 @@ struct unroll_backend_ops {
   unroll_status (*copy)(unroll_backend_queue *, unroll_backend_buffer *to, uint64_t to_offset,
                         unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **,
                         unroll_error *);
-  /* queues: in order; sync waits and reports the first deferred error   [obj] required */
+
+  /* ---- queues: what is queued runs in that order ---- */
+  /* flags: UNROLL_QUEUE_*; one that is not known is ignored. Several queues of a device may be used at once, each by one
+   * thread at a time. E_DEVICE. [any] */
   unroll_status (*queue_create)(unroll_backend_device *, uint64_t flags, unroll_backend_queue **, unroll_error *);
+  /* Waits for what is queued. NULL: nothing. [obj] */
   void (*queue_destroy)(unroll_backend_queue *);
+  /* What is queued begins to run without a further call. [obj] */
   unroll_status (*queue_flush)(unroll_backend_queue *, unroll_error *);
-  unroll_status (*queue_sync)(unroll_backend_queue *, unroll_error *); /* UNROLL_E_DEVICE_LOST stays once it came */
-  /* executables: one group compiled, immutable; the view is the group's own graph   [any] required */
+  /* Waits until all is done and reports the first deferred error. E_DEVICE_LOST stays once it came. [obj] */
+  unroll_status (*queue_sync)(unroll_backend_queue *, unroll_error *);
+
+  /* ---- executables: one group compiled, immutable, run by any number of bindings ---- */
+  /* The view is the group's own graph: only what was claimed together, in the order in which it was claimed. options: none in
+   * this version. E_UNSUPPORTED, E_DEVICE, E_DEVICE_MEMORY: the host then tries another device, or lowers a layer. [any] */
   unroll_status (*compile)(unroll_backend_device *, const unroll_graph_view *, const unroll_option *,
                            uint32_t n_options, unroll_backend_exec **, unroll_error *);
+  /* Fills what *info has room for. [any] */
   unroll_status (*exec_info)(unroll_backend_exec *, unroll_exec_info *, unroll_error *);
+  /* After its bindings. NULL: nothing. [obj] */
   void (*exec_destroy)(unroll_backend_exec *);
-  /* bindings: an executable tied to buffers; packed weights, kernel arguments, recorded commands live here
-   * [obj] required. run returns when the work is queued; an event is made only when asked for. */
+
+  /* ---- bindings: an executable tied to buffers; packed weights, kernel arguments, recorded commands live here ---- */
+  /* The slots are read during the call; the buffers stay until the binding is destroyed. workspace: at least
+   * workspace_bytes from workspace_offset on, NULL where none is asked for. E_INVALID, E_RANGE: a slot that is missing or too
+   * small. E_DEVICE_MEMORY. [any] */
   unroll_status (*bind)(unroll_backend_exec *, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
                         unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **,
                         unroll_error *);
+  /* Work that is queued is done first. NULL: nothing. [obj] */
   void (*binding_destroy)(unroll_backend_binding *);
+  /* Returns when the work is queued; an event is made only where one is asked for. Allocates nothing that it could have
+   * allocated before. E_RANGE: a run-time size or a time step outside of what was compiled. E_DEVICE, E_DEVICE_LOST. [obj] */
   unroll_status (*run)(unroll_backend_binding *, unroll_backend_queue *, const unroll_run_args *,
                        unroll_backend_event **, unroll_error *);
-  /* optional */
+
+  /* ---- optional ---- */
+  /* A buffer over the caller's memory, which stands until buffer_destroy. E_INVALID: NULL or not aligned enough. [any] */
   unroll_status (*buffer_from_host)(unroll_backend_device *, void *, uint64_t bytes, uint64_t usage,
                                     unroll_backend_buffer **, unroll_error *);
+  /* A range of a buffer as memory of the host, until unmap with the same address; no run may use it meanwhile. [obj] */
   unroll_status (*map)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, uint64_t n, uint64_t usage,
                        void **, unroll_error *);
   unroll_status (*unmap)(unroll_backend_queue *, unroll_backend_buffer *, void *, unroll_error *);
+  /* What is queued from now on begins after the event, which may be of another queue of the device. [obj] */
   unroll_status (*queue_wait)(unroll_backend_queue *, unroll_backend_event *, unroll_error *);
+  /* Waits in the calling thread. The error of what it stands for, if any. [any] */
   unroll_status (*event_wait)(unroll_backend_event *, unroll_error *);
+  /* Required where an event is ever made. NULL: nothing. [obj] */
   void (*event_destroy)(unroll_backend_event *);
-  const void *(*extension)(unroll_backend *, const char *id); /* "unroll.profile/1" */
+  /* The table of an extension, living as long as the backend; NULL where it is not known. [any] */
+  const void *(*extension)(unroll_backend *, const char *id);
 };
+
+/*
+ * ---- extensions of a backend ----
+ * "unroll.profile/1": how long each node took. Runs on a queue that was made with UNROLL_QUEUE_PROFILE are timed, others are
+ * not slowed down.
+ */
+#define UNROLL_PROFILE_ID "unroll.profile/1"
+#define UNROLL_NO_NODE 0xFFFFFFFFu
+typedef struct unroll_profile_span {
+  uint32_t struct_size;
+  uint32_t node;                   /* of the view that was compiled; UNROLL_NO_NODE: packing and the like, or a transfer */
+  unroll_backend_binding *binding; /* whose run it was; NULL: a write, read, fill or copy */
+  const char *label;               /* the kernel's or transfer's name; lives as long as the queue */
+  int64_t t, count;                /* time steps of a template that it covers, from t on in the run's direction; else 0, 1 */
+  uint64_t begin_ns, end_ns;       /* of CLOCK_MONOTONIC, as near as the device's clock can be brought to it */
+  uint64_t bytes;                  /* of a transfer; else 0 */
+} unroll_profile_span;
+typedef struct unroll_profile {
+  uint32_t struct_size, reserved;
+  /* Waits for the queue, hands over each span since the last call in order of their beginnings, and forgets them. each is
+   * called in this thread. E_STATE: the queue was made without UNROLL_QUEUE_PROFILE. E_DEVICE. [obj] */
+  unroll_status (*spans)(unroll_backend_queue *, void (*each)(void *ctx, const unroll_profile_span *), void *ctx,
+                         unroll_error *);
+} unroll_profile;
+
+/*
+ * "unroll.conform/1": what the backend leaves to others on purpose, for `unroll conform`. Patterns as of fnmatch(3), without
+ * flags, of the names of cases ('unroll conform --list' prints them), such as "cast *". A case that matches must not be
+ * claimed, one that doesn't must be claimed and be right; a pattern that matches no case is an error too. Element types
+ * that unroll_device_info.dtypes lacks need no pattern.
+ */
+#define UNROLL_CONFORM_ID "unroll.conform/1"
+typedef struct unroll_conform {
+  uint32_t struct_size, n_unsupported;
+  const char *const *unsupported;
+} unroll_conform;
 
 /* ---- what the shared object exports ---- */
 #define UNROLL_PLUGIN_UNLOADABLE 1u /* dlclose is safe after the last close */
@@ -518,12 +612,17 @@ typedef struct unroll_plugin {
   uint32_t magic, struct_size;
   uint16_t abi_major, abi_minor;
   uint32_t flags;
-  const char *id; /* "opencl"; a third party's "org.acme.npu" */
+  const char *id; /* "opencl"; a third party's "org.acme.npu". The same as in the note */
   const char *version, *vendor;
-  int32_t (*score)(const unroll_host *); /* [any] cheap, touches no device; 0 is "of no use here" */
+  /* How good the backend is here: `--device auto` takes the highest, the reference has 1. 0: of no use here, and open is not
+   * called. Cheap, touches no device. [any] */
+  int32_t (*score)(const unroll_host *);
+  /* The host's struct lives until close. Pairs with close, and may be repeated after it; a host opens a plugin once at a time.
+   * Options as of device_open. The table lives until close. E_ABI, E_DEVICE, E_UNSUPPORTED. [main] */
   unroll_status (*open)(const unroll_host *, const unroll_option *, uint32_t n_options, unroll_backend **,
-                        const unroll_backend_ops **, unroll_error *); /* [main] pairs with close, may be repeated */
-  unroll_status (*close)(unroll_backend *, unroll_error *);           /* [main] */
+                        const unroll_backend_ops **, unroll_error *);
+  /* After all devices were closed. NULL: nothing. Frees everything even where it reports an error. [main] */
+  unroll_status (*close)(unroll_backend *, unroll_error *);
 } unroll_plugin;
 #define UNROLL_PLUGIN_HEADER UNROLL_PLUGIN_MAGIC, sizeof(unroll_plugin), UNROLL_ABI_MAJOR, UNROLL_ABI_MINOR
 

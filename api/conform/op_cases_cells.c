@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cases of the pointwise half of the cells, forward and backward, and of the optimizers. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 
 #define PRE \
   { FILL_UNIFORM, -3, 4 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cases of what moves, chooses, converts and makes elements: compared exactly, but for casts to a narrower real. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <math.h>
 
 static const struct {

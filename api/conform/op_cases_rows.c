@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cases of what works on rows: softmax, losses, embeddings, selection of an index, random numbers, lengths. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <math.h>
 
 static void softmax(op_case_list *list, uint32_t op, op_shape x, op_fill fill, const char *note) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One case on one device: as a host lays it out (op_run), or as plain static nodes (op_run_plain). */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

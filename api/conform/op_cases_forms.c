@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Templates, recurrences over a range of t, run-time sizes, and two nodes. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <string.h>
 
 #define ALL 0xFFFFFFFFu

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cases of the products, the elementwise ops and the reductions. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <math.h>
 
 typedef enum { NO_C, FULL_C, ROW_C } c_form;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The data of cases, the comparison with the reference, and the run over all cases. */
-#include "op_cases.h"
+#include "conform/op_cases.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
