@@ -18,6 +18,8 @@ import tempfile
 import time
 
 DEVICES = ["opencl", "cpu"]
+# Of the backend that computes nothing: this library's part of the dispatch, whole and with a call for each node and step.
+NULL_DEVICES = ["null", "null,alone=1"]
 GATES = {"rnn": 1, "lstm": 4, "gru_after": 3}
 LM = {"embedding": 128, "hidden": 128, "layers": 2, "steps": 50, "batch": 50}
 LM_NAME = "character model"
@@ -118,6 +120,7 @@ class Bench:
     def __init__(self, arguments):
         self.build, self.quick = arguments.build, arguments.quick
         self.unroll = os.path.join(self.build, "bin", "unroll")
+        self.null_plugin = arguments.null_plugin
         self.seconds, self.lm_seconds = (0.3, 2) if self.quick else (1, 5)
         self.rounds = 1 if self.quick else 2
         self.wanted = re.compile(arguments.rows, re.IGNORECASE)
@@ -129,8 +132,9 @@ class Bench:
         self.rows = [row for row in (Row(*r) for r in ROWS)
                      if self.wanted.search(row.name) and not (self.quick and row.flops > QUICK_MAX_FLOPS)]
 
-    def call(self, *command):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    def call(self, *command, **variables):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                              env=dict(os.environ, **variables))
         if done.returncode != 0:
             sys.exit(f"bench: {' '.join(command)}\n{done.stderr.strip()}\nended with {done.returncode}")
         return done.stdout
@@ -204,7 +208,8 @@ class Bench:
 
     def measure_dispatch(self):
         devices = [side for side in self.sides if side != "PyTorch"]
-        lines = self.call(os.path.join(self.build, "bench", "dispatch"), "0.2" if self.quick else "0.5", *devices)
+        lines = self.call(os.path.join(self.build, "bench", "dispatch"), "0.2" if self.quick else "0.5", *devices,
+                          *NULL_DEVICES, UNROLL_PLUGIN_FILES=os.path.abspath(self.null_plugin))
         self.dispatch = [json.loads(line) for line in lines.splitlines()]
 
     def run(self):
@@ -340,10 +345,14 @@ def markdown(results):
                       for side, n in row["fallbacks"].items() if n]
     if results["dispatch"]:
         parts += ["Microseconds before any arithmetic, best of the run, on tensors of one element: a run that is "
-                  "waited for, a step of a scan of 1000 with one op, each further op, a step of an LSTM.",
-                  table(["device", "run", "step", "op", "LSTM step"],
-                        [[d["device"], f"{d['run_us']:.2f}", f"{d['step_us']:.3f}", f"{d['op_us']:.3f}",
-                          f"{d['lstm_step_us']:.3f}"] for d in results["dispatch"]])]
+                  "waited for, a step of a scan of 1000 with one op, each further op, a step of an LSTM, and a streaming "
+                  "step: T 1, B 1, x written, run from the state that the last one left, y read. `null` computes nothing: "
+                  "what it shows is this library's own part; with `alone=1` every node is a call, at every step. A call of "
+                  f"a function through a pointer took {results['dispatch'][0]['call_ns'] / 1e3:.4f}.",
+                  table(["device", "run", "step", "op", "LSTM step", "streaming step"],
+                        [[" ".join([d["device"], d["options"]]).strip(), f"{d['run_us']:.3f}", f"{d['step_us']:.4f}",
+                          f"{d['op_us']:.4f}", f"{d['lstm_step_us']:.4f}", f"{d['stream_us']:.3f}"]
+                         for d in results["dispatch"]])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -363,6 +372,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release", help="where unroll and the benchmarks are built")
     parser.add_argument("--out", default="build/bench", help="where results.json and results.md go")
+    parser.add_argument("--null-plugin", required=True, metavar="FILE", help="the backend that computes nothing")
     parser.add_argument("--quick", action="store_true", help="smaller rows only, one short round")
     parser.add_argument("--rows", default="", help="a regular expression: rows whose names have it, "
                         f"'{LM_NAME}' and 'dispatch' among them")

@@ -11,14 +11,23 @@ install(DIRECTORY api/include/unroll DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FIL
 if(TARGET unroll_tool)
   file(RELATIVE_PATH up /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
   set_target_properties(unroll_tool PROPERTIES INSTALL_RPATH $ORIGIN/${up})
-  install(TARGETS unroll_tool)
-endif()
-if(TARGET unroll-opencl)
-  install(TARGETS unroll-opencl LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/unroll)
+  set_target_properties(unroll_tool PROPERTIES EXPORT_NAME tool)
+  install(TARGETS unroll_tool EXPORT unrollTargets)
 endif()
 
+# Where a plugin is found that its user only installed: beside the library.
+set(plugin_dir ${CMAKE_INSTALL_LIBDIR}/unroll)
+foreach(plugin unroll-opencl unroll-onednn)
+  if(TARGET ${plugin})
+    install(TARGETS ${plugin} LIBRARY DESTINATION ${plugin_dir})
+  endif()
+endforeach()
+
+set(template_dir ${CMAKE_INSTALL_DATADIR}/unroll/template)
+install(DIRECTORY plugins/template/ DESTINATION ${template_dir})
 configure_package_config_file(cmake/unrollConfig.cmake.in ${UNROLL_GENERATED}/unrollConfig.cmake
-                              INSTALL_DESTINATION ${config_dir})
+                              INSTALL_DESTINATION ${config_dir}
+                              PATH_VARS CMAKE_INSTALL_INCLUDEDIR plugin_dir template_dir)
 write_basic_package_version_file(${UNROLL_GENERATED}/unrollConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${UNROLL_GENERATED}/unrollConfig.cmake ${UNROLL_GENERATED}/unrollConfigVersion.cmake
         DESTINATION ${config_dir})

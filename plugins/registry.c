@@ -21,6 +21,7 @@ unroll_status plugin_registry_create(const struct plugin_registry_options *optio
     mem_free(options->allocator, reg);
     return fail(err, UNROLL_E_MEMORY, "no mutex for the registry of plugins");
   }
+  reg->wrap = (struct wrap_host){.allocator = &reg->allocator, .logger = &reg->logger};
   reg->n_threads = options->n_threads ? options->n_threads : unroll_thread_count();
   host_init(reg);
   const unroll_status status = search_all(reg, options, err);
@@ -40,6 +41,7 @@ void plugin_registry_destroy(struct plugin_registry *reg) {
   for (uint32_t i = reg->n_candidates; i-- > 0;) {
     candidate_free(reg, &reg->candidates[i]);
   }
+  wrap_host_finish(&reg->wrap);
   for (uint32_t i = 0; i < reg->n_rejects; i++) {
     mem_free(&a, reg->rejects[i].path);
   }
@@ -63,10 +65,20 @@ unroll_status plugin_registry_get(struct plugin_registry *reg, uint32_t i, struc
   out->path = c->path;
   out->version = c->version;
   out->vendor = c->vendor;
+  out->score = c->score;
   out->state = c->state;
   memcpy(out->reason, c->reason, sizeof out->reason);
   pthread_mutex_unlock(&reg->mutex);
   return UNROLL_OK;
+}
+
+unroll_status plugin_registry_find(struct plugin_registry *reg, const char *id, uint32_t *i, unroll_error *err) {
+  struct candidate *c = NULL;
+  pthread_mutex_lock(&reg->mutex);
+  const unroll_status status = candidate_find(reg, id, &c, err);
+  *i = status == UNROLL_OK ? (uint32_t)(c - reg->candidates) : 0;
+  pthread_mutex_unlock(&reg->mutex);
+  return status;
 }
 
 static uint32_t count_rejected(const struct plugin_registry *reg) {

@@ -51,6 +51,7 @@ enum { PLUGIN_FOUND = 0, PLUGIN_OPEN = 1, PLUGIN_REJECTED = 2 };
 struct plugin_candidate {
   const char *id, *path;
   const char *version, *vendor; /* NULL until it was opened or probed: the file's note does not say */
+  int32_t score;                /* 0 until then too */
   int32_t state;                /* PLUGIN_FOUND: not open, for all that is known it can be */
   char reason[240];             /* of PLUGIN_REJECTED; else "" */
 };
@@ -59,6 +60,9 @@ uint32_t plugin_registry_count(struct plugin_registry *registry);
 /* UNROLL_E_RANGE. [any] */
 unroll_status plugin_registry_get(struct plugin_registry *registry, uint32_t i, struct plugin_candidate *out,
                                   unroll_error *err);
+
+/* The candidate of that id, without running it. UNROLL_E_NOT_FOUND as plugin_registry_open. [any] */
+unroll_status plugin_registry_find(struct plugin_registry *registry, const char *id, uint32_t *i, unroll_error *err);
 
 struct plugin_rejected {
   const char *path; /* a file, or a folder that can't be searched */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a candidate to an open backend and back. Whatever a plugin hands over is checked before it is used. */
 #include "base/base_private.h"
-#include "plugins/note.h"
+#include "plugins/load.h"
 #include "plugins/registry_private.h"
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -53,57 +53,6 @@ void host_init(struct plugin_registry *reg) {
                             .alloc = host_alloc,
                             .free = host_free,
                             .extension = host_extension};
-}
-
-/* ---- checks ---- */
-static unroll_status check_plugin(const unroll_plugin *p, const char *id, unroll_error *err) {
-  if (p->magic != UNROLL_PLUGIN_MAGIC) {
-    return fail(err, UNROLL_E_PLUGIN, "its symbol %s has the magic 0x%08x, expected 0x%08x", UNROLL_PLUGIN_SYMBOL,
-                p->magic, UNROLL_PLUGIN_MAGIC);
-  }
-  if (p->struct_size < sizeof(unroll_plugin)) {
-    return fail(err, UNROLL_E_PLUGIN, "its symbol %s has %u bytes, expected %zu or more", UNROLL_PLUGIN_SYMBOL,
-                p->struct_size, sizeof(unroll_plugin));
-  }
-  TRY(plugin_abi_check(p->abi_major, p->abi_minor, err));
-  if (!p->id || strcmp(p->id, id) != 0) {
-    return fail(err, UNROLL_E_PLUGIN, "it calls itself \"%.40s\" where its note says \"%s\"", p->id ? p->id : "", id);
-  }
-  if (!p->version || !p->vendor) {
-    return fail(err, UNROLL_E_PLUGIN, "its %s is missing", p->version ? "vendor" : "version");
-  }
-  if (!p->score || !p->open || !p->close) {
-    return fail(err, UNROLL_E_PLUGIN, "its function %s is missing", !p->score ? "score" : !p->open ? "open" : "close");
-  }
-  return UNROLL_OK;
-}
-
-/* The formatter would lay this out anew at every run. */
-/* clang-format off */
-#define REQUIRED_OPS(X)                                         \
-  X(device_count) X(device_info) X(device_open) X(device_close) \
-  X(claim) X(buffer_create) X(buffer_destroy) X(write)          \
-  X(read) X(fill) X(copy) X(queue_create)                       \
-  X(queue_destroy) X(queue_flush) X(queue_sync) X(compile)      \
-  X(exec_info) X(exec_destroy) X(bind) X(binding_destroy)       \
-  X(run)
-/* clang-format on */
-
-static unroll_status check_backend(const unroll_backend *backend, const unroll_backend_ops *ops, unroll_error *err) {
-  if (!backend || !ops) {
-    return fail(err, UNROLL_E_PLUGIN, "its open said ok, but gave no %s", backend ? "table of functions" : "backend");
-  }
-  if (ops->struct_size < sizeof(unroll_backend_ops)) {
-    return fail(err, UNROLL_E_PLUGIN, "its table of functions has %u bytes, expected %zu or more", ops->struct_size,
-                sizeof(unroll_backend_ops));
-  }
-#define REQUIRE(name)                                                            \
-  if (!ops->name) {                                                              \
-    return fail(err, UNROLL_E_PLUGIN, "its table of functions lacks %s", #name); \
-  }
-  REQUIRED_OPS(REQUIRE)
-#undef REQUIRE
-  return UNROLL_OK;
 }
 
 /* ---- candidates ---- */
@@ -167,33 +116,14 @@ unroll_status candidate_usable(const struct candidate *c, unroll_error *err) {
 static unroll_status load_library(struct candidate *c, const unroll_plugin **out, unroll_error *err) {
   if (c->linked) {
     *out = c->linked;
-    return UNROLL_OK;
+    return plugin_check(c->linked, c->id, err);
   }
-  /* Again, since days may have passed in a service, and a package may have been replaced. */
-  struct plugin_note note;
-  TRY(plugin_note_read(c->path, &note, err));
-  if (strcmp(note.id, c->id) != 0) {
-    return fail(err, UNROLL_E_PLUGIN, "the file was replaced: it now has the id \"%s\"", note.id);
-  }
-  if (!c->library) {
-    c->library = dlopen(c->path, RTLD_NOW | RTLD_LOCAL);
-  }
-  if (!c->library) {
-    const char *text = dlerror();
-    const size_t n = strlen(c->path);
-    if (text && strncmp(text, c->path, n) == 0 && strncmp(text + n, ": ", 2) == 0) {
-      text += n + 2;
-    }
-    return fail(err, UNROLL_E_PLUGIN, "can't be loaded: %s", text ? text : "no reason given");
-  }
-  *out = dlsym(c->library, UNROLL_PLUGIN_SYMBOL);
-  return *out ? UNROLL_OK : fail(err, UNROLL_E_PLUGIN, "it has no symbol %s", UNROLL_PLUGIN_SYMBOL);
+  return plugin_file_load(c->path, c->id, &c->library, out, err);
 }
 
 static unroll_status load(struct plugin_registry *reg, struct candidate *c, unroll_error *err) {
   const unroll_plugin *plugin = NULL;
   TRY(load_library(c, &plugin, err));
-  TRY(check_plugin(plugin, c->id, err));
   if (!c->version) {
     c->version = mem_strdup(&reg->allocator, plugin->version);
   }
@@ -211,20 +141,6 @@ static unroll_status load(struct plugin_registry *reg, struct candidate *c, unro
   return UNROLL_OK;
 }
 
-/* A status that no plugin may return, or a failure without a word, must still tell the user something. */
-static unroll_status plugin_failed(const char *function, unroll_status status, const unroll_error *said,
-                                   unroll_error *err) {
-  const unroll_status code = status < 0 ? status : UNROLL_E_PLUGIN;
-  char message[sizeof said->message];
-  memcpy(message, said->message, sizeof message);
-  message[sizeof message - 1] = 0;
-  if (message[0] == 0) {
-    return fail(err, code, "its %s failed with status %d (%s) and no message", function, status,
-                unroll_status_text(status));
-  }
-  return fail_native(err, code, said->native, "its %s failed: %s", function, message);
-}
-
 static unroll_status open_backend(struct plugin_registry *reg, struct candidate *c, const unroll_option *options,
                                   uint32_t n_options, unroll_error *err) {
   unroll_error said = UNROLL_ERROR_INIT;
@@ -232,14 +148,19 @@ static unroll_status open_backend(struct plugin_registry *reg, struct candidate 
   const unroll_backend_ops *ops = NULL;
   const unroll_status status = c->plugin->open(&reg->host, options, n_options, &backend, &ops, &said);
   if (status != UNROLL_OK) {
-    return plugin_failed("open", status, &said, err);
+    return plugin_said("open", status, &said, err);
   }
-  const unroll_status fit = check_backend(backend, ops, err);
+  const unroll_status fit = plugin_check_backend(backend, ops, err);
   if (fit != UNROLL_OK) {
     if (backend) {
       (void)c->plugin->close(backend, NULL);
     }
     return fit;
+  }
+  const unroll_status wrapped = reg->is_child ? UNROLL_OK : wrap_open(&reg->wrap, c->id, &backend, &ops, &c->wrap, err);
+  if (wrapped != UNROLL_OK) {
+    (void)c->plugin->close(backend, NULL);
+    return wrapped;
   }
   c->backend = backend;
   c->ops = ops;
@@ -297,16 +218,19 @@ unroll_status candidate_close(struct plugin_registry *reg, struct candidate *c, 
     return UNROLL_OK;
   }
   unroll_error said = UNROLL_ERROR_INIT, reason = UNROLL_ERROR_INIT;
-  const unroll_status status = c->plugin->close(c->backend, &said);
+  unroll_backend *backend = c->backend;
+  const unroll_status found = wrap_close(c->wrap, &backend, &reason);
+  const unroll_status status = backend ? c->plugin->close(backend, &said) : UNROLL_OK;
+  c->wrap = NULL;
   c->backend = NULL;
   c->ops = NULL;
   mem_free(&reg->allocator, c->options);
   c->options = NULL;
   c->state = PLUGIN_FOUND;
-  if (status == UNROLL_OK) {
+  if (status == UNROLL_OK && found == UNROLL_OK) {
     return UNROLL_OK;
   }
-  const unroll_status code = plugin_failed("close", status, &said, &reason);
+  const unroll_status code = status == UNROLL_OK ? found : plugin_said("close", status, &said, &reason);
   log_message(&reg->logger, UNROLL_LOG_WARN, "plugin \"%s\": %s", c->id, reason.message);
   return fail_native(err, code, reason.native, "plugin \"%s\": %s", c->id, reason.message);
 }

@@ -3,6 +3,7 @@
 #ifndef PLUGINS_REGISTRY_PRIVATE_H
 #define PLUGINS_REGISTRY_PRIVATE_H
 #include "plugins/registry.h"
+#include "plugins/wrap.h"
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -17,7 +18,8 @@ struct candidate {
   char *version, *vendor;
   unroll_backend *backend;
   const unroll_backend_ops *ops;
-  char *options; /* those that it was opened with, in one string */
+  struct wrap_stack *wrap; /* NULL: backend and ops are the plugin's own */
+  char *options;           /* those that it was opened with, in one string */
   uint32_t references;
   int32_t score, state;
   bool crashed; /* it took a child process down: never to be run in this one */
@@ -41,6 +43,8 @@ struct plugin_registry {
   struct rejected *rejects;
   uint32_t n_candidates, candidate_capacity, n_rejects, reject_capacity;
   uint32_t n_threads;
+  struct wrap_host wrap;
+  bool is_child; /* a probe's: nothing is wrapped */
 };
 
 /* The table that the build writes, NULL at its end. */

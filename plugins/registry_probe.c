@@ -24,7 +24,9 @@ struct answer_head {
   int32_t status;
   int64_t native;
   uint32_t n_devices;
-  uint32_t size;                /* of what follows: the devices, or an error message */
+  uint32_t size; /* of what follows: the devices, or an error message */
+  int32_t score;
+  uint32_t padding;
   char version[64], vendor[64]; /* of the plugin, which the parent has not loaded */
 };
 
@@ -89,6 +91,7 @@ static _Noreturn void child_run(struct plugin_registry *reg, struct candidate *c
                                 pid_t parent) {
   child_settle(printed, parent);
   /* The program's own callbacks may wait for locks that a thread held which doesn't exist here. */
+  reg->is_child = true;
   reg->logger = (unroll_logger){0};
   reg->allocator = (unroll_allocator){0};
   struct text bytes;
@@ -102,7 +105,8 @@ static _Noreturn void child_run(struct plugin_registry *reg, struct candidate *c
     /* Without the name, which the parent puts before it. */
     memcpy(err.message, c->reason, sizeof err.message);
   }
-  struct answer_head head = {.magic = ANSWER_MAGIC, .status = status, .native = err.native, .n_devices = n};
+  struct answer_head head = {
+      .magic = ANSWER_MAGIC, .status = status, .native = err.native, .n_devices = n, .score = c->score};
   cut_copy(head.version, sizeof head.version, c->version);
   cut_copy(head.vendor, sizeof head.vendor, c->vendor);
   err.message[sizeof err.message - 1] = 0;
@@ -327,13 +331,14 @@ static unroll_status reject(struct plugin_registry *reg, struct candidate *c, bo
 }
 
 /* What the child learnt by loading the plugin. */
-static unroll_status keep_names(struct plugin_registry *reg, struct candidate *c, struct answer_head *head,
+static unroll_status keep_facts(struct plugin_registry *reg, struct candidate *c, struct answer_head *head,
                                 unroll_error *err) {
   head->version[sizeof head->version - 1] = 0;
   head->vendor[sizeof head->vendor - 1] = 0;
   text_clean(head->version);
   text_clean(head->vendor);
   pthread_mutex_lock(&reg->mutex);
+  c->score = head->score;
   if (!c->version) {
     c->version = mem_strdup(&reg->allocator, head->version);
   }
@@ -373,7 +378,7 @@ static unroll_status probe_child(struct plugin_registry *reg, struct candidate *
     return reject(reg, c, false, &reason, err);
   }
   *n = head.n_devices;
-  const unroll_status kept = keep_names(reg, c, &head, err);
+  const unroll_status kept = keep_facts(reg, c, &head, err);
   if (kept != UNROLL_OK) {
     plugin_devices_free(reg, *devices);
     *devices = NULL;

@@ -17,7 +17,7 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"]]
+COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"], ["conform"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",
@@ -219,6 +219,25 @@ class Layers(Case):
         text = self.succeeds("bench", "layer", "--cell", "gru", "--steps", "3", *self.SIZES[2:], *CPU).stdout
         self.assertRegex(text, r"device +cpu:0")
         self.assertRegex(text, r"time +[\d.]+ ms minimum, [\d.]+ ms median of \d+ runs")
+
+    def test_bench_profile(self):
+        sizes = ["--steps", "3", *self.SIZES[2:]]
+        found = json.loads(self.succeeds("bench", "layer", *sizes, *CPU, "--profile", "--json").stdout)
+        gates = [row for row in found["profile"] if row["op"] == "lstm_gates"]
+        self.assertEqual([(row["calls"], row["layer"], row["kernel"]) for row in gates], [(3, 0, "lstm_gates")])
+        self.assertTrue(math.isclose(sum(row["share"] for row in found["profile"]), 1, rel_tol=1e-6), found)
+        times = [row["ms"] for row in found["profile"]]
+        self.assertEqual(times, sorted(times, reverse=True))
+        self.assertTrue(math.isclose(sum(times), found["profile_device_ms"], rel_tol=1e-6), found)
+        self.assertLess(found["profile_device_ms"], found["profile_wall_ms"])
+        text = self.succeeds("bench", "layer", *sizes, *CPU, "--profile", "--train", "--layers", "4").stdout
+        self.assertRegex(text, r"profile +on the device [\d.]+ ms, wall [\d.]+ ms: \d+% of the time nothing ran")
+        self.assertRegex(text, r"\nscan_\d+/lstm_gates_\d+ +lstm_gates +\d +lstm_gates +3 +[\d.]+ +[\d.]+ +[\d.]+%\n")
+        self.assertRegex(text, r"\nmatmul +matmul +\d+ ")  # by op and kernel
+        tables = text.split("\n\n")[1:]
+        for lines in (tables[0].split("\n")[:-1], tables[1].rstrip("\n").split("\n")[1:]):
+            self.assertEqual(len({len(line) for line in lines}), 1, text)  # the columns stand below each other
+        self.assertNotIn("profile", self.succeeds("bench", "layer", *sizes, *CPU, "--json").stdout)
 
     def test_graph(self):
         plain = self.succeeds("graph", *self.SIZES).stdout

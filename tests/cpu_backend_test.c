@@ -182,8 +182,9 @@ static unroll_status try_run(fixture *f, graph *g) {
     slots[i].buffer = buffers[i];
     slots[i].bytes = g->bytes[i];
   }
-  OK(f, ops->bind(exec, slots, g->view.n_slots, sizeof slots[0], workspace, 0, &binding, &f->err));
-  const unroll_status status = ops->run(binding, f->queue, &g->args, NULL, &f->err);
+  unroll_status status = ops->bind(exec, slots, g->view.n_slots, sizeof slots[0], workspace, 0, &binding, &f->err);
+  if (status == UNROLL_OK)
+    status = ops->run(binding, f->queue, &g->args, NULL, &f->err);
   ops->binding_destroy(binding);
   ops->exec_destroy(exec);
   for (uint32_t i = 0; i < g->view.n_slots; i++)

@@ -20,7 +20,7 @@ while read -r symbol; do
   esac
 done <<<"$symbols"
 
-for plugin in "$UNROLL_BUILD_DIR"/lib/unroll/*.so; do
+for plugin in "$UNROLL_BUILD_DIR"/lib/unroll/*.so "$UNROLL_BUILD_DIR"/plugins/*.so; do
   [ -e "$plugin" ] || continue
   found=$(exports "$plugin" | tr '\n' ' ')
   [ "$found" = "unroll_plugin_v1 " ] || fail "${plugin##*/} exports ${found:-nothing}, expected unroll_plugin_v1"

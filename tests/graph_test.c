@@ -570,11 +570,11 @@ static void lowering_keeps_what_is_named_and_drops_the_dead(void **state) {
   assert_int_equal(count_op(g, UNROLL_OP_LAYER), 1);
   assert_int_equal(count_op(g, UNROLL_OP_LAYER_GRAD), 1);
   assert_int_equal(count_op(g, UNROLL_OP_SCAN), 0);
-  bool *keep = calloc(g->n_nodes, sizeof *keep);
+  layer_fate *keep = calloc(g->n_nodes, sizeof *keep);
   assert_non_null(keep);
   for (int kept = 0; kept <= 2; kept++) { /* none; the layer; its gradient too */
     for (uint32_t i = 0; i < g->n_nodes; i++)
-      keep[i] =
+      keep[i].keep =
           (kept >= 1 && g->nodes[i].op == UNROLL_OP_LAYER) || (kept == 2 && g->nodes[i].op == UNROLL_OP_LAYER_GRAD);
     unroll_error err = UNROLL_ERROR_INIT;
     assert_int_equal(graph_lower(g, kept ? keep : NULL, &low, &err), UNROLL_OK);

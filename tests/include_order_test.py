@@ -12,6 +12,7 @@ import sys
 
 ORDER = ["api/base", "api/graph", "plugins", "api/runtime", "api/conform", "api/nn", "api/data", "api/io", "api/train"]
 PROGRAMS = ["tools", "examples", "bench"]
+BACKENDS = ("backends/", "plugins/null/", "plugins/template/")
 BACKEND_HEADERS = {"unroll/plugin.h", "unroll/philox.h"}
 GENERATED = {"build_info.h", "kernel_sources.h"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -54,7 +55,7 @@ def fault(root, path, quote, name):
     if path.startswith("kernels/"):
         return "a kernel includes nothing"
     if quote == "<":
-        if path.startswith("backends/") and name.startswith("unroll/") and name not in BACKEND_HEADERS:
+        if path.startswith(BACKENDS) and name.startswith("unroll/") and name not in BACKEND_HEADERS:
             return "a backend includes only " + " and ".join(sorted(BACKEND_HEADERS))
         if path == "api/include/unroll/plugin.h" and name.startswith("unroll/"):
             return "plugin.h stands alone"
@@ -68,7 +69,7 @@ def fault(root, path, quote, name):
         return "a public header includes public headers, written <unroll/...>"
     if target.startswith("api/include/"):
         return "public headers are written <unroll/...>"
-    own = "/".join(path.split("/")[:2]) if path.startswith(("backends/", "plugins/template/")) else None
+    own = "/".join(path.split("/")[:2]) if path.startswith(BACKENDS) else None
     own = own or folder_of(path, PROGRAMS)
     if own:
         return None if target.startswith(own + "/") else f"only {own} itself and public headers are open to {own}"

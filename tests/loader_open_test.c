@@ -265,6 +265,7 @@ static void probe_survives_drivers(void **state) {
                      "its driver aborted: signal 6 (Aborted): stub: no topology in /sys", true);
   expect_probe_fails("open_exits", 5000, UNROLL_E_PLUGIN, "its driver ended the process with exit code 3", true);
   expect_probe_fails("open_hangs", 200, UNROLL_E_PLUGIN, "its driver did not answer within 200 ms", false);
+  expect_probe_fails("count_hangs", 200, UNROLL_E_PLUGIN, "its driver did not answer within 200 ms", false);
   expect_probe_fails("leaves_child", 5000, UNROLL_E_PLUGIN, "its driver ended the process with exit code 5", true);
   expect_probe_fails("open_fails", 5000, UNROLL_E_DEVICE, "its open failed: no driver is installed", false);
   expect_probe_fails("score_zero", 5000, UNROLL_E_UNSUPPORTED, "of no use here", false);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Neither libunroll.so nor the unroll command depends on OpenCL or CLBlast: a driver is loaded by the plugin alone.
+# Neither libunroll.so nor the unroll command depends on OpenCL, CLBlast or oneDNN: these are loaded by plugins alone.
 set -euo pipefail
 
 files=("$UNROLL_BUILD_DIR/lib/libunroll.so")
@@ -8,7 +8,7 @@ files=("$UNROLL_BUILD_DIR/lib/libunroll.so")
 code=0
 for file in "${files[@]}"; do
   needed=$(ldd "$file")
-  if grep -iE 'opencl|clblast' <<<"$needed"; then
+  if grep -iE 'opencl|clblast|dnnl' <<<"$needed"; then
     echo "$file depends on the above"
     code=1
   fi

@@ -4,6 +4,7 @@
  * tests/plugins/patchwork.c computes as the reference does, so with it they are the same bits.
  */
 #include "runs.h"
+#include "runtime/runtime_private.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -402,6 +403,14 @@ static void some_failures_are_final(void **state) {
   unroll_context_destroy(ctx);
 }
 
+/* How many layers and gradients of layers did a device take whole? */
+static int32_t kept_layers(const unroll_executable *e) {
+  int32_t n = 0;
+  for (uint32_t i = 0; i < e->graph->n_nodes; i++)
+    n += is_layer(&e->graph->nodes[i]);
+  return n;
+}
+
 static void layer_that_cannot_be_compiled_is_lowered(void **state) {
   (void)state;
   unroll_context *ctx = runs_context(NULL, &seen);
@@ -415,6 +424,45 @@ static void layer_that_cannot_be_compiled_is_lowered(void **state) {
   results_free(&want);
   unroll_device_close(d);
   unroll_graph_destroy(g);
+  unroll_context_destroy(ctx);
+}
+
+/*
+ * A device that takes rnn layers whole, computes them in double and rounds once: the tolerance is that of
+ * opencl_shares_with_the_reference, in f64, with the same chain.
+ */
+static void reserve_stands_for_saved_values(void **state) {
+  (void)state;
+  static const struct {
+    const char *option;
+    int32_t kept; /* layers and gradients that stay whole */
+    bool refused; /* in the second offer */
+  } cases[] = {{NULL, 4, false},        {"plain=1", 4, false},      {"take=layer", 0, false},
+               {"take=grad", 0, false}, {"grad_extra=8", 0, false}, {"again=0", 0, true}};
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_context *ctx = runs_context(NULL, &seen);
+  for (size_t i = 0; i < 2 * (sizeof cases / sizeof *cases); i++) {
+    const int k = (int)i / 2;
+    training w = lstm;
+    w.cell = UNROLL_CELL_RNN;
+    w.dtype = UNROLL_F64;
+    w.lengths = false;
+    w.direction = i % 2 ? UNROLL_REVERSE : UNROLL_FORWARD;
+    unroll_graph *g = runs_training(&w);
+    seen = (run_log){.n = 0};
+    unroll_device *d = runs_device(ctx, "reserver", cases[k].option, NULL);
+    unroll_executable *e;
+    assert_status(UNROLL_OK, unroll_compile(g, &d, 1, &strict, &e, &err));
+    assert_int_equal(kept_layers(e), cases[k].kept);
+    unroll_executable_destroy(e);
+    assert_int_equal(log_count(&seen, "not when it was offered again"), cases[k].refused);
+    results want = on_cpu(ctx, g, &w), got = runs_all(g, &d, 1, NULL, &w, RUNS);
+    assert_near(&got, &want, 8 * 2 * RUNS * 7 * 25 * 1.12e-16);
+    results_free(&got);
+    results_free(&want);
+    unroll_device_close(d);
+    unroll_graph_destroy(g);
+  }
   unroll_context_destroy(ctx);
 }
 
@@ -566,6 +614,7 @@ int main(void) {
       cmocka_unit_test(failed_compile_goes_to_the_next_device),
       cmocka_unit_test(some_failures_are_final),
       cmocka_unit_test(layer_that_cannot_be_compiled_is_lowered),
+      cmocka_unit_test(reserve_stands_for_saved_values),
       cmocka_unit_test(fixed_sizes_are_wanted),
       cmocka_unit_test(small_buffers_make_many_arenas),
       cmocka_unit_test(views_inside_of_a_scan),

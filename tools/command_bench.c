@@ -3,9 +3,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unroll/nn.h>
 
+#include "bench_profile.h"
 #include "commands.h"
 #include "console.h"
 #include "layer_graph.h"
@@ -19,7 +19,7 @@ typedef struct bench_values {
   common_values common;
   layer_values layer;
   double seconds;
-  bool json;
+  bool profile, json;
 } bench_values;
 
 static const option_spec options[] = {
@@ -34,6 +34,10 @@ static const option_spec options[] = {
      .max = 1e300,
      .expected = "a number above 0",
      .help = "how long to measure, but at least 5 runs"},
+    {.type = OPTION_FLAG,
+     .name = "profile",
+     .offset = offsetof(bench_values, profile),
+     .help = "where the time goes, by node and kernel, from a few more runs that are timed inside"},
     {.type = OPTION_FLAG, .name = "json", .offset = offsetof(bench_values, json), .help = "as JSON, for programs"},
     OPTIONS_LOG(bench_values),
 };
@@ -42,13 +46,8 @@ typedef struct measurement {
   double min_ms, median_ms;
   int runs;
   unroll_executable_info info;
+  profile_table profile;
 } measurement;
-
-static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 /* Random values for inputs and parameters; the names and shapes are the graph's. */
 static unroll_status fill_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err) {
@@ -80,24 +79,15 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static unroll_status run_once(unroll_binding *binding, double *ms, unroll_error *err) {
-  const double start = now_ms();
-  unroll_status status = unroll_run(binding, NULL, err);
-  if (status == UNROLL_OK)
-    status = unroll_binding_sync(binding, err);
-  *ms = now_ms() - start;
-  return status;
-}
-
 static unroll_status measure_runs(unroll_binding *binding, double seconds, double *ms, measurement *result,
                                   unroll_error *err) {
   unroll_status status = UNROLL_OK;
   for (int i = 0; i < WARM_UP_RUNS && status == UNROLL_OK; i++)
-    status = run_once(binding, ms, err);
+    status = run_timed(binding, ms, err);
   double sum = 0;
   int n = 0;
   while (status == UNROLL_OK && n < MAX_RUNS && (n < MIN_RUNS || sum < seconds * 1e3)) {
-    status = run_once(binding, &ms[n], err);
+    status = run_timed(binding, &ms[n], err);
     sum += ms[n++];
   }
   if (status != UNROLL_OK)
@@ -107,6 +97,19 @@ static unroll_status measure_runs(unroll_binding *binding, double seconds, doubl
   result->median_ms = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
   result->runs = n;
   return UNROLL_OK;
+}
+
+/* In a binding of its own: the one that was measured stays as it is. */
+static unroll_status profile(unroll_executable *exe, unroll_graph *graph, int32_t cell, profile_table *table,
+                             unroll_error *err) {
+  unroll_binding *binding = NULL;
+  unroll_status status = unroll_binding_create(exe, &binding, err);
+  if (status == UNROLL_OK)
+    status = fill_binding(graph, cell, binding, err);
+  if (status == UNROLL_OK)
+    status = profile_runs(binding, table, err);
+  unroll_binding_destroy(binding);
+  return status;
 }
 
 static unroll_status measure(const bench_values *values, unroll_device *device, unroll_graph *graph,
@@ -128,6 +131,8 @@ static unroll_status measure(const bench_values *values, unroll_device *device, 
   if (status == UNROLL_OK)
     status = measure_runs(binding, values->seconds, ms, result, err);
   unroll_binding_destroy(binding);
+  if (status == UNROLL_OK && values->profile)
+    status = profile(exe, graph, cell, &result->profile, err);
   unroll_executable_destroy(exe);
   free(ms);
   return status;
@@ -141,6 +146,14 @@ static int print_json(const bench_values *values, unroll_device *device, const m
                            (json_int_t)layer->hidden, "layers", (json_int_t)layer->layers, "bidirectional",
                            (int)layer->bidirectional, "train", (int)layer->train, "runs", m->runs, "min_ms", m->min_ms,
                            "median_ms", m->median_ms, "gflops", gflops, "fallbacks", (int)m->info.n_fallbacks);
+  const profile_table *profile = &m->profile;
+  if (root && values->profile &&
+      json_object_update_new(root, json_pack("{s:o, s:i, s:f, s:f}", "profile", profile_json(profile), "profile_runs",
+                                             profile->runs, "profile_device_ms", profile_device_ms(profile),
+                                             "profile_wall_ms", profile->wall_ms / profile->runs)) != 0) {
+    json_decref(root);
+    root = NULL;
+  }
   char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
   json_decref(root);
   if (!text) {
@@ -152,7 +165,7 @@ static int print_json(const bench_values *values, unroll_device *device, const m
   return EXIT_OK;
 }
 
-static void print_text(const bench_values *values, unroll_device *device, const measurement *m, double gflops) {
+static void print_text(const bench_values *values, unroll_device *device, measurement *m, double gflops) {
   const layer_values *layer = &values->layer;
   const unroll_device_info *info = unroll_device_describe(device);
   printf("device    %s, %s\n", unroll_device_id(device), info && info->name ? info->name : "");
@@ -165,6 +178,8 @@ static void print_text(const bench_values *values, unroll_device *device, const 
   if (m->info.n_fallbacks)
     printf("fallbacks %" PRIu32 " nodes did not run on %s; --verbose says which and why\n", m->info.n_fallbacks,
            unroll_device_id(device));
+  if (values->profile)
+    profile_print(&m->profile);
 }
 
 static int run_on(const bench_values *values, unroll_device *device) {
@@ -183,6 +198,7 @@ static int run_on(const bench_values *values, unroll_device *device) {
   } else {
     code = complain_of(&err);
   }
+  profile_free(&m.profile);
   unroll_graph_destroy(graph);
   return code;
 }
@@ -209,7 +225,8 @@ const command_spec command_bench = {
              "are not.\n"
              "GFLOP/s count the products alone: 2·T·B·G·H·(I+H) for a layer and direction with G gates (rnn 1, lstm 4, "
              "gru 3),\n"
-             "where I of a further layer is the width of the one below; three times that with --train.\n",
+             "where I of a further layer is the width of the one below; three times that with --train.\n"
+             "--profile tells calls of a run, the mean time of one, the sum over a run, and its share of all sums.\n",
     .example = "  unroll bench layer --cell lstm --steps 64 --batch 32 --input 128 --hidden 128 --train --device cpu\n",
     .run = run,
 };

@@ -6,7 +6,7 @@
 
 #include "options.h"
 
-extern const command_spec command_devices, command_train, command_sample, command_bench, command_graph;
+extern const command_spec command_devices, command_train, command_sample, command_bench, command_graph, command_conform;
 
 /* ---- a context and a device ---- */
 

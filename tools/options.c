@@ -222,11 +222,11 @@ static bool take_option(const command_spec *command, int argc, char *const *argv
   }
   if (!equals)
     ++*i;
-  if (row->type != OPTION_FILES)
+  if (row->type != OPTION_FILES && row->type != OPTION_LIST)
     return set_value(row, text, values);
   if (!add_file(row, text, values, argc))
     return false;
-  while (!equals && *i + 1 < argc && argv[*i + 1][0] != '-')
+  while (row->type == OPTION_FILES && !equals && *i + 1 < argc && argv[*i + 1][0] != '-')
     if (!add_file(row, argv[++*i], values, argc))
       return false;
   return true;
@@ -281,7 +281,7 @@ parse_result options_parse(const command_spec *command, int argc, char *const *a
 
 void options_free(const command_spec *command, void *values) {
   for (size_t i = 0; i < command->n_options; i++)
-    if (command->options[i].type == OPTION_FILES)
+    if (command->options[i].type == OPTION_FILES || command->options[i].type == OPTION_LIST)
       free(((option_files *)value_of(&command->options[i], values))->paths);
 }
 

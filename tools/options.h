@@ -18,6 +18,7 @@ typedef enum option_type {
   OPTION_TEXT,    /* const char * */
   OPTION_CHOICE,  /* const char *, one of the words of `choices` */
   OPTION_FILES,   /* option_files: one or more; the option may be repeated */
+  OPTION_LIST,    /* option_files: one value each time; the option may be repeated */
   OPTION_OPERAND  /* const char *, given by its place, not by a name */
 } option_type;
 

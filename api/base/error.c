@@ -5,7 +5,7 @@
 _Static_assert(offsetof(unroll_error, code) == 4, "unroll_error is part of the ABI");
 _Static_assert(offsetof(unroll_error, native) == 8, "unroll_error is part of the ABI");
 _Static_assert(offsetof(unroll_error, message) == 16, "unroll_error is part of the ABI");
-_Static_assert(sizeof(unroll_error) == 256, "unroll_error is part of the ABI");
+_Static_assert(UNROLL_SIZE_TO(unroll_error, message) == 256, "unroll_error is part of the ABI");
 
 unroll_status fail_list(unroll_error *err, unroll_status code, int64_t native, const char *format, va_list list) {
   if (!err)

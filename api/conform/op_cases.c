@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conform/op_cases.h"
+#include "base/base_private.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 op_shape op_shape_of(size_t rank, const int64_t *n) {
@@ -20,21 +20,12 @@ int64_t op_elements(op_shape shape) {
   return n;
 }
 
-/* Out of memory: the list keeps its cases, and the one being built goes to the spare place, which nobody runs. */
-static op_case spare;
-
 op_case *op_case_add(op_case_list *list, uint32_t op, const void *attr, size_t attr_size, const char *format, ...) {
-  op_case *c = &spare;
-  if (list->n == list->capacity) {
-    uint32_t capacity = list->capacity ? 2 * list->capacity : 256;
-    op_case *cases = realloc(list->cases, capacity * sizeof *cases);
-    if (cases) {
-      list->cases = cases;
-      list->capacity = capacity;
-    }
-  }
-  if (list->n < list->capacity)
+  op_case *c = &list->spare;
+  if (mem_grow(list->allocator, &list->cases, &list->capacity, list->n + 1, sizeof *list->cases))
     c = &list->cases[list->n++];
+  else
+    list->failed = 1;
   memset(c, 0, sizeof *c);
   va_list args;
   va_start(args, format);
@@ -147,23 +138,31 @@ void op_carry(op_case *c, uint32_t in, uint32_t out, int is_kept) {
   }
 }
 
-int op_case_list_make(op_case_list *list) {
+int op_case_list_make(op_case_list *list, const unroll_allocator *allocator) {
   memset(list, 0, sizeof *list);
-  memset(&spare, 0, sizeof spare);
+  list->allocator = allocator;
   op_cases_dense(list);
   op_cases_rows(list);
   op_cases_moves(list);
   op_cases_cells(list);
   op_cases_forms(list);
-  if (!spare.n_nodes)
+  op_cases_exact(list);
+  if (!list->failed)
     return 1;
   op_case_list_free(list);
   return 0;
 }
 
 void op_case_list_free(op_case_list *list) {
-  free(list->cases);
+  mem_free(list->allocator, list->cases);
   memset(list, 0, sizeof *list);
+}
+
+int op_case_is_real(const op_case *c) {
+  for (uint32_t s = 0; s < c->n_storages; s++)
+    if (c->storages[s].dtype == OP_REAL)
+      return 1;
+  return 0;
 }
 
 double op_case_tolerance(const op_case *c, int32_t dtype) {

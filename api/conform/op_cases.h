@@ -2,19 +2,16 @@
 /*
  * Every op of <unroll/plugin.h> on any backend, against the cpu backend in f64.
  *
- *     op_cases_result r;
- *     op_cases_run(&r, ops, device, &info, UNROLL_F32, "matmul", err);    filter: a part of the name, NULL for all
- *     r.failed, r.messages[0], ..
- *
  * A case is a graph of one or two nodes with its data; op_case_list has them all. The device runs it laid out in the ways
  * that a host may choose: at offsets, with guard bytes around, in place, as a step template over a range of t, with a
- * run-time size below its maximum. The reference runs the same nodes as plain static ones, one time step after another,
- * each tensor in a buffer of its own, so that layout, template and reference share nothing but the data.
+ * run-time size below its maximum, each private group by itself. The reference runs the same nodes as plain static ones, one
+ * time step after another, each tensor in a buffer of its own, so that layout, template and reference share nothing but the
+ * data.
  */
 #ifndef OP_CASES_H
 #define OP_CASES_H
 #include <stdint.h>
-#include <unroll/plugin.h>
+#include <unroll/base.h>
 
 enum { OP_REAL = 100 }; /* a dtype: that of the run on the device, f64 in the reference */
 enum { OP_MAX_TENSORS = 16, OP_MAX_NODES = 2, OP_MAX_EDGES = 8 };
@@ -95,13 +92,18 @@ typedef struct op_case {
 } op_case;
 
 typedef struct op_case_list {
+  const unroll_allocator *allocator;
   op_case *cases;
   uint32_t n, capacity;
+  int32_t failed; /* out of memory: some case is missing */
+  op_case spare;  /* where the missing one was built */
 } op_case_list;
 
 /* All cases, of every op but LAYER, LAYER_GRAD, SCAN and RESHAPE. 0 when out of memory. Free with op_case_list_free. */
-int op_case_list_make(op_case_list *list);
+int op_case_list_make(op_case_list *list, const unroll_allocator *allocator);
 void op_case_list_free(op_case_list *list);
+/* Has it a tensor that is f32 in one run and f64 in another? */
+int op_case_is_real(const op_case *c);
 
 /* How cases are built. The pointer is good until the next case is added. */
 op_case *op_case_add(op_case_list *list, uint32_t op, const void *attr, size_t attr_size, const char *format, ...)
@@ -126,6 +128,7 @@ void op_cases_rows(op_case_list *list);
 void op_cases_moves(op_case_list *list);
 void op_cases_cells(op_case_list *list);
 void op_cases_forms(op_case_list *list); /* derived from those before: templates, run-time sizes, two nodes */
+void op_cases_exact(op_case_list *list); /* whole numbers, compared bit by bit */
 
 /*
  * |device - reference| <= tolerance · max|reference|, over a tensor.
@@ -138,36 +141,34 @@ void op_cases_forms(op_case_list *list); /* derived from those before: templates
  */
 double op_case_tolerance(const op_case *c, int32_t dtype);
 
-enum { OP_MESSAGES = 12 };
-typedef struct op_cases_result {
-  uint32_t passed, failed;
-  uint32_t unsupported; /* a dtype that the device does not have */
-  uint32_t declined;    /* the device has the dtypes, but does not claim the node */
-  uint32_t n_messages, n_declined_messages;
-  char messages[OP_MESSAGES][416];          /* the first failures */
-  char declined_messages[OP_MESSAGES][120]; /* the first names declined */
-} op_cases_result;
-
-/*
- * Runs the cases whose names contain filter. Where the device says DETERMINISTIC every case is run twice and must give the
- * same bits. Returns a failure only where the cases could not be run at all (no reference, no queue, device lost).
- */
-unroll_status op_cases_run(op_cases_result *result, const unroll_backend_ops *ops, unroll_backend_device *device,
-                           const unroll_device_info *info, int32_t dtype, const char *filter, unroll_error *err);
-
-/* A host that allocates and says nothing, for plugins that a test opens by itself. */
-const unroll_host *op_cases_host(void);
-
-/* Runs one case, laid out as a host would, or as plain nodes; data: an array per storage, read and written. In op_run.c. */
+/* A device, and the queue that cases use. */
 typedef struct op_target {
+  const unroll_allocator *allocator; /* of the judge's own memory; NULL: the C library's */
   const unroll_backend_ops *ops;
   unroll_backend_device *device;
   unroll_backend_queue *queue;
   uint64_t alignment, dtypes;
 } op_target;
 enum { OP_RAN = 0, OP_UNSUPPORTED = 1, OP_DECLINED = 2, OP_BROKEN = 3 };
+
+/*
+ * Runs one case, laid out as a host would, or as plain nodes. data: an array per storage, read and written; internal: a bit per
+ * storage that has no slot and so no result. OP_UNSUPPORTED: the device lacks an element type. OP_DECLINED: it does not claim
+ * a node, which the message names; err->native has a bit per op that is not claimed. OP_BROKEN: err says what went wrong. In op_run.c.
+ */
 int op_run(const op_target *target, const op_case *c, int32_t dtype, uint32_t layout, void **data, uint32_t *internal,
            unroll_error *err);
 int op_run_plain(const op_target *target, const op_case *c, int32_t dtype, void **data, unroll_error *err);
+
+/* One case judged: run, run again where the device is deterministic, compared with the reference. In op_check.c. */
+typedef struct op_check_options {
+  const op_target *target, *reference;
+  int32_t dtype, is_deterministic;
+  uint32_t layout; /* counts through the layouts of op_run */
+  uint64_t seed;   /* of the data */
+  uint64_t *left;  /* of OP_DECLINED: a bit per op that is not claimed */
+} op_check_options;
+/* OP_*; message says why it isn't OP_RAN. */
+int op_check(const op_check_options *options, const op_case *c, char *message, size_t size);
 
 #endif

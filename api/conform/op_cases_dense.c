@@ -65,6 +65,12 @@ static void matmuls(op_case_list *list) {
     }
   }
   matmul(list, SHAPE(300000, 8), SHAPE(300000, 8), SHAPE(8, 8), 1, 0, NO_C);
+  /* Few results of long sums, which a backend cuts into blocks: several vectors in a row, several batches, an odd end. */
+  for (c_form form = NO_C; form <= ROW_C; form++) {
+    matmul(list, SHAPE(7, 1601), SHAPE(1601, 70), SHAPE(7, 70), 0, 0, form);
+    matmul(list, SHAPE(3, 5, 1101), SHAPE(3, 1101, 37), SHAPE(3, 5, 37), 0, 0, form);
+    matmul(list, SHAPE(2, 17001), SHAPE(5, 17001), SHAPE(2, 5), 0, 1, form);
+  }
 }
 
 static const char *const unary_names[] = {

@@ -23,7 +23,8 @@ static void slice_and_pad(op_case_list *list, op_shape x, int k) {
     int64_t n = x.n[axis];
     for (int form = 0; form < 3; form++) { /* the start, the end, the middle */
       int64_t length = n > 2 ? n - 2 : 1, start = form == 0 ? 0 : form == 1 ? n - length : (n - length) / 2;
-      if (axis) {
+      /* Of an axis of 1 or 2 the forms are the same. */
+      if (axis && (form == 0 || (start > 0 && (form == 1 || start < n - length)))) {
         unroll_slice_attr slice = {axis, 0, start};
         op_case *c = op_case_add(list, UNROLL_OP_SLICE, &slice, sizeof slice, "slice %d of rank %d axis %d from %d%s",
                                  (int)op_elements(x), (int)x.rank, (int)axis, (int)start, types[k].name);
@@ -44,8 +45,8 @@ static void concat(op_case_list *list, op_shape x, int k) {
   for (int32_t axis = 0; axis < x.rank; axis++)
     for (int n = 1; n <= 5; n += n == 1 ? 1 : 3) {
       unroll_axis_attr attr = {axis, 0};
-      op_case *c = op_case_add(list, UNROLL_OP_CONCAT, &attr, sizeof attr, "concat %d of rank %d axis %d%s", n,
-                               (int)x.rank, (int)axis, types[k].name);
+      op_case *c = op_case_add(list, UNROLL_OP_CONCAT, &attr, sizeof attr, "concat %d from %d of rank %d axis %d%s", n,
+                               (int)op_elements(x), (int)x.rank, (int)axis, types[k].name);
       int64_t sum = 0;
       for (int i = 0; i < n; i++) {
         int64_t extent = x.n[axis] + (i * 5) % 3; /* not all alike */
@@ -93,8 +94,18 @@ static void select(op_case_list *list, op_shape condition, op_shape a, op_shape 
   op_out(c, types[k].dtype, y);
 }
 
+static const char *dtype_name(int32_t dtype) {
+  switch (dtype) {
+#define NAME(name, value, text, bytes) \
+  case name: return text;
+    UNROLL_DTYPES(NAME)
+#undef NAME
+  default: return "real";
+  }
+}
+
 static void cast(op_case_list *list, int32_t from, int32_t to, op_fill fill) {
-  op_case *c = op_case_add(list, UNROLL_OP_CAST, NULL, 0, "cast dtype %d to %d", (int)from, (int)to);
+  op_case *c = op_case_add(list, UNROLL_OP_CAST, NULL, 0, "cast %s to %s", dtype_name(from), dtype_name(to));
   op_in(c, from, SHAPE(7, 33), fill);
   op_out(c, to, SHAPE(7, 33));
   if (to == UNROLL_F32)

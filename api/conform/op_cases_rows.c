@@ -16,7 +16,8 @@ static void cross_entropy(op_case_list *list, op_shape targets, int64_t v) {
   logits.n[logits.rank++] = v;
   for (int grad = 0; grad < 2; grad++) {
     op_case *c = op_case_add(list, grad ? UNROLL_OP_CROSS_ENTROPY_GRAD : UNROLL_OP_CROSS_ENTROPY, NULL, 0,
-                             "cross_entropy%s %d rows of %d", grad ? "_grad" : "", (int)op_elements(targets), (int)v);
+                             "cross_entropy%s %d rows of %d%s", grad ? "_grad" : "", (int)op_elements(targets), (int)v,
+                             targets.rank ? "" : " scalar");
     op_in(c, OP_REAL, logits, FILL(FILL_UNIFORM, -3, 6));
     /* Below 0 is ignored; the loss of V and more is NaN. The gradient there is left open. */
     op_in(c, UNROLL_I32, targets, FILL(FILL_INTEGER, -2, (double)(grad ? v - 1 : v + 1)));
@@ -138,6 +139,10 @@ void op_cases_rows(op_case_list *list) {
   }
   softmax(list, UNROLL_OP_SOFTMAX, SHAPE(7, 65), FILL(FILL_MASKED, -3, 4), " masked");
   softmax(list, UNROLL_OP_LOG_SOFTMAX, SHAPE(7, 65), FILL(FILL_MASKED, -3, 4), " masked");
+  /* So far apart that the largest value of a row does not do for its neighbour, nor the largest but one for itself. */
+  softmax(list, UNROLL_OP_SOFTMAX, SHAPE(130, 17), FILL(FILL_UNIFORM, -1e4, 1e4), " wide");
+  softmax(list, UNROLL_OP_LOG_SOFTMAX, SHAPE(130, 17), FILL(FILL_UNIFORM, -1e4, 1e4), " wide");
+  categorical(list, 130, 17, 0, FILL(FILL_UNIFORM, -1e4, 1e4), " wide");
   const op_shape rows[] = {SHAPE(7), SHAPE(1), SHAPE(5, 3), SHAPE(65), SCALAR};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     for (int j = 0; j < 4; j++)
@@ -147,6 +152,7 @@ void op_cases_rows(op_case_list *list) {
   embedding(list, SHAPE(5, 3), 17, 33);
   embedding(list, SHAPE(33, 7), 3, 65);
   embedding(list, SHAPE(3000), 65, 4);
+  embedding(list, SHAPE(200), 32, 5); /* ids that are one too large, and no room behind what is kept for 32 */
   embedding(list, SCALAR, 7, 17);
   randoms(list);
   lengths(list);

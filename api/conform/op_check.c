@@ -1,41 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The data of cases, the comparison with the reference, and the run over all cases. */
+/* The data of a case, and the comparison with the reference. */
+#include "base/base_private.h"
 #include "conform/op_cases.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-extern const unroll_plugin unroll_plugin_v1_cpu;
-
-static void *host_alloc(void *ctx, uint64_t bytes, uint64_t alignment) {
-  (void)ctx;
-  void *p = NULL;
-  if (alignment < sizeof(void *))
-    alignment = sizeof(void *);
-  return posix_memalign(&p, alignment, bytes ? bytes : 1) ? NULL : p;
-}
-static void host_free(void *ctx, void *p) {
-  (void)ctx;
-  free(p);
-}
-static void host_log(void *ctx, int32_t level, const char *message) { (void)ctx, (void)level, (void)message; }
-static const void *host_extension(void *ctx, const char *id) {
-  (void)ctx, (void)id;
-  return NULL;
-}
-
-const unroll_host *op_cases_host(void) {
-  static const unroll_host host = {.struct_size = sizeof host,
-                                   .abi_major = UNROLL_ABI_MAJOR,
-                                   .abi_minor = UNROLL_ABI_MINOR,
-                                   .log = host_log,
-                                   .alloc = host_alloc,
-                                   .free = host_free,
-                                   .extension = host_extension};
-  return &host;
-}
 
 /* SplitMix64 (Steele, Lea, Flood 2014). */
 static uint64_t next_random(uint64_t *state) {
@@ -49,8 +19,8 @@ static double next_uniform(uint64_t *state, double lo, double hi) {
   return lo + (hi - lo) * (double)(next_random(state) >> 11) * 0x1p-53;
 }
 
-static uint64_t seed_of(const char *name, uint32_t storage) {
-  uint64_t h = 0xCBF29CE484222325u + storage;
+static uint64_t seed_of(uint64_t seed, const char *name, uint32_t storage) {
+  uint64_t h = (HASH64_SEED + storage) ^ (seed * 0x9E3779B97F4A7C15u);
   for (; *name; name++)
     h = (h ^ (uint8_t)*name) * 0x100000001B3u;
   return h;
@@ -111,23 +81,21 @@ static int32_t storage_dtype(const op_case *c, uint32_t s, int32_t dtype) {
 
 static int64_t storage_elements(const op_case *c, uint32_t s) { return c->storages[s].unit * c->storages[s].units; }
 
-static void data_free(void **data) {
+static void data_free(const op_check_options *x, void **data) {
   for (uint32_t s = 0; s < OP_MAX_TENSORS; s++)
-    free(data[s]);
-  memset(data, 0, OP_MAX_TENSORS * sizeof *data);
+    mem_free(x->target->allocator, data[s]);
 }
 
 /* Reals of a run are rounded to f32 first, so that device and reference start from the same numbers. */
-static int data_make(const op_case *c, int32_t dtype, void **data) {
-  memset(data, 0, OP_MAX_TENSORS * sizeof *data);
+static int data_make(const op_check_options *x, const op_case *c, int32_t dtype, void **data) {
   for (uint32_t s = 0; s < c->n_storages; s++) {
     const op_storage *storage = &c->storages[s];
     int32_t type = storage_dtype(c, s, dtype);
     int64_t n = storage_elements(c, s);
-    data[s] = malloc((size_t)n * element_size(type));
+    data[s] = mem_alloc(x->target->allocator, (uint64_t)n * element_size(type));
     if (!data[s])
-      return data_free(data), 0;
-    uint64_t state = seed_of(c->name, s);
+      return 0;
+    uint64_t state = seed_of(x->seed, c->name, s);
     if (storage->fill.kind == FILL_NAN)
       memset(data[s], 0xFF, (size_t)n * element_size(type));
     else
@@ -146,168 +114,128 @@ static int is_written(const op_case *c, uint32_t s) {
   return 0;
 }
 
-/* 1 where storage s is what the reference says; the tolerance is of the largest finite value of the reference. */
-static int storage_matches(const op_case *c, uint32_t s, int32_t dtype, const void *got, const void *want,
-                           char *message, size_t size) {
+/* How far a storage is from the reference; elements that are NaN in both, or the same infinity, are no difference. */
+typedef struct difference {
+  int64_t worst; /* the element that is furthest beyond the tolerance, -1 for none */
+  double worst_error, largest, tolerance;
+  double errors, squares; /* sums of squares: of the differences, of the reference */
+} difference;
+
+static difference compare(const op_case *c, uint32_t s, int32_t dtype, const void *got, const void *want) {
   int32_t type = storage_dtype(c, s, dtype), reference_type = storage_dtype(c, s, UNROLL_F64);
-  int64_t n = storage_elements(c, s), worst = -1;
-  double largest = 0, worst_error = -1;
+  int64_t n = storage_elements(c, s);
+  difference d = {.worst = -1, .worst_error = -1};
   for (int64_t i = 0; i < n; i++) {
     double v = fabs(get(want, i, reference_type));
-    if (isfinite(v) && v > largest)
-      largest = v;
+    if (isfinite(v) && v > d.largest)
+      d.largest = v;
   }
   int is_exact = !is_written(c, s) || (type != UNROLL_F32 && type != UNROLL_F64);
-  double tolerance = is_exact ? 0 : op_case_tolerance(c, type) * largest;
+  d.tolerance = is_exact ? 0 : op_case_tolerance(c, type);
   for (int64_t i = 0; i < n; i++) {
     double a = get(got, i, type), b = get(want, i, reference_type);
+    if (isfinite(a) && isfinite(b)) {
+      d.errors += (a - b) * (a - b);
+      d.squares += b * b;
+    }
     if (a == b || (isnan(a) && isnan(b)))
       continue;
     double error = isfinite(a) && isfinite(b) ? fabs(a - b) : INFINITY;
-    if (error > tolerance && error > worst_error) {
-      worst_error = error;
-      worst = i;
+    if (error > d.tolerance * d.largest && error > d.worst_error) {
+      d.worst_error = error;
+      d.worst = i;
     }
   }
-  if (worst < 0)
-    return 1;
-  snprintf(message, size, "buffer %u [%" PRId64 "] of %" PRId64 ": %.9g, expected %.9g, error %.3g > %.3g", (unsigned)s,
-           worst, n, get(got, worst, type), get(want, worst, reference_type), worst_error, tolerance);
-  return 0;
+  return d;
 }
 
-typedef struct run_context {
-  op_target target, reference;
-  int32_t dtype;
-  int is_deterministic;
-} run_context;
+/* Without the sign of a NaN, which would be printed. */
+static double plain(double v) { return isnan(v) ? NAN : v; }
+
+/*
+ * Two bounds, with the tolerance t of op_case_tolerance. No element is off by more than t times the largest of the reference.
+ * And the normalised mean squared error, sum of (device - reference)^2 over sum of reference^2, is at most t^2: t bounds the
+ * relative error that a chain of steps or a sum brings, so sum of e_i^2 <= t^2 · sum of r_i^2. The first alone would let all
+ * elements be off by as much as the largest may be; the second alone would let one of many be far off.
+ */
+static int storage_matches(const op_case *c, uint32_t s, int32_t dtype, const void *got, const void *want,
+                           char *message, size_t size) {
+  difference d = compare(c, s, dtype, got, want);
+  double nmse = d.squares > 0 ? d.errors / d.squares : d.errors > 0 ? INFINITY : 0;
+  double nmse_limit = d.tolerance * d.tolerance;
+  if (d.worst < 0 && nmse <= nmse_limit)
+    return 1;
+  int32_t type = storage_dtype(c, s, dtype), reference_type = storage_dtype(c, s, UNROLL_F64);
+  int64_t n = storage_elements(c, s);
+  if (d.worst >= 0)
+    snprintf(message, size,
+             "buffer %u [%" PRId64 "] of %" PRId64
+             ": %.9g, expected %.9g, difference %.3g > %.3g; NMSE %.3g, limit %.3g",
+             (unsigned)s, d.worst, n, plain(get(got, d.worst, type)), plain(get(want, d.worst, reference_type)),
+             d.worst_error, d.tolerance * d.largest, nmse, nmse_limit);
+  else
+    snprintf(message, size, "buffer %u, %" PRId64 " elements: NMSE %.3g, limit %.3g; no difference above %.3g",
+             (unsigned)s, n, nmse, nmse_limit, d.tolerance * d.largest);
+  return 0;
+}
 
 static int same_bits(const op_case *c, int32_t dtype, void **a, void **b, uint32_t internal, char *message,
                      size_t size) {
   for (uint32_t s = 0; s < c->n_storages; s++) {
     size_t bytes = (size_t)storage_elements(c, s) * element_size(storage_dtype(c, s, dtype));
     if (!(internal >> s & 1) && memcmp(a[s], b[s], bytes)) {
-      snprintf(message, size, "buffer %u has other bits in a second run", (unsigned)s);
+      snprintf(message, size, "buffer %u has other bits in a second run, where the device says DETERMINISTIC",
+               (unsigned)s);
       return 0;
     }
   }
   return 1;
 }
 
-static int check_case(const run_context *x, const op_case *c, uint32_t layout, unroll_error *err, char *message,
-                      size_t size) {
+/* The data of one check: for the device, for its second run, for the reference. */
+typedef struct check_data {
   void *got[OP_MAX_TENSORS], *again[OP_MAX_TENSORS], *want[OP_MAX_TENSORS];
+} check_data;
+
+static int check_with(const op_check_options *x, const op_case *c, check_data *data, char *message, size_t size) {
   uint32_t internal = 0;
-  int made = data_make(c, x->dtype, got), made_again = data_make(c, x->dtype, again);
-  int made_want = data_make(c, UNROLL_F64, want);
-  snprintf(message, size, c->n_nodes ? "the test is out of memory" : "derived from a case that is not there");
-  int result = OP_BROKEN;
-  if (!c->n_nodes || !made || !made_again || !made_want)
-    goto end;
-  result = op_run(&x->target, c, x->dtype, layout, got, &internal, err);
+  unroll_error err = UNROLL_ERROR_INIT;
+  int result = op_run(x->target, c, x->dtype, x->layout, data->got, &internal, &err);
   if (!result && x->is_deterministic)
-    result = op_run(&x->target, c, x->dtype, layout, again, &internal, err);
+    result = op_run(x->target, c, x->dtype, x->layout, data->again, &internal, &err);
   if (result) {
-    snprintf(message, size, "%s", err->message);
-    goto end;
+    snprintf(message, size, "%s", err.message);
+    if (x->left && result == OP_DECLINED)
+      *x->left = (uint64_t)err.native;
+    return result;
   }
-  if (x->is_deterministic && !same_bits(c, x->dtype, got, again, internal, message, size)) {
-    result = OP_BROKEN;
-    goto end;
-  }
-  result = op_run_plain(&x->reference, c, UNROLL_F64, want, err);
+  if (x->is_deterministic && !same_bits(c, x->dtype, data->got, data->again, internal, message, size))
+    return OP_BROKEN;
+  result = op_run_plain(x->reference, c, UNROLL_F64, data->want, &err);
   if (result) {
-    snprintf(message, size, "the reference does not run it: %s", err->message);
-    result = OP_BROKEN;
-    goto end;
+    snprintf(message, size, "the reference does not run it: %s", err.message);
+    return OP_BROKEN;
   }
-  for (uint32_t s = 0; s < c->n_storages && !result; s++)
-    if (!(internal >> s & 1) && !storage_matches(c, s, x->dtype, got[s], want[s], message, size))
-      result = OP_BROKEN;
-end:
-  data_free(got);
-  data_free(again);
-  data_free(want);
+  for (uint32_t s = 0; s < c->n_storages; s++)
+    if (!(internal >> s & 1) && !storage_matches(c, s, x->dtype, data->got[s], data->want[s], message, size))
+      return OP_BROKEN;
+  return OP_RAN;
+}
+
+int op_check(const op_check_options *x, const op_case *c, char *message, size_t size) {
+  check_data data;
+  memset(&data, 0, sizeof data);
+  message[0] = 0;
+  int result = OP_BROKEN;
+  if (!c->n_nodes)
+    snprintf(message, size, "derived from a case that is not there");
+  else if (!data_make(x, c, x->dtype, data.got) || !data_make(x, c, x->dtype, data.again) ||
+           !data_make(x, c, UNROLL_F64, data.want))
+    snprintf(message, size, "the judge is out of memory");
+  else
+    result = check_with(x, c, &data, message, size);
+  data_free(x, data.got);
+  data_free(x, data.again);
+  data_free(x, data.want);
   return result;
-}
-
-static void count(op_cases_result *r, const op_case *c, int result, const char *message) {
-  switch (result) {
-  case OP_RAN: r->passed++; break;
-  case OP_UNSUPPORTED: r->unsupported++; break;
-  case OP_DECLINED:
-    if (r->declined++ < OP_MESSAGES)
-      snprintf(r->declined_messages[r->n_declined_messages++], sizeof *r->declined_messages, "%s", c->name);
-    break;
-  default:
-    if (r->failed++ < OP_MESSAGES)
-      snprintf(r->messages[r->n_messages++], sizeof *r->messages, "%s: %s", c->name, message);
-  }
-}
-
-static unroll_status run_list(op_cases_result *result, const run_context *x, const char *filter, unroll_error *err) {
-  op_case_list list;
-  if (!op_case_list_make(&list)) {
-    err->code = UNROLL_E_MEMORY;
-    snprintf(err->message, sizeof err->message, "no memory for the cases");
-    return UNROLL_E_MEMORY;
-  }
-  unroll_status status = UNROLL_OK;
-  for (uint32_t i = 0; i < list.n && status != UNROLL_E_DEVICE_LOST; i++) {
-    const op_case *c = &list.cases[i];
-    if (filter && !strstr(c->name, filter))
-      continue;
-    char message[280];
-    unroll_error e;
-    memset(&e, 0, sizeof e);
-    e.struct_size = sizeof e;
-    int r = check_case(x, c, i, &e, message, sizeof message);
-    count(result, c, r, message);
-    status = e.code;
-    if (status == UNROLL_E_DEVICE_LOST)
-      *err = e;
-  }
-  op_case_list_free(&list);
-  return status == UNROLL_E_DEVICE_LOST ? status : UNROLL_OK;
-}
-
-static unroll_status run_with_reference(op_cases_result *result, run_context *x, const char *filter,
-                                        unroll_error *err) {
-  const unroll_plugin *plugin = &unroll_plugin_v1_cpu;
-  unroll_backend *backend = NULL;
-  unroll_device_info info;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
-  op_target *reference = &x->reference;
-  unroll_status status = plugin->open(op_cases_host(), NULL, 0, &backend, &reference->ops, err);
-  if (status)
-    return status;
-  status = reference->ops->device_info(backend, 0, &info, err);
-  if (!status)
-    status = reference->ops->device_open(backend, 0, NULL, 0, &reference->device, err);
-  if (!status)
-    status = reference->ops->queue_create(reference->device, 0, &reference->queue, err);
-  if (!status) {
-    reference->alignment = info.alignment;
-    reference->dtypes = info.dtypes;
-    status = run_list(result, x, filter, err);
-  }
-  reference->ops->queue_destroy(reference->queue);
-  reference->ops->device_close(reference->device);
-  unroll_status closed = plugin->close(backend, err);
-  return status ? status : closed;
-}
-
-unroll_status op_cases_run(op_cases_result *result, const unroll_backend_ops *ops, unroll_backend_device *device,
-                           const unroll_device_info *info, int32_t dtype, const char *filter, unroll_error *err) {
-  memset(result, 0, sizeof *result);
-  run_context x = {.target = {.ops = ops, .device = device, .alignment = info->alignment, .dtypes = info->dtypes},
-                   .dtype = dtype,
-                   .is_deterministic = (info->caps & UNROLL_CAP_DETERMINISTIC) != 0};
-  unroll_status status = ops->queue_create(device, 0, &x.target.queue, err);
-  if (status)
-    return status;
-  status = run_with_reference(result, &x, filter, err);
-  ops->queue_destroy(x.target.queue);
-  return status;
 }

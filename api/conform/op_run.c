@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One case on one device: as a host lays it out (op_run), or as plain static nodes (op_run_plain). */
+#include "base/base_private.h"
 #include "conform/op_cases.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define GUARD 0xA5
@@ -57,6 +57,16 @@ static void add_nodes(case_graph *g, const op_case *c, uint32_t *n_edges) {
     v->n_out = n->n_out;
     memcpy(g->edges + *n_edges, n->out, n->n_out * sizeof *n->out);
     *n_edges += n->n_out;
+  }
+}
+
+static const char *op_name(uint32_t op) {
+  switch (op) {
+#define NAME(name, value, text) \
+  case name: return text;
+    UNROLL_OPS(NAME)
+#undef NAME
+  default: return "an unknown op";
   }
 }
 
@@ -128,29 +138,68 @@ static void make_graph(case_graph *g, const op_case *c, int32_t dtype, int is_pl
   v->n_edges = n_edges;
 }
 
+/* The graph of some of the nodes, as a host hands it to compile: other tensors stay in the table, but have no slot. */
+static void make_part(case_graph *part, const case_graph *whole, uint32_t nodes) {
+  int is_used[OP_MAX_TENSORS] = {0};
+  *part = *whole;
+  part->view.n_nodes = 0;
+  for (uint32_t i = 0; i < whole->view.n_nodes; i++) {
+    const unroll_node_view *n = &whole->nodes[i];
+    if (!(nodes >> i & 1))
+      continue;
+    part->nodes[part->view.n_nodes++] = *n;
+    for (uint32_t e = n->first_in; e < n->first_out + n->n_out; e++) /* outputs stand behind the inputs */
+      if (whole->edges[e] != UNROLL_NO_TENSOR)
+        is_used[whole->edges[e]] = 1;
+  }
+  for (uint32_t i = 0; i < whole->view.n_tensors; i++)
+    if (!is_used[i])
+      part->tensors[i].slot = UNROLL_NO_SLOT;
+  part->view.nodes = part->nodes;
+  part->view.tensors = part->tensors;
+  part->view.edges = part->edges;
+  part->view.dim_min = &part->dim_min;
+  part->view.dim_max = &part->dim_max;
+}
+
+/* A group of the claim, compiled and bound by itself. */
+typedef struct run_part {
+  uint32_t nodes; /* a bit per node */
+  unroll_backend_exec *exec;
+  unroll_backend_binding *binding;
+  unroll_backend_buffer *workspace;
+} run_part;
+
 /* What a run holds; released in one place whatever went wrong. */
 typedef struct run_state {
   const op_target *target;
-  unroll_backend_exec *exec;
-  unroll_backend_binding *binding;
-  unroll_backend_buffer *workspace, *buffers[OP_MAX_TENSORS];
+  run_part parts[OP_MAX_NODES];
+  uint32_t n_parts;
+  unroll_backend_buffer *buffers[OP_MAX_TENSORS];
   uint8_t *bytes; /* of the largest buffer */
 } run_state;
 
 static void run_release(run_state *r) {
   const unroll_backend_ops *ops = r->target->ops;
-  ops->binding_destroy(r->binding);
-  ops->exec_destroy(r->exec);
-  ops->buffer_destroy(r->workspace);
+  for (uint32_t i = 0; i < OP_MAX_NODES; i++) {
+    ops->binding_destroy(r->parts[i].binding);
+    ops->exec_destroy(r->parts[i].exec);
+    ops->buffer_destroy(r->parts[i].workspace);
+  }
   for (uint32_t i = 0; i < OP_MAX_TENSORS; i++)
     ops->buffer_destroy(r->buffers[i]);
-  free(r->bytes);
+  mem_free(r->target->allocator, r->bytes);
 }
 
 static int broken(unroll_error *err, unroll_status status, const char *what) {
   if (err->code == UNROLL_OK) {
     err->code = status ? status : UNROLL_E_INTERNAL;
     snprintf(err->message, sizeof err->message, "%s gave status %d and no message", what, (int)status);
+  } else {
+    char said[sizeof err->message];
+    memcpy(said, err->message, sizeof said);
+    said[sizeof said - 1] = 0;
+    snprintf(err->message, sizeof err->message, "%s: %.200s", what, said);
   }
   return OP_BROKEN;
 }
@@ -161,57 +210,113 @@ static int broken_because(unroll_error *err, const char *what) {
   return OP_BROKEN;
 }
 
-/* The claim, and whether it was for one group; fixed: the backend wants no run-time sizes. */
-static int claim_all(const op_target *target, case_graph *g, int *is_private, int *is_fixed, unroll_error *err) {
+/* The claim, as the groups of r; is_private: one group, whose inner tensors are the backend's; is_fixed: no run-time sizes. */
+static int claim_all(run_state *r, const case_graph *g, int *is_private, int *is_fixed, unroll_error *err) {
+  const op_target *target = r->target;
   unroll_claim claims[OP_MAX_NODES];
+  uint32_t groups[OP_MAX_NODES] = {0};
+  uint64_t left = 0;
   memset(claims, 0, sizeof claims);
   unroll_status status = target->ops->claim(target->device, &g->view, claims, sizeof *claims, err);
   if (status)
     return broken(err, status, "claim");
+  r->n_parts = 0;
   for (uint32_t i = 0; i < g->view.n_nodes; i++) {
-    if (!claims[i].group || claims[i].group != claims[0].group)
-      return OP_DECLINED;
+    if (!claims[i].group) {
+      snprintf(err->message, sizeof err->message, "node %u, %s, is not claimed", (unsigned)i, op_name(g->nodes[i].op));
+      left |= UINT64_C(1) << g->nodes[i].op;
+      continue;
+    }
+    uint32_t part = 0;
+    while (part < r->n_parts && groups[part] != claims[i].group)
+      part++;
+    if (part == r->n_parts)
+      groups[r->n_parts++] = claims[i].group;
+    r->parts[part].nodes |= 1u << i;
     *is_fixed |= (claims[i].flags & UNROLL_CLAIM_FIXED_DIMS) != 0;
   }
-  *is_private = claims[0].group != UNROLL_GROUP_HOST;
+  err->native = (int64_t)left;
+  if (left)
+    return OP_DECLINED;
+  *is_private = r->n_parts == 1 && groups[0] != UNROLL_GROUP_HOST;
   return OP_RAN;
 }
 
-static int has_dtypes(const op_target *target, const case_graph *g) {
+static const char *dtype_name(int32_t dtype) {
+  switch (dtype) {
+#define NAME(name, value, text, bytes) \
+  case name: return text;
+    UNROLL_DTYPES(NAME)
+#undef NAME
+  default: return "such an element type";
+  }
+}
+
+static int has_dtypes(const op_target *target, const case_graph *g, unroll_error *err) {
   for (uint32_t i = 0; i < g->view.n_tensors; i++)
-    if (!(target->dtypes >> g->tensors[i].dtype & 1))
+    if (!(target->dtypes >> g->tensors[i].dtype & 1)) {
+      snprintf(err->message, sizeof err->message, "the device has no %s", dtype_name(g->tensors[i].dtype));
       return 0;
+    }
   return 1;
 }
 
-static int make_workspace(run_state *r, unroll_error *err) {
+static int make_workspace(run_state *r, run_part *part, unroll_error *err) {
   const unroll_backend_ops *ops = r->target->ops;
   unroll_exec_info info;
   memset(&info, 0, sizeof info);
   info.struct_size = sizeof info;
-  unroll_status status = ops->exec_info(r->exec, &info, err);
+  unroll_status status = ops->exec_info(part->exec, &info, err);
   if (status)
     return broken(err, status, "exec_info");
   if (!info.workspace_bytes)
     return OP_RAN;
-  status = ops->buffer_create(r->target->device, info.workspace_bytes, 0, &r->workspace, err);
+  status = ops->buffer_create(r->target->device, info.workspace_bytes, 0, &part->workspace, err);
   if (status)
     return broken(err, status, "buffer_create");
   /* Scratch is undefined between runs: let it be the worst there is. */
-  status = ops->fill(r->target->queue, r->workspace, 0, info.workspace_bytes, 0xFF, NULL, err);
+  status = ops->fill(r->target->queue, part->workspace, 0, info.workspace_bytes, 0xFF, NULL, err);
   return status ? broken(err, status, "fill") : OP_RAN;
 }
 
-static int execute(run_state *r, const unroll_slot *slots, uint32_t n_slots, const unroll_run_args *args,
+/* Compiles and binds a part. The view has its nodes alone; a slot that none of its tensors has is not given. */
+static int prepare(run_state *r, run_part *part, const case_graph *g, const unroll_slot *slots, uint32_t n_slots,
                    unroll_error *err) {
   const unroll_backend_ops *ops = r->target->ops;
-  unroll_status status = ops->bind(r->exec, slots, n_slots, sizeof *slots, r->workspace, 0, &r->binding, err);
+  unroll_status status = ops->compile(r->target->device, &g->view, NULL, 0, &part->exec, err);
   if (status)
-    return broken(err, status, "bind");
-  status = ops->run(r->binding, r->target->queue, args, NULL, err);
-  if (status)
-    return broken(err, status, "run");
-  status = ops->queue_sync(r->target->queue, err);
+    return broken(err, status, "compile");
+  int result = make_workspace(r, part, err);
+  if (result)
+    return result;
+  unroll_slot own[OP_MAX_TENSORS];
+  memset(own, 0, sizeof own);
+  for (uint32_t s = 0; s < n_slots; s++) {
+    own[s].struct_size = sizeof *own;
+    for (uint32_t i = 0; i < g->view.n_tensors; i++)
+      if (g->tensors[i].slot == s)
+        own[s] = slots[s];
+  }
+  status = ops->bind(part->exec, own, n_slots, sizeof *own, part->workspace, 0, &part->binding, err);
+  return status ? broken(err, status, "bind") : OP_RAN;
+}
+
+/* All parts, one after another; of a template one time step after another where there are several. */
+static int execute(run_state *r, const unroll_run_args *args, unroll_error *err) {
+  const unroll_backend_ops *ops = r->target->ops;
+  const int by_steps = r->n_parts > 1 && args->count > 1;
+  unroll_run_args one = *args;
+  if (by_steps)
+    one.count = 1;
+  for (int64_t i = 0; i < (by_steps ? args->count : 1); i++) {
+    for (uint32_t p = 0; p < r->n_parts; p++) {
+      unroll_status status = ops->run(r->parts[p].binding, r->target->queue, &one, NULL, err);
+      if (status)
+        return broken(err, status, "run");
+    }
+    one.first += args->direction == UNROLL_REVERSE ? -1 : 1;
+  }
+  unroll_status status = ops->queue_sync(r->target->queue, err);
   return status ? broken(err, status, "queue_sync") : OP_RAN;
 }
 
@@ -286,10 +391,10 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
   const op_target *target = r->target;
   case_graph g;
   make_graph(&g, c, dtype, 0);
-  if (!has_dtypes(target, &g))
+  if (!has_dtypes(target, &g, err))
     return OP_UNSUPPORTED;
   int is_private = 0, is_fixed = 0;
-  int result = claim_all(target, &g, &is_private, &is_fixed, err);
+  int result = claim_all(r, &g, &is_private, &is_fixed, err);
   if (result)
     return result;
   op_case fixed = *c;
@@ -323,9 +428,9 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
     v->period = t->period;
   }
   g.view.n_slots = c->n_storages;
-  r->bytes = malloc(most);
+  r->bytes = mem_alloc(target->allocator, most);
   if (!r->bytes)
-    return broken_because(err, "the test is out of memory");
+    return broken_because(err, "the judge is out of memory");
   unroll_slot slots[OP_MAX_TENSORS];
   memset(slots, 0, sizeof slots);
   for (uint32_t s = 0; s < c->n_storages; s++) {
@@ -339,18 +444,19 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
     slots[s].offset = places[s].slot_offset;
     slots[s].bytes = places[s].view_offset + places[s].bytes;
   }
-  unroll_status status = target->ops->compile(target->device, &g.view, NULL, 0, &r->exec, err);
-  if (status)
-    return broken(err, status, "compile");
-  result = make_workspace(r, err);
-  if (result)
-    return result;
+  for (uint32_t p = 0; p < r->n_parts; p++) {
+    case_graph part;
+    make_part(&part, &g, r->parts[p].nodes);
+    result = prepare(r, &r->parts[p], &part, slots, c->n_storages, err);
+    if (result)
+      return result;
+  }
   unroll_run_args args = run_args(c);
   args.n_dims = c->dim_max ? 1 : 0;
   args.dims = &c->dim;
   args.first = c->first;
   args.count = c->is_template ? c->count : 1;
-  result = execute(r, slots, c->n_storages, &args, err);
+  result = execute(r, &args, err);
   for (uint32_t s = 0; s < c->n_storages && !result; s++)
     if (!(*internal >> s & 1))
       result = read_storage(r, s, &places[s], data[s], err);
@@ -401,20 +507,18 @@ static int run_step(run_state *r, const op_case *c, const case_graph *graph, int
     slots[i] = (unroll_slot){.struct_size = sizeof *slots, .buffer = r->buffers[i], .bytes = bytes[i]};
   }
   g.view.n_slots = c->n_tensors;
-  unroll_status status = ops->compile(r->target->device, &g.view, NULL, 0, &r->exec, err);
-  if (status)
-    return broken(err, status, "compile");
-  int result = make_workspace(r, err);
+  r->n_parts = 1;
+  int result = prepare(r, &r->parts[0], &g, slots, c->n_tensors, err);
   if (result)
     return result;
   unroll_run_args args = run_args(c);
   args.t0 = t0;
   args.direction = UNROLL_FORWARD;
   args.count = 1;
-  result = execute(r, slots, c->n_tensors, &args, err);
+  result = execute(r, &args, err);
   for (uint32_t i = 0; i < c->n_tensors && !result; i++)
     if (!c->tensors[i].is_input) {
-      status = ops->read(r->target->queue, r->buffers[i], 0, places[i], bytes[i], NULL, err);
+      unroll_status status = ops->read(r->target->queue, r->buffers[i], 0, places[i], bytes[i], NULL, err);
       result = status ? broken(err, status, "read") : OP_RAN;
     }
   return result;
@@ -443,10 +547,13 @@ static void make_whole(op_case *whole, const op_case *c) {
 static int run_plain_steps(const op_target *target, const op_case *c, int32_t dtype, void **data, unroll_error *err) {
   case_graph g;
   make_graph(&g, c, dtype, 1);
-  if (!has_dtypes(target, &g))
+  if (!has_dtypes(target, &g, err))
     return OP_UNSUPPORTED;
+  run_state asked = {.target = target};
   int is_private = 0, is_fixed = 0;
-  int result = claim_all(target, &g, &is_private, &is_fixed, err);
+  int result = claim_all(&asked, &g, &is_private, &is_fixed, err);
+  if (!result && asked.n_parts > 1)
+    result = broken_because(err, "the reference claims private groups");
   int64_t count = c->is_template ? c->count : 1, by = c->direction == UNROLL_REVERSE ? -1 : 1;
   for (int64_t i = 0; i < count && !result; i++) {
     int64_t t = c->is_template ? c->first + i * by : 0;

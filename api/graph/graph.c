@@ -470,7 +470,7 @@ uint32_t graph_add_node(unroll_graph *g, uint32_t op, const op_attr *attr, const
     return GRAPH_NONE;
   }
   const uint32_t index = g->n_nodes;
-  node n = {.op = op, .n_in = n_in, .n_out = n_out, .layer = g->layer, .direction = g->direction};
+  node n = {.op = op, .n_in = n_in, .n_out = n_out, .layer = g->layer, .direction = g->direction, .only = GRAPH_NONE};
   if (attr)
     n.attr = *attr;
   n.in = mem_array(a, n_in ? n_in : 1, sizeof *n.in);

@@ -49,6 +49,7 @@ typedef struct node {
   op_attr attr;
   int32_t layer, direction; /* -1 outside of a recurrence */
   unroll_graph *body;       /* of a scan; owned */
+  uint32_t only; /* the one device that may take it, as whoever lowered the graph numbers them; GRAPH_NONE: any */
   char *name;
 } node;
 
@@ -156,10 +157,17 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
 /* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
 void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 
-/* lower.c: a copy of the graph in which the layers that keep does not name have become products and scans, and in which only
- * what an output or an update needs is left. keep[i]: node i stays as it is; NULL lowers all. Inputs, parameters and
- * states stand in the same order in both; outputs have the same names. */
-unroll_status graph_lower(const unroll_graph *from, const bool *keep, unroll_graph **lowered, unroll_error *err);
+/* lower.c */
+typedef struct layer_fate {
+  bool keep;              /* the layer, or layer_grad, stays as it is */
+  uint32_t only;          /* with reserve_bytes: node.only of the copy */
+  uint64_t reserve_bytes; /* above 0: one opaque u8 tensor of that size stands for the saved values */
+} layer_fate;
+/* A copy of the graph in which the layers that are not kept have become products and scans, and in which only what an output
+ * or an update needs is left. fates: one per node, looked at for layers; NULL lowers all. A layer and the gradients that
+ * read what it saves have the same reserve. Inputs, parameters and states stand in the same order in both; outputs have the
+ * same names. */
+unroll_status graph_lower(const unroll_graph *from, const layer_fate *fates, unroll_graph **lowered, unroll_error *err);
 
 /* gradient.c: what the reverse pass over a graph and that over the body of a scan share */
 typedef struct vjp vjp;

@@ -509,11 +509,15 @@ static unroll_status layer_grad(inference *f) {
   const tensor_spec state = graph_make_spec(x->dtype, 2, (int64_t[]){x->shape[1], H}), y = prepend_axis_of(&state, x);
   if (in(f, 5))
     TRY(lengths_of(f, 5, x, 1));
-  for (uint32_t i = 0; i < 4; i++) {
+  const bool reserve = in(f, 6) && in(f, 6)->dtype == UNROLL_U8; /* opaque, in place of all saved values */
+  for (uint32_t i = 0; !reserve && i < 4; i++) {
     const int64_t blocks = layer_saved_blocks(cell, i);
     const tensor_spec want = with_last(&y, H * (blocks ? blocks : 1));
     TRY(need_spec(f, 6 + i, &want, blocks == 0));
   }
+  for (uint32_t i = 7; reserve && i < 10; i++)
+    if (in(f, i))
+      return fail(f->err, UNROLL_E_INVALID, "input %u is %s, beside a reserve", i, describe(f, i, 0));
   TRY(need_spec(f, 10, &y, true));
   TRY(need_spec(f, 11, &state, true));
   TRY(need_spec(f, 12, &state, true));

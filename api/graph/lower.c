@@ -149,8 +149,19 @@ failed:
   return false;
 }
 
+/* One opaque tensor in place of the saved values, for the one device that asked for it. */
+static void give_reserve(unroll_graph *g, uint32_t index, const layer_fate *fate, unroll_tensor *out) {
+  g->nodes[index].only = fate->only;
+  if (g->nodes[index].op != UNROLL_OP_LAYER)
+    return;
+  g->tensors[out[3].id].spec = graph_make_spec(UNROLL_U8, 1, (int64_t[]){(int64_t)fate->reserve_bytes});
+  for (uint32_t i = 4; i < 7; i++)
+    out[i] = unroll_none();
+}
+
 static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map, const bool *live,
-                      bool keep) {
+                      const layer_fate *fate) {
+  const bool keep = fate && fate->keep;
   unroll_tensor in[16], out[8], *many = NULL, *x = in;
   if (n->n_in > 16 && !(x = many = mem_array(&to->allocator, n->n_in, sizeof *many)))
     return false;
@@ -174,6 +185,8 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
       to->nodes[index].name = name;
+      if (keep && fate->reserve_bytes)
+        give_reserve(to, index, fate, out);
     } else if (index != GRAPH_NONE)
       graph_fail(to, UNROLL_E_MEMORY, "out of memory for node %s of a graph", n->name);
   }
@@ -209,7 +222,8 @@ static bool copy_roles(unroll_graph *to, const unroll_graph *from, const uint32_
   return !graph_failed(to);
 }
 
-unroll_status graph_lower(const unroll_graph *from, const bool *keep, unroll_graph **lowered, unroll_error *err) {
+unroll_status graph_lower(const unroll_graph *from, const layer_fate *fates, unroll_graph **lowered,
+                          unroll_error *err) {
   *lowered = NULL;
   unroll_graph *to;
   const unroll_allocator *a = &from->allocator;
@@ -232,7 +246,8 @@ unroll_status graph_lower(const unroll_graph *from, const bool *keep, unroll_gra
   for (uint32_t i = 0; ok && i < from->n_nodes; i++) {
     const node *n = &from->nodes[i];
     if (used[i])
-      ok = n->op == UNROLL_OP_SCAN ? copy_scan(to, from, n, map) : copy_node(to, from, n, map, live, keep && keep[i]);
+      ok = n->op == UNROLL_OP_SCAN ? copy_scan(to, from, n, map)
+                                   : copy_node(to, from, n, map, live, fates ? &fates[i] : NULL);
   }
   ok = ok && copy_roles(to, from, map);
   unroll_status st = UNROLL_OK;

@@ -334,7 +334,7 @@ void unroll_scan_end(unroll_scan *s) {
   if (!graph_failed(g))
     copy_where_needed(b);
   const uint32_t index = g->n_nodes;
-  node n = {.op = UNROLL_OP_SCAN, .body = b, .layer = g->layer, .direction = b->direction};
+  node n = {.op = UNROLL_OP_SCAN, .body = b, .layer = g->layer, .direction = b->direction, .only = GRAPH_NONE};
   n.attr.scan.cell = s->cell;
   n.name = mem_printf(&g->allocator, "scan_%u", index);
   if (graph_failed(g) || !n.name ||

@@ -21,7 +21,7 @@ static unroll_status queue_make(unroll_device *d, shared_queue **out, unroll_err
   return UNROLL_OK;
 }
 
-static shared_queue *queue_root(shared_queue *q) {
+shared_queue *queue_root(shared_queue *q) {
   while (q->merged)
     q = q->merged;
   return q;

@@ -7,9 +7,11 @@
 /* Everything that planning made; what it grew stays allocated, empty. */
 static void forget_plan(unroll_executable *e) {
   const unroll_allocator *a = &e->ctx->allocator;
-  for (uint32_t i = 0; i < e->n_groups; i++)
+  for (uint32_t i = 0; i < e->n_groups; i++) {
     if (e->groups[i].exec)
       e->devices.device[e->groups[i].device]->ops->exec_destroy(e->groups[i].exec);
+    mem_free(a, e->groups[i].nodes);
+  }
   for (uint32_t i = 0; i < e->n_items; i++) {
     mem_free(a, e->items[i].starts);
     mem_free(a, e->items[i].ends);
@@ -58,7 +60,7 @@ static place place_of(const unroll_executable *e, const ref *r, uint32_t d) {
 
 static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
   unroll_executable *e = p->exe;
-  const planned_group *pg = &p->groups[index];
+  planned_group *pg = &p->groups[index];
   const unroll_graph *g = pg->graph;
   const unroll_device *dev = e->devices.device[pg->device];
   const unroll_allocator *a = &e->ctx->allocator;
@@ -85,6 +87,11 @@ static unroll_status compile_group(plan *p, uint32_t index, unroll_error *err) {
                        g->nodes[pg->nodes[0]].name, why.message);
   if (out->info.workspace_bytes > e->workspace_bytes[pg->device])
     e->workspace_bytes[pg->device] = out->info.workspace_bytes;
+  out->graph = g;
+  out->scan = pg->scan;
+  out->nodes = pg->nodes;
+  out->n_nodes = pg->n_nodes;
+  pg->nodes = NULL; /* they are the executable's from now on */
   return UNROLL_OK;
 }
 
@@ -122,6 +129,13 @@ static unroll_status place_nodes(attempt *t, unroll_error *err) {
   unroll_executable *e = t->exe;
   const unroll_graph *g = e->graph;
   TRY(offer(g, &e->devices, t->barred, t->takers, err));
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    if (is_layer(&g->nodes[i]) && t->takers[i].device == NO_DEVICE) {
+      t->failed_layers = UINT32_MAX; /* nobody knows whose word it was */
+      t->again = true;
+      return fail(err, UNROLL_E_PLUGIN, "%s was claimed when it was offered first, and not when it was offered again",
+                  g->nodes[i].name);
+    }
   if (t->strict)
     TRY(report(e, g, t->takers, "", true, err));
   for (uint32_t i = 0; i < g->n_nodes; i++) {
@@ -151,9 +165,8 @@ static void report_all(attempt *t) {
 static void bar(attempt *t, const planned_group *pg) {
   uint32_t *barred = pg->scan == GRAPH_NONE ? t->barred : t->body_barred[pg->scan];
   for (uint32_t k = 0; k < pg->n_nodes; k++) {
-    const uint32_t op = pg->graph->nodes[pg->nodes[k]].op;
     barred[pg->nodes[k]] |= 1u << pg->device;
-    if (op == UNROLL_OP_LAYER || op == UNROLL_OP_LAYER_GRAD)
+    if (is_layer(&pg->graph->nodes[pg->nodes[k]]))
       t->failed_layers |= 1u << pg->device;
   }
   t->again = true;
@@ -255,11 +268,11 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
   TRY(unroll_graph_status(graph, err));
   unroll_context *ctx = devices[0]->ctx;
   unroll_executable *e = mem_zalloc(&ctx->allocator, sizeof *e);
-  bool *keep = mem_array(&ctx->allocator, (uint64_t)graph->n_nodes + 1, sizeof *keep);
+  layer_fate *fates = mem_array(&ctx->allocator, (uint64_t)graph->n_nodes + 1, sizeof *fates);
   unroll_status st = UNROLL_OK;
-  if (!e || !keep) {
+  if (!e || !fates) {
     mem_free(&ctx->allocator, e);
-    mem_free(&ctx->allocator, keep);
+    mem_free(&ctx->allocator, fates);
     return fail(err, UNROLL_E_MEMORY, "out of memory for compiling a graph");
   }
   e->ctx = ctx;
@@ -267,9 +280,8 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
   uint32_t no_layers = 0;
   for (bool settled = false; st == UNROLL_OK && !settled;) {
     attempt t = {.exe = e, .strict = options && options->strict, .crossing = options && options->allow_step_crossing};
-    memset(keep, 0, graph->n_nodes * sizeof *keep);
-    TRY_GOTO(st, offer_layers(graph, &e->devices, no_layers, keep, err), done);
-    TRY_GOTO(st, graph_lower(graph, keep, &e->graph, err), done);
+    TRY_GOTO(st, offer_layers(graph, &e->devices, no_layers, fates, err), done);
+    TRY_GOTO(st, graph_lower(graph, fates, &e->graph, err), done);
     st = attempts(&t, err);
     settled = !t.failed_layers;
     no_layers |= t.failed_layers;
@@ -282,7 +294,7 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
     log_message(&ctx->logger, UNROLL_LOG_DEBUG, "compiled: %u nodes in %u groups, %u scratch objects",
                 e->graph->n_nodes, e->n_groups, e->n_objects);
 done:
-  mem_free(&ctx->allocator, keep);
+  mem_free(&ctx->allocator, fates);
   if (st != UNROLL_OK) {
     unroll_executable_destroy(e);
     return st;

@@ -136,6 +136,8 @@ unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out,
 
 /* ---- devices ---- */
 
+enum { REFERENCE_SCORE = 1 }; /* plugin.h says so */
+
 /* Name of the devices that there are, for messages. */
 static void name_devices(unroll_context *ctx, struct text *t) {
   unroll_plugin_list *list;
@@ -157,18 +159,26 @@ static unroll_status no_such_device(unroll_context *ctx, const char *name, unrol
   return st;
 }
 
-/* "auto": the first GPU, else the first device that is not the reference. NULL: the reference. Freed by the caller. */
+/*
+ * "auto": the first GPU, else the first device of the plugin with the highest score; of plugins whose score is above the
+ * reference's. NULL: the reference. Freed by the caller.
+ */
 static char *choose(unroll_context *ctx) {
   unroll_plugin_list *list;
   const unroll_device_entry *best = NULL;
+  int32_t best_score = REFERENCE_SCORE;
   if (unroll_context_list(ctx, &list, NULL) != UNROLL_OK)
     return NULL;
+  const list_owner *o = (const list_owner *)list;
   for (uint32_t i = 0; i < list->n_plugins; i++)
     for (uint32_t d = 0; d < list->plugins[i].n_devices; d++) {
       const unroll_device_entry *e = &list->plugins[i].devices[d];
-      const bool gpu = e->kind == UNROLL_KIND_GPU;
-      if (strcmp(list->plugins[i].id, "cpu") != 0 && (!best || (gpu && best->kind != UNROLL_KIND_GPU)))
+      const int32_t score = o->candidates[i].score;
+      const bool gpu = e->kind == UNROLL_KIND_GPU, has_gpu = best && best->kind == UNROLL_KIND_GPU;
+      if (score > REFERENCE_SCORE && !has_gpu && (gpu || score > best_score)) {
         best = e;
+        best_score = score;
+      }
     }
   char *name = best ? mem_strdup(&ctx->allocator, best->id) : NULL;
   unroll_plugin_list_free(ctx, list);

@@ -6,6 +6,8 @@ bool is_host_view(const node *n) {
   return n->op == UNROLL_OP_RESHAPE || (n->op == UNROLL_OP_SLICE && n->attr.slice.axis == 0);
 }
 
+bool is_layer(const node *n) { return n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LAYER_GRAD; }
+
 /* Turns down the claim on node i. A private group was promised as a whole: it is taken whole or not at all. */
 static void turn_down(const unroll_graph *g, unroll_claim *claims, uint32_t i) {
   const uint32_t number = claims[i].group;
@@ -43,22 +45,81 @@ static unroll_status claims_alloc(const unroll_graph *g, unroll_claim **claims, 
   return *claims ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for the claims on a graph");
 }
 
-unroll_status offer_layers(const unroll_graph *g, const device_list *devices, uint32_t barred, bool *keep,
+enum { LAYER_SAVED = 3, GRAD_SAVED = 6, MAX_SAVED = 4 }; /* the first saved value among outputs, and among inputs */
+
+/* Does gradient read what layer saves, all of it and of nobody else? Then one reserve can stand for it. */
+static bool reads_all_saved(const node *gradient, const node *layer) {
+  for (uint32_t k = 0; k < MAX_SAVED; k++) {
+    const uint32_t in = GRAD_SAVED + k < gradient->n_in ? gradient->in[GRAD_SAVED + k] : GRAPH_NONE;
+    if (in != GRAPH_NONE && in != layer->out[LAYER_SAVED + k])
+      return false;
+  }
+  return gradient->in[GRAD_SAVED] == layer->out[LAYER_SAVED];
+}
+
+static bool reads_saved(const node *n, const node *layer) {
+  for (uint32_t k = 0; k < MAX_SAVED; k++)
+    if (layer->out[LAYER_SAVED + k] != GRAPH_NONE && node_reads(n, layer->out[LAYER_SAVED + k]))
+      return true;
+  return false;
+}
+
+static bool same_reserve(const layer_fate *a, const layer_fate *b) {
+  return a->keep && b->keep && a->only == b->only && a->reserve_bytes == b->reserve_bytes;
+}
+
+/* A reserve needs both ends: a layer and its gradients keep it together, or none of them is kept. */
+static void settle_reserves(const unroll_graph *g, layer_fate *fates) {
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    if (g->nodes[i].op != UNROLL_OP_LAYER)
+      continue;
+    const node *layer = &g->nodes[i];
+    bool read = false, agreed = true;
+    for (uint32_t k = 0; k < g->n_nodes; k++) {
+      if (!reads_saved(&g->nodes[k], layer))
+        continue;
+      read = true;
+      agreed = agreed && g->nodes[k].op == UNROLL_OP_LAYER_GRAD && reads_all_saved(&g->nodes[k], layer) &&
+               same_reserve(&fates[i], &fates[k]);
+    }
+    if (!read) {
+      fates[i].reserve_bytes = 0; /* nobody reads what it saves: it saves nothing */
+      continue;
+    }
+    for (uint32_t k = 0; !agreed && k < g->n_nodes; k++)
+      if (reads_saved(&g->nodes[k], layer) && fates[k].reserve_bytes)
+        fates[k].keep = false;
+    if (!agreed && fates[i].reserve_bytes)
+      fates[i].keep = false;
+  }
+}
+
+unroll_status offer_layers(const unroll_graph *g, const device_list *devices, uint32_t barred, layer_fate *fates,
                            unroll_error *err) {
   unroll_claim *claims;
   TRY(claims_alloc(g, &claims, err));
   unroll_status st = UNROLL_OK;
   bool any = false;
-  for (uint32_t i = 0; i < g->n_nodes; i++)
-    any = any || g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD;
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    any = any || is_layer(&g->nodes[i]);
+    fates[i] = (layer_fate){.only = GRAPH_NONE};
+  }
   for (uint32_t d = 0; any && st == UNROLL_OK && d < devices->n; d++) {
     if (barred >> d & 1u)
       continue;
     st = ask(g, devices->device[d], claims, err);
-    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
-      if (g->nodes[i].op == UNROLL_OP_LAYER || g->nodes[i].op == UNROLL_OP_LAYER_GRAD)
-        keep[i] = keep[i] || claims[i].group != 0;
+    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++) {
+      if (!is_layer(&g->nodes[i]) || claims[i].group == 0 || fates[i].keep)
+        continue;
+      const uint64_t reserve = claims[i].flags & UNROLL_CLAIM_RESERVE ? claims[i].reserve_bytes : 0;
+      if (reserve > (uint64_t)INT64_MAX)
+        st = fail(err, UNROLL_E_PLUGIN, "%s asks for a reserve of %llu bytes for %s", devices->device[d]->id,
+                  (unsigned long long)reserve, g->nodes[i].name);
+      fates[i] = (layer_fate){.keep = true, .only = d, .reserve_bytes = reserve};
+    }
   }
+  if (st == UNROLL_OK)
+    settle_reserves(g, fates);
   mem_free(&g->allocator, claims);
   return st;
 }
@@ -73,14 +134,16 @@ unroll_status offer(const unroll_graph *g, const device_list *devices, const uin
   for (uint32_t d = 0; st == UNROLL_OK && d < devices->n; d++) {
     st = ask(g, devices->device[d], claims, err);
     for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
-      if (taken[i].device != NO_DEVICE || (barred[i] >> d & 1u))
+      if (taken[i].device != NO_DEVICE || (barred[i] >> d & 1u) ||
+          (g->nodes[i].only != GRAPH_NONE && g->nodes[i].only != d))
         turn_down(g, claims, i);
     for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
       if (claims[i].group != 0)
         taken[i] = (taker){d, claims[i].group};
   }
   for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
-    if (taken[i].device == NO_DEVICE && !is_host_view(&g->nodes[i]) && g->nodes[i].op != UNROLL_OP_SCAN) {
+    if (taken[i].device == NO_DEVICE && !is_host_view(&g->nodes[i]) && g->nodes[i].op != UNROLL_OP_SCAN &&
+        !is_layer(&g->nodes[i])) {
       char text[GRAPH_DESCRIBE];
       st = fail(err, UNROLL_E_UNSUPPORTED, "%s, which gives %s: no device takes it, the reference neither",
                 g->nodes[i].name, graph_describe(g, g->nodes[i].out[0], text));

@@ -67,11 +67,18 @@ typedef struct device_list {
 
 /* Is this node a view that the host makes, of axis-0 slices and reshapes? */
 bool is_host_view(const node *n);
-/* Asks the devices in turn. taken: n_nodes of them. barred: a mask of devices per node. */
+/* A layer, or the gradient of one? */
+bool is_layer(const node *n);
+/* Asks the devices in turn. taken: n_nodes of them; a layer that is not taken any more, now that it is offered again, is left
+ * to the caller. barred: a mask of devices per node. */
 unroll_status offer(const unroll_graph *graph, const device_list *devices, const uint32_t *barred, taker *taken,
                     unroll_error *err);
-/* Which layers stay: keep[node]. barred: a mask of devices whose claims on layers don't count. */
-unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, bool *keep,
+/*
+ * What becomes of the layers: fates[node] of n_nodes. The first device that claims one has it; a reserve is granted where the
+ * layer and all that read what it saves go to one device that asks for it with one size, else they are lowered. barred: a mask
+ * of devices whose claims on layers don't count.
+ */
+unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, layer_fate *fates,
                            unroll_error *err);
 /* The same for a template; where allow_crossing is false, one device for all nodes. */
 unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan,
@@ -110,6 +117,9 @@ typedef struct group {
   uint32_t device;
   unroll_backend_exec *exec;
   unroll_exec_info info;
+  const unroll_graph *graph; /* of the nodes: the executable's, or the body of scan */
+  uint32_t scan;             /* node, or GRAPH_NONE */
+  uint32_t *nodes, n_nodes;  /* in the order of the view that was compiled */
 } group;
 
 enum { STAGE_GROUP, STAGE_COPY };
@@ -193,7 +203,8 @@ uint64_t spec_bytes(const tensor_spec *spec);
  * on. */
 typedef struct shared_queue {
   unroll_backend_queue *handle; /* NULL once merged */
-  struct shared_queue *merged;  /* into this one, which counts it among its references */
+  bool profiled;
+  struct shared_queue *merged; /* into this one, which counts it among its references */
   uint32_t references;
 } shared_queue;
 typedef struct shared_buffer {
@@ -218,6 +229,8 @@ struct unroll_binding {
 };
 unroll_status binding_prepare(unroll_binding *b, unroll_error *err);
 unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t device);
+/* The queue that stands for this one since the groups of their bindings met. */
+shared_queue *queue_root(shared_queue *queue);
 /* The bytes of an outside tensor are others from now on. */
 void binding_touch(unroll_binding *b, uint32_t outside_id);
 unroll_backend_buffer *binding_slot(const unroll_binding *b, uint32_t device, uint32_t slot);

@@ -6,6 +6,7 @@
  *   cpu_view.c     a graph view, checked, in the backend's own terms
  *   resolve*.c     one check per op: what the node may look like, and which loop runs it
  *   cpu_exec.c     claim, compile, bind, run
+ *   cpu_profile.c  how long each node took
  *   cpu_pool.c     threads
  *   ops_*.c        the loops; an .inc file is one source for f32 and f64
  */
@@ -116,6 +117,7 @@ struct cpu_node {
   cpu_run_fn run; /* NULL: nobody reads what it would write */
   const uint32_t *edges;
   uint32_t n_in, n_out; /* edges holds the inputs, then the outputs */
+  uint32_t index, op;   /* index: in the view that was compiled */
   uint32_t elem_bytes;  /* of the tensors that a copying op moves */
   bool batched;         /* matmul */
   uint64_t workspace;   /* bytes of scratch */
@@ -173,14 +175,21 @@ struct unroll_backend {
   unroll_host host;
   cpu_pool *pool;
   unroll_backend_device device;
+  uint64_t memory; /* bytes of the machine */
   char model[128];
 };
 struct unroll_backend_event {
   char unused; /* work is done before its event exists */
 };
+typedef struct cpu_profile { /* spans since they were last asked for */
+  unroll_profile_span *spans;
+  uint64_t n, room;
+} cpu_profile;
 struct unroll_backend_queue {
   unroll_backend_device *device;
   unroll_backend_event done;
+  bool profiled;
+  cpu_profile profile;
 };
 struct unroll_backend_buffer {
   unroll_backend_device *device;
@@ -191,6 +200,15 @@ struct unroll_backend_buffer {
 
 unroll_status cpu_buffer_range(const unroll_backend_buffer *b, uint64_t offset, uint64_t n, unroll_error *err);
 void *cpu_alloc(const unroll_host *host, uint64_t bytes); /* zeroed; NULL when there is no memory */
+
+/* cpu_profile.c. What is recorded needs its room before: then a run fails before it did anything, or not at all. */
+extern const unroll_profile cpu_profile_table;
+uint64_t cpu_now(void); /* nanoseconds of CLOCK_MONOTONIC */
+unroll_status cpu_profile_room(unroll_backend_queue *q, uint64_t n, unroll_error *err);
+void cpu_profile_node(unroll_backend_queue *q, const cpu_node *node, unroll_backend_binding *binding, int64_t t,
+                      uint64_t begin, uint64_t end);
+void cpu_profile_transfer(unroll_backend_queue *q, const char *label, uint64_t begin, uint64_t bytes);
+void cpu_profile_free(unroll_backend_queue *q);
 
 /* cpu_exec.c, behind the vtable */
 unroll_status cpu_claim(unroll_backend_device *device, const unroll_graph_view *view, unroll_claim *claims,

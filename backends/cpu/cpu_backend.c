@@ -56,15 +56,14 @@ static unroll_status device_info(unroll_backend *backend, uint32_t i, unroll_dev
     return cpu_fail(err, UNROLL_E_NOT_FOUND, "cpu: device %u, there is only device 0", i);
   if (!UNROLL_HAS(unroll_device_info, info, dtypes))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: unroll_device_info of %u bytes, at least %zu expected", info->struct_size,
-                    sizeof *info);
-  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+                    UNROLL_SIZE_TO(unroll_device_info, dtypes));
   info->kind = UNROLL_KIND_CPU;
   info->name = backend->model;
   info->vendor = "unroll";
   info->driver = "reference";
   info->id = "0";
-  info->mem_total = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-  info->max_buffer = info->mem_total;
+  info->mem_total = backend->memory;
+  info->max_buffer = backend->memory;
   info->alignment = CPU_ALIGNMENT;
   info->caps = UNROLL_CAP_DETERMINISTIC;
   info->dtypes = UINT64_C(1) << UNROLL_F64 | UINT64_C(1) << UNROLL_F32 | UINT64_C(1) << UNROLL_I64 |
@@ -116,6 +115,10 @@ static unroll_status buffer_make(unroll_backend_device *device, void *data, uint
 static unroll_status buffer_create(unroll_backend_device *device, uint64_t bytes, uint64_t usage,
                                    unroll_backend_buffer **out, unroll_error *err) {
   (void)usage;
+  /* More would come as addresses without memory behind them. */
+  if (bytes > device->backend->memory)
+    return cpu_fail(err, UNROLL_E_DEVICE_MEMORY, "cpu: a buffer of %llu bytes, the machine has %llu",
+                    (unsigned long long)bytes, (unsigned long long)device->backend->memory);
   return buffer_make(device, NULL, bytes, out, err);
 }
 
@@ -143,7 +146,20 @@ unroll_status cpu_buffer_range(const unroll_backend_buffer *b, uint64_t offset, 
   return UNROLL_OK;
 }
 
-static unroll_status done(unroll_backend_queue *queue, unroll_backend_event **event) {
+/* Before a transfer: room for its span and its beginning, where the queue is profiled. */
+static unroll_status begin_transfer(unroll_backend_queue *queue, uint64_t n, uint64_t *begin, unroll_error *err) {
+  *begin = 0;
+  if (!queue->profiled || n == 0)
+    return UNROLL_OK;
+  TRY(cpu_profile_room(queue, 1, err));
+  *begin = cpu_now();
+  return UNROLL_OK;
+}
+
+static unroll_status end_transfer(unroll_backend_queue *queue, const char *label, uint64_t begin, uint64_t n,
+                                  unroll_backend_event **event) {
+  if (queue->profiled && n)
+    cpu_profile_transfer(queue, label, begin, n);
   if (event)
     *event = &queue->done;
   return UNROLL_OK;
@@ -152,24 +168,30 @@ static unroll_status done(unroll_backend_queue *queue, unroll_backend_event **ev
 static unroll_status write_buffer(unroll_backend_queue *queue, unroll_backend_buffer *b, uint64_t offset,
                                   const void *from, uint64_t n, unroll_backend_event **event, unroll_error *err) {
   TRY(cpu_buffer_range(b, offset, n, err));
+  uint64_t begin;
+  TRY(begin_transfer(queue, n, &begin, err));
   if (n)
     memcpy(b->data + offset, from, n);
-  return done(queue, event);
+  return end_transfer(queue, "write", begin, n, event);
 }
 
 static unroll_status read_buffer(unroll_backend_queue *queue, unroll_backend_buffer *b, uint64_t offset, void *to,
                                  uint64_t n, unroll_backend_event **event, unroll_error *err) {
   TRY(cpu_buffer_range(b, offset, n, err));
+  uint64_t begin;
+  TRY(begin_transfer(queue, n, &begin, err));
   if (n)
     memcpy(to, b->data + offset, n);
-  return done(queue, event);
+  return end_transfer(queue, "read", begin, n, event);
 }
 
 static unroll_status fill_buffer(unroll_backend_queue *queue, unroll_backend_buffer *b, uint64_t offset, uint64_t n,
                                  uint8_t value, unroll_backend_event **event, unroll_error *err) {
   TRY(cpu_buffer_range(b, offset, n, err));
+  uint64_t begin;
+  TRY(begin_transfer(queue, n, &begin, err));
   memset(b->data + offset, value, n);
-  return done(queue, event);
+  return end_transfer(queue, "fill", begin, n, event);
 }
 
 static unroll_status copy_buffer(unroll_backend_queue *queue, unroll_backend_buffer *to, uint64_t to_offset,
@@ -177,8 +199,10 @@ static unroll_status copy_buffer(unroll_backend_queue *queue, unroll_backend_buf
                                  unroll_backend_event **event, unroll_error *err) {
   TRY(cpu_buffer_range(to, to_offset, n, err));
   TRY(cpu_buffer_range(from, from_offset, n, err));
+  uint64_t begin;
+  TRY(begin_transfer(queue, n, &begin, err));
   memmove(to->data + to_offset, from->data + from_offset, n);
-  return done(queue, event);
+  return end_transfer(queue, "copy", begin, n, event);
 }
 
 static unroll_status map_buffer(unroll_backend_queue *queue, unroll_backend_buffer *b, uint64_t offset, uint64_t n,
@@ -201,18 +225,20 @@ static unroll_status unmap_buffer(unroll_backend_queue *queue, unroll_backend_bu
 /* ---- queues and events: everything is done when its call returns ---- */
 static unroll_status queue_create(unroll_backend_device *device, uint64_t flags, unroll_backend_queue **out,
                                   unroll_error *err) {
-  (void)flags;
   unroll_backend_queue *q = cpu_alloc(&device->backend->host, sizeof *q);
   if (!q)
     return cpu_fail(err, UNROLL_E_MEMORY, "cpu: no memory for a queue");
   q->device = device;
+  q->profiled = flags & UNROLL_QUEUE_PROFILE;
   *out = q;
   return UNROLL_OK;
 }
 
 static void queue_destroy(unroll_backend_queue *q) {
-  if (q)
-    q->device->backend->host.free(q->device->backend->host.ctx, q);
+  if (!q)
+    return;
+  cpu_profile_free(q);
+  q->device->backend->host.free(q->device->backend->host.ctx, q);
 }
 
 static unroll_status queue_nothing(unroll_backend_queue *queue, unroll_error *err) {
@@ -236,8 +262,7 @@ static void event_destroy(unroll_backend_event *event) { (void)event; /* it is a
 
 static const void *extension(unroll_backend *backend, const char *id) {
   (void)backend;
-  (void)id;
-  return NULL;
+  return strcmp(id, UNROLL_PROFILE_ID) == 0 ? &cpu_profile_table : NULL;
 }
 
 static const unroll_backend_ops ops = {
@@ -302,6 +327,8 @@ static unroll_status open_backend(const unroll_host *host, const unroll_option *
   memcpy(&b->host, host, host->struct_size < sizeof b->host ? host->struct_size : sizeof b->host);
   b->device.backend = b;
   read_model(b->model, sizeof b->model);
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  b->memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : SIZE_MAX / 2;
 
   const uint32_t *threads = NULL;
   if (UNROLL_HAS(unroll_host, host, extension) && host->extension)

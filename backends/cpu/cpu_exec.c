@@ -51,9 +51,9 @@ unroll_status cpu_claim(unroll_backend_device *device, const unroll_graph_view *
   cpu_tensor *tensors = NULL;
   unroll_status status = UNROLL_OK;
   TRY(cpu_view_check(view, err));
-  if (claim_stride < sizeof(unroll_claim))
+  if (claim_stride < UNROLL_SIZE_TO(unroll_claim, reserve_bytes))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: claims %u bytes apart, at least %zu expected", claim_stride,
-                    sizeof(unroll_claim));
+                    UNROLL_SIZE_TO(unroll_claim, reserve_bytes));
   TRY(read_tensors(device->backend, view, &tensors, err));
   for (uint32_t i = 0; i < view->n_nodes && status == UNROLL_OK; i++) {
     unroll_claim *claim = (unroll_claim *)(void *)((char *)claims + (size_t)i * claim_stride);
@@ -80,6 +80,8 @@ static unroll_status add_nodes(unroll_backend_exec *e, const unroll_graph_view *
     }
     if (node->workspace > e->workspace_bytes)
       e->workspace_bytes = node->workspace;
+    node->index = i;
+    node->op = v->op;
     node->n_in = v->n_in;
     node->n_out = v->n_out;
     node->edges = e->edges;
@@ -146,7 +148,7 @@ unroll_status cpu_compile(unroll_backend_device *device, const unroll_graph_view
 unroll_status cpu_exec_info(unroll_backend_exec *e, unroll_exec_info *info, unroll_error *err) {
   if (!UNROLL_HAS(unroll_exec_info, info, persistent_bytes))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: unroll_exec_info of %u bytes, at least %zu expected", info->struct_size,
-                    sizeof *info);
+                    UNROLL_SIZE_TO(unroll_exec_info, persistent_bytes));
   info->workspace_bytes = e->workspace_bytes;
   info->workspace_alignment = CPU_ALIGNMENT;
   info->persistent_bytes = 0;
@@ -174,6 +176,14 @@ static unroll_status bind_tensor(unroll_backend_binding *b, uint32_t i, const un
   if (t->offset > slot->bytes)
     return cpu_fail(err, UNROLL_E_RANGE, "cpu: tensor \"%s\" at byte %llu of slot %u, which has %llu", t->name,
                     (unsigned long long)t->offset, t->slot, (unsigned long long)slot->bytes);
+  const cpu_shape *shape = &t->shape;
+  const int64_t fewest = shape->dim < 0
+                             ? cpu_shape_count(shape)
+                             : cpu_shape_count(shape) / b->exec->dim_max[shape->dim] * b->exec->dim_min[shape->dim];
+  if (!(b->exec->is_template && t->step != 0) && (uint64_t)fewest * bytes > slot->bytes - t->offset)
+    return cpu_fail(err, UNROLL_E_RANGE, "cpu: tensor \"%s\" of %s, %llu bytes at byte %llu of slot %u, which has %llu",
+                    t->name, cpu_shape_text(shape).text, (unsigned long long)fewest * bytes,
+                    (unsigned long long)t->offset, t->slot, (unsigned long long)slot->bytes);
   b->base[i] = slot->buffer->data + slot->offset + t->offset;
   b->room[i] = slot->bytes - t->offset;
   b->before[i] = t->offset;
@@ -189,7 +199,7 @@ unroll_status cpu_bind(unroll_backend_exec *e, const unroll_slot *slots, uint32_
                        unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **out,
                        unroll_error *err) {
   const unroll_host *host = &e->backend->host;
-  if (n_slots < e->n_slots || (e->n_slots && (!slots || slot_stride < sizeof(unroll_slot))))
+  if (n_slots < e->n_slots || (e->n_slots && (!slots || slot_stride < UNROLL_SIZE_TO(unroll_slot, bytes))))
     return cpu_fail(err, UNROLL_E_INVALID, "cpu: %u slots %u bytes apart, %u expected", n_slots, slot_stride,
                     e->n_slots);
   if (e->workspace_bytes) {
@@ -263,11 +273,21 @@ static unroll_status place_tensor(unroll_backend_binding *b, uint32_t i, const i
   return UNROLL_OK;
 }
 
-static void run_step(unroll_backend_binding *b, const cpu_position *at) {
+/* timed: the queue that keeps a span per node, or NULL */
+static void run_step(unroll_backend_binding *b, const cpu_position *at, unroll_backend_queue *timed) {
   const unroll_backend_exec *e = b->exec;
   for (uint32_t i = 0; i < e->n_tensors; i++)
     if (e->tensors[i].step != 0 && e->used[i])
       b->operands[i].data = b->base[i] + step_index(&e->tensors[i], at->t) * e->tensors[i].step;
+  if (timed) {
+    for (uint32_t i = 0; i < e->n_nodes; i++) {
+      const cpu_call call = {&e->nodes[i], b->operands, at, b->workspace, e->backend->pool};
+      const uint64_t begin = cpu_now();
+      call.node->run(&call);
+      cpu_profile_node(timed, call.node, b, at->t, begin, cpu_now());
+    }
+    return;
+  }
   for (uint32_t i = 0; i < e->n_nodes; i++) {
     const cpu_call call = {&e->nodes[i], b->operands, at, b->workspace, e->backend->pool};
     call.node->run(&call);
@@ -279,7 +299,7 @@ unroll_status cpu_run(unroll_backend_binding *b, unroll_backend_queue *queue, co
   const unroll_backend_exec *e = b->exec;
   if (!UNROLL_HAS(unroll_run_args, args, reserved))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: unroll_run_args of %u bytes, at least %zu expected", args->struct_size,
-                    sizeof *args);
+                    UNROLL_SIZE_TO(unroll_run_args, reserved));
   if (args->n_dims < e->n_dims || (e->n_dims && !args->dims))
     return cpu_fail(err, UNROLL_E_INVALID, "cpu: %u run-time sizes, %u expected", args->n_dims, e->n_dims);
   for (uint32_t i = 0; i < e->n_dims; i++)
@@ -297,10 +317,17 @@ unroll_status cpu_run(unroll_backend_binding *b, unroll_backend_queue *queue, co
       if (e->used[i])
         TRY(place_tensor(b, i, args->dims, low, low + count - 1, err));
   }
+  unroll_backend_queue *const timed = queue->profiled ? queue : NULL;
+  if (timed) {
+    uint64_t n_spans = 0;
+    if (__builtin_mul_overflow((uint64_t)count, e->n_nodes, &n_spans))
+      n_spans = UINT64_MAX;
+    TRY(cpu_profile_room(queue, n_spans, err));
+  }
   cpu_position at = {args->seed, args->update, args->t0, args->row0, 0};
   for (int64_t i = 0; i < count; i++) {
     at.t = reverse ? first - i : first + i;
-    run_step(b, &at);
+    run_step(b, &at, timed);
   }
   if (event)
     *event = &queue->done;

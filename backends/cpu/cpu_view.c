@@ -44,13 +44,13 @@ cpu_text cpu_shape_text(const cpu_shape *s) {
 unroll_status cpu_view_check(const unroll_graph_view *v, unroll_error *err) {
   if (!v || !UNROLL_HAS(unroll_graph_view, v, bodies))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: a graph view of %u bytes, at least %zu expected", v ? v->struct_size : 0,
-                    sizeof *v);
-  if (v->n_nodes && (!v->nodes || v->node_stride < sizeof(unroll_node_view)))
+                    UNROLL_SIZE_TO(unroll_graph_view, bodies));
+  if (v->n_nodes && (!v->nodes || v->node_stride < UNROLL_SIZE_TO(unroll_node_view, name)))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: nodes %u bytes apart, at least %zu expected", v->node_stride,
-                    sizeof(unroll_node_view));
-  if (v->n_tensors && (!v->tensors || v->tensor_stride < sizeof(unroll_tensor_view)))
+                    UNROLL_SIZE_TO(unroll_node_view, name));
+  if (v->n_tensors && (!v->tensors || v->tensor_stride < UNROLL_SIZE_TO(unroll_tensor_view, name)))
     return cpu_fail(err, UNROLL_E_ABI, "cpu: tensors %u bytes apart, at least %zu expected", v->tensor_stride,
-                    sizeof(unroll_tensor_view));
+                    UNROLL_SIZE_TO(unroll_tensor_view, name));
   if ((v->n_edges && !v->edges) || (v->n_dims && (!v->dim_min || !v->dim_max)))
     return cpu_fail(err, UNROLL_E_GRAPH, "cpu: the graph view lacks its edges or run-time sizes");
   for (uint32_t i = 0; i < v->n_dims; i++)
@@ -77,9 +77,6 @@ const unroll_node_view *cpu_view_node(const unroll_graph_view *v, uint32_t i) {
 unroll_status cpu_view_tensor(const unroll_graph_view *v, uint32_t i, cpu_tensor *out, unroll_error *err) {
   const unroll_tensor_view *t =
       (const unroll_tensor_view *)(const void *)((const char *)v->tensors + (size_t)i * v->tensor_stride);
-  const uint32_t bytes = cpu_dtype_size(t->dtype);
-  if (bytes == 0)
-    return cpu_fail(err, UNROLL_E_DTYPE, "cpu: tensor \"%.60s\": element type %d", t->name, t->dtype);
   if (t->rank < 0 || t->rank > UNROLL_MAX_RANK)
     return cpu_fail(err, UNROLL_E_SHAPE, "cpu: tensor \"%.60s\": rank %d, at most %d expected", t->name, t->rank,
                     UNROLL_MAX_RANK);
@@ -92,6 +89,8 @@ unroll_status cpu_view_tensor(const unroll_graph_view *v, uint32_t i, cpu_tensor
   out->shape.rank = t->rank;
   out->shape.dim = t->rank > 0 ? t->dim[0] : -1;
   (void)snprintf(out->name, sizeof out->name, "%s", t->name);
+  if (cpu_dtype_size(t->dtype) == 0)
+    return UNROLL_OK; /* a type of later: only nodes that use it are not understood */
 
   int64_t dense = 1;
   for (int32_t a = t->rank - 1; a >= 0; a--) {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 unroll_status(opencl_fail)(unroll_error *err, unroll_status code, int64_t native, const char *format, ...) {
-  if (err) {
+  if (err && UNROLL_HAS(unroll_error, err, message)) {
     va_list list;
     err->code = code;
     err->native = native;
@@ -235,7 +235,10 @@ static unroll_status device_count(unroll_backend *b, uint32_t *n, unroll_error *
 
 static unroll_status device_info(unroll_backend *b, uint32_t i, unroll_device_info *info, unroll_error *err) {
   if (i >= b->n_devices)
-    return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: device %u of %u", i, b->n_devices);
+    return opencl_fail(err, UNROLL_E_NOT_FOUND, 0, "opencl: device %u of %u", i, b->n_devices);
+  if (!UNROLL_HAS(unroll_device_info, info, dtypes))
+    return opencl_fail(err, UNROLL_E_ABI, 0, "opencl: unroll_device_info of %u bytes, at least %zu expected",
+                       info->struct_size, UNROLL_SIZE_TO(unroll_device_info, dtypes));
   const device_entry *e = &b->devices[i];
   info->kind = e->type & CL_DEVICE_TYPE_CPU           ? UNROLL_KIND_CPU
                : e->type & CL_DEVICE_TYPE_ACCELERATOR ? UNROLL_KIND_ACCELERATOR
@@ -343,7 +346,7 @@ static unroll_status device_start(unroll_backend_device *d, const unroll_option 
 static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_option *options, uint32_t n_options,
                                  unroll_backend_device **out, unroll_error *err) {
   if (i >= b->n_devices)
-    return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: device %u of %u", i, b->n_devices);
+    return opencl_fail(err, UNROLL_E_NOT_FOUND, 0, "opencl: device %u of %u", i, b->n_devices);
   unroll_backend_device *d = opencl_alloc(b->host, 1, sizeof *d);
   if (!d || pthread_mutex_init(&d->lock, NULL) != 0) {
     opencl_free(b->host, d);
@@ -369,6 +372,11 @@ static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_opt
   }
   *out = d;
   return UNROLL_OK;
+}
+
+static const void *backend_extension(unroll_backend *b, const char *id) {
+  (void)b;
+  return strcmp(id, UNROLL_PROFILE_ID) == 0 ? &opencl_profile : NULL;
 }
 
 static const unroll_backend_ops opencl_ops = {
@@ -397,6 +405,7 @@ static const unroll_backend_ops opencl_ops = {
     .queue_wait = queue_wait,
     .event_wait = event_wait,
     .event_destroy = event_destroy,
+    .extension = backend_extension,
 };
 
 UNROLL_PLUGIN_EXPORT("opencl") = {UNROLL_PLUGIN_HEADER, 0, "opencl", "0.1", "unroll", backend_score, backend_open,

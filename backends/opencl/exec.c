@@ -11,7 +11,9 @@ struct unroll_backend_exec {
   extent *extents;
   place *tensors;
   char *names; /* of the nodes, one after another */
-  int64_t *dim_max;
+  int64_t *dim_min, *dim_max;
+  uint32_t *moving; /* tensors that lie elsewhere, or have another size, from run to run or from step to step */
+  uint32_t n_moving;
   uint32_t n_launches, n_args, n_extents, n_tensors, n_dims;
   bool is_template;
   uint64_t workspace, packed, temp;
@@ -77,19 +79,47 @@ static unroll_status keep_names(unroll_backend_exec *e, const unroll_graph_view 
   return UNROLL_OK;
 }
 
+static void keep_places(unroll_backend_exec *e, const unroll_graph_view *g) {
+  for (uint32_t i = 0; i < g->n_tensors; i++) {
+    const unroll_tensor_view *v = graph_tensor(g, i);
+    uint64_t bytes = dtype_bytes(v->dtype);
+    for (int32_t axis = 0; axis < v->rank; axis++)
+      bytes *= (uint64_t)v->shape[axis];
+    e->tensors[i] = (place){.dtype = v->dtype,
+                            .slot = v->slot,
+                            .period = v->period,
+                            .offset = v->offset,
+                            .bytes = bytes,
+                            .dim = v->rank > 0 ? v->dim[0] : -1,
+                            .step = v->step,
+                            .name = e->tensors[i].name};
+  }
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    const unroll_node_view *n = graph_node(g, i);
+    for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
+      const uint32_t id = g->edges[k < n->n_in ? n->first_in + k : n->first_out + k - n->n_in];
+      if (id == UNROLL_NO_TENSOR || e->tensors[id].used)
+        continue;
+      e->tensors[id].used = true;
+      if (e->tensors[id].dim >= 0 || (e->is_template && e->tensors[id].step != 0))
+        e->moving[e->n_moving++] = id;
+    }
+  }
+}
+
 static unroll_status keep(unroll_backend_exec *e, const unroll_graph_view *g, unroll_error *err) {
   const unroll_host *host = e->device->host;
   e->tensors = opencl_alloc(host, g->n_tensors, sizeof *e->tensors);
+  e->dim_min = opencl_alloc(host, g->n_dims, sizeof *e->dim_min);
   e->dim_max = opencl_alloc(host, g->n_dims, sizeof *e->dim_max);
-  if (!e->tensors || !e->dim_max || keep_names(e, g) != UNROLL_OK)
+  e->moving = opencl_alloc(host, g->n_tensors, sizeof *e->moving);
+  if (!e->tensors || !e->dim_min || !e->dim_max || !e->moving || keep_names(e, g) != UNROLL_OK)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an executable of %u nodes", g->n_nodes);
-  for (uint32_t i = 0; i < g->n_tensors; i++) {
-    const unroll_tensor_view *v = graph_tensor(g, i);
-    const char *name = e->tensors[i].name;
-    e->tensors[i] = (place){v->dtype, v->slot, v->period, v->offset, v->step, name};
-  }
-  for (uint32_t i = 0; i < g->n_dims; i++)
+  for (uint32_t i = 0; i < g->n_dims; i++) {
+    e->dim_min[i] = g->dim_min[i];
     e->dim_max[i] = g->dim_max[i];
+  }
+  keep_places(e, g);
   for (uint32_t i = 0; i < e->n_launches; i++)
     if (e->launches[i].source)
       TRY(program_get(e->device, e->launches[i].source, e->launches[i].options, &e->launches[i].program, err));
@@ -135,7 +165,9 @@ unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g,
 }
 
 unroll_status exec_info(unroll_backend_exec *e, unroll_exec_info *info, unroll_error *err) {
-  (void)err;
+  if (!UNROLL_HAS(unroll_exec_info, info, persistent_bytes))
+    return opencl_fail(err, UNROLL_E_ABI, 0, "opencl: unroll_exec_info of %u bytes, at least %zu expected",
+                       info->struct_size, UNROLL_SIZE_TO(unroll_exec_info, persistent_bytes));
   info->workspace_bytes = e->workspace;
   info->workspace_alignment = OPENCL_ALIGNMENT;
   info->persistent_bytes = e->packed + e->temp;
@@ -155,7 +187,9 @@ void exec_destroy(unroll_backend_exec *e) {
             .n_extents = e->n_extents};
   plan_free(&p);
   opencl_free(host, e->tensors);
+  opencl_free(host, e->dim_min);
   opencl_free(host, e->dim_max);
+  opencl_free(host, e->moving);
   opencl_free(host, e->names);
   opencl_free(host, e);
 }
@@ -282,16 +316,28 @@ static unroll_status set_arg(unroll_backend_binding *b, uint32_t l, uint32_t ind
 }
 
 /* ---- bind ---- */
+/* Every tensor lies in its slot, and the slot in its buffer, as far as that is the same in every run. */
 static unroll_status check_slots(const unroll_backend_binding *b, unroll_error *err) {
   const unroll_backend_exec *e = b->exec;
-  for (uint32_t i = 0; i < e->n_args; i++) {
-    const launch_arg *a = &e->args[i];
-    if (a->kind != ARG_MEM || a->tensor == UNROLL_NO_TENSOR)
+  for (uint32_t i = 0; i < e->n_tensors; i++) {
+    const place *t = &e->tensors[i];
+    if (!t->used)
       continue;
-    const place *t = &e->tensors[a->tensor];
-    if (t->slot >= b->n_slots || !b->slots[t->slot].buffer)
+    const unroll_slot *s = t->slot < b->n_slots ? &b->slots[t->slot] : NULL;
+    if (!s || !s->buffer)
       return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: tensor %s: slot %u of %u has no buffer", t->name, t->slot,
                          b->n_slots);
+    if (s->offset > s->buffer->bytes || s->bytes > s->buffer->bytes - s->offset)
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: slot %u: %llu bytes at %llu of a buffer of %llu", t->slot,
+                         (unsigned long long)s->bytes, (unsigned long long)s->offset,
+                         (unsigned long long)s->buffer->bytes);
+    uint64_t bytes = t->dim < 0 ? t->bytes : t->bytes / (uint64_t)e->dim_max[t->dim] * (uint64_t)e->dim_min[t->dim];
+    if (e->is_template && t->step != 0)
+      bytes = 0;
+    if (t->offset > s->bytes || bytes > s->bytes - t->offset)
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: tensor %s: %llu bytes at %llu of slot %u, which has %llu",
+                         t->name, (unsigned long long)bytes, (unsigned long long)t->offset, t->slot,
+                         (unsigned long long)s->bytes);
   }
   return UNROLL_OK;
 }
@@ -359,8 +405,10 @@ static unroll_status bind_all(unroll_backend_binding *b, const unroll_slot *slot
   b->groups = opencl_alloc(host, e->n_launches, sizeof *b->groups);
   if (!b->kernels || !b->slots || !b->run_args || !b->step_args || !b->generations || !b->items || !b->groups)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory to bind %u launches", e->n_launches);
-  for (uint32_t i = 0; i < b->n_slots; i++)
-    b->slots[i] = *(const unroll_slot *)((const char *)slots + (size_t)i * slot_stride);
+  for (uint32_t i = 0; i < b->n_slots; i++) {
+    const unroll_slot *s = (const unroll_slot *)((const char *)slots + (size_t)i * slot_stride);
+    b->slots[i] = (unroll_slot){.buffer = s->buffer, .offset = s->offset, .bytes = s->bytes};
+  }
   TRY(check_slots(b, err));
   TRY(make_buffer(e->device, e->packed, &b->packed, err));
   TRY(make_buffer(e->device, e->temp, &b->temp, err));
@@ -372,9 +420,12 @@ static unroll_status bind_all(unroll_backend_binding *b, const unroll_slot *slot
 unroll_status exec_bind(unroll_backend_exec *e, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
                         unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **out,
                         unroll_error *err) {
-  if (e->workspace && !workspace)
-    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: bind: no workspace, %llu bytes are needed",
+  if (e->workspace &&
+      (!workspace || workspace_offset > workspace->bytes || e->workspace > workspace->bytes - workspace_offset))
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: bind: no workspace, or too small: %llu bytes are needed",
                        (unsigned long long)e->workspace);
+  if (n_slots && (!slots || slot_stride < UNROLL_SIZE_TO(unroll_slot, bytes)))
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: bind: %u slots %u bytes apart", n_slots, slot_stride);
   unroll_backend_binding *b = opencl_alloc(e->device->host, 1, sizeof *b);
   if (!b)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a binding");
@@ -430,16 +481,38 @@ static unroll_status run_product(unroll_backend_binding *b, unroll_backend_queue
                          b->slots[y->slot].buffer->mem, place_of(b, y, s->t) / bytes, b->temp, l->name, err);
 }
 
+/* What launch i is in a profile: what is done before a template's first step is done for all of them. */
+static unroll_profile_span span_of(unroll_backend_binding *b, const launch *l, const run_state *s) {
+  const bool is_template = b->exec->is_template, all = is_template && l->once;
+  return (unroll_profile_span){.struct_size = sizeof(unroll_profile_span),
+                               .node = l->node,
+                               .binding = b,
+                               .label = l->kernel,
+                               .t = all ? s->args->first : s->t,
+                               .count = all ? s->args->count : 1};
+}
+
 static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q, uint32_t i, const run_state *s,
                              unroll_error *err) {
   const launch *l = &b->exec->launches[i];
-  if (!l->source)
+  if (!l->source) {
+    if (q->profile) {
+      const unroll_profile_span span = span_of(b, l, s);
+      TRY(profile_begin(q, &span, err));
+    }
     TRY(run_product(b, q, l, s, err));
-  else if (b->items[i] == 0)
+    if (q->profile)
+      TRY(profile_end(q, err));
+  } else if (b->items[i] == 0)
     return UNROLL_OK;
   else {
     const size_t group = b->groups[i], global = (b->items[i] + group - 1) / group * group;
-    const cl_int code = clEnqueueNDRangeKernel(q->queue, b->kernels[i], 1, NULL, &global, &group, 0, NULL, NULL);
+    cl_event *timed = NULL;
+    if (q->profile) {
+      const unroll_profile_span span = span_of(b, l, s);
+      TRY(profile_command(q, &span, &timed, err));
+    }
+    const cl_int code = clEnqueueNDRangeKernel(q->queue, b->kernels[i], 1, NULL, &global, &group, 0, NULL, timed);
     if (code != CL_SUCCESS)
       return opencl_error(b->exec->device, err, code, "clEnqueueNDRangeKernel", l->name);
   }
@@ -454,13 +527,48 @@ static uint64_t generation_of(const unroll_backend_binding *b, uint32_t i, const
              : s->args->generations[b->exec->tensors[l->cached].slot];
 }
 
-static unroll_status check_run(const unroll_backend_exec *e, const unroll_run_args *run, unroll_error *err) {
-  if (run->n_dims < e->n_dims)
+/* A tensor with the sizes of this run, at each t of low..high. */
+static bool lies_in_slot(const unroll_backend_binding *b, const place *x, const int64_t *dims, int64_t low,
+                         int64_t high) {
+  const uint64_t room = b->slots[x->slot].bytes - x->offset;
+  const uint64_t bytes = x->dim < 0 ? x->bytes : x->bytes / (uint64_t)b->exec->dim_max[x->dim] * (uint64_t)dims[x->dim];
+  if (x->period) {
+    const int64_t period = x->period;
+    const bool wraps = low / period != high / period;
+    low = wraps ? 0 : low % period;
+    high = wraps ? period - 1 : high % period;
+  }
+  int64_t first, last;
+  return !__builtin_mul_overflow(x->step, x->step < 0 ? high : low, &first) &&
+         !__builtin_mul_overflow(x->step, x->step < 0 ? low : high, &last) &&
+         (first >= 0 || (uint64_t)-first <= x->offset) && bytes <= room &&
+         (last <= 0 || (uint64_t)last <= room - bytes);
+}
+
+static unroll_status check_run(const unroll_backend_binding *b, const unroll_run_args *run, unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  if (run->n_dims < e->n_dims || (e->n_dims && !run->dims))
     return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: run: %u run-time sizes, expected %u", run->n_dims, e->n_dims);
   for (uint32_t i = 0; i < e->n_dims; i++)
-    if (run->dims[i] < 0 || run->dims[i] > e->dim_max[i])
-      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: size %u is %lld, at most %lld", i,
-                         (long long)run->dims[i], (long long)e->dim_max[i]);
+    if (run->dims[i] < e->dim_min[i] || run->dims[i] > e->dim_max[i])
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: size %u is %lld, expected %lld to %lld", i,
+                         (long long)run->dims[i], (long long)e->dim_min[i], (long long)e->dim_max[i]);
+  int64_t low = 0, high = 0;
+  if (e->is_template) {
+    const bool reverse = run->direction == UNROLL_REVERSE;
+    if (run->count < 0 || run->first < 0 ||
+        (reverse ? run->count - 1 > run->first : run->count > INT64_MAX - run->first))
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: %lld steps from %lld on", (long long)run->count,
+                         (long long)run->first);
+    if (run->count == 0)
+      return UNROLL_OK;
+    low = reverse ? run->first - run->count + 1 : run->first;
+    high = low + run->count - 1;
+  }
+  for (uint32_t i = 0; i < e->n_moving; i++)
+    if (!lies_in_slot(b, &e->tensors[e->moving[i]], run->dims, low, high))
+      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: tensor %s leaves its slot at t %lld..%lld",
+                         e->tensors[e->moving[i]].name, (long long)low, (long long)high);
   return UNROLL_OK;
 }
 
@@ -494,7 +602,11 @@ unroll_status binding_run(unroll_backend_binding *b, unroll_backend_queue *q, co
   if (atomic_load(&e->device->lost))
     return opencl_fail(err, UNROLL_E_DEVICE_LOST, CL_DEVICE_NOT_AVAILABLE, "opencl: device %s (%s) is lost",
                        e->device->entry->id, e->device->entry->name);
-  TRY(check_run(e, run, err));
+  TRY(check_run(b, run, err));
+  if (q->profile) {
+    const uint64_t steps = !e->is_template ? 1 : run->count > 0 ? (uint64_t)run->count : 0;
+    TRY(profile_room(q, steps > UINT64_MAX / (e->n_launches + 1u) ? UINT64_MAX : steps * e->n_launches, err));
+  }
   for (uint32_t i = 0; i < e->n_launches; i++)
     if (items_move(e, &e->launches[i]))
       b->items[i] = (size_t)items_of(e, &e->launches[i], &s);

@@ -101,10 +101,12 @@ struct unroll_backend_buffer {
 struct unroll_backend_queue {
   unroll_backend_device *device;
   cl_command_queue queue;
-  cl_kernel fill;    /* made at the first fill */
-  cl_event marker;   /* the work up to here is waited for before much more is queued */
-  uint32_t launches; /* since the last flush, */
-  uint32_t marked;   /* and since the last marker */
+  cl_kernel fill;          /* made at the first fill */
+  cl_event marker;         /* the work up to here is waited for before much more is queued */
+  uint32_t launches;       /* since the last flush, */
+  uint32_t marked;         /* and since the last marker */
+  struct profile *profile; /* NULL: nothing is timed */
+  cl_int profile_refused;  /* what the driver said to a queue that is profiled; CL_SUCCESS where it made one */
 };
 
 struct unroll_backend_event {
@@ -116,6 +118,22 @@ unroll_status queue_count_launch(unroll_backend_queue *q,
                                  unroll_error *err); /* flushes and bounds the work in flight */
 /* An event after all that is queued, where one is asked for. */
 unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event, unroll_error *err);
+
+/* ---- times (queue_profile.c): "unroll.profile/1" ---- */
+extern const unroll_profile opencl_profile;
+unroll_status profile_create(unroll_backend_device *d, struct profile **out, unroll_error *err);
+void profile_free(unroll_backend_device *d, struct profile *p); /* NULL: nothing */
+/* The queue is profiled: room for so many spans more, so that a run that has it can't lack it half way. */
+unroll_status profile_room(unroll_backend_queue *q, uint64_t n, unroll_error *err);
+/* The queue is profiled: where the next command, which is the span, has to put its event. Until the next one. */
+unroll_status profile_command(unroll_backend_queue *q, const unroll_profile_span *span, cl_event **event,
+                              unroll_error *err);
+/* Likewise for a transfer; *event is NULL where the queue is not profiled or there is nothing to transfer. */
+unroll_status profile_transfer(unroll_backend_queue *q, const char *label, uint64_t bytes, cl_event **event,
+                               unroll_error *err);
+/* The queue is profiled: what is queued between the two is the span. */
+unroll_status profile_begin(unroll_backend_queue *q, const unroll_profile_span *span, unroll_error *err);
+unroll_status profile_end(unroll_backend_queue *q, unroll_error *err);
 
 /* The entries of the vtable that other files than backend.c define (queue.c, exec.c). */
 unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
@@ -186,6 +204,7 @@ typedef struct launch_arg {
 typedef struct launch {
   const char *source, *kernel; /* source NULL: a product by CLBlast */
   const char *name;            /* of the node, for messages */
+  uint32_t node;               /* its index in the view */
   char *options;
   cl_program program;
   struct {
@@ -204,7 +223,9 @@ typedef struct launch {
 typedef struct place { /* what a run needs of a view */
   int32_t dtype;
   uint32_t slot, period;
-  uint64_t offset;
+  uint64_t offset, bytes; /* bytes: at the maximum of its run-time size, */
+  int32_t dim;            /* which is this, or -1 */
+  bool used;              /* by a node */
   int64_t step;
   const char *name;
 } place;
@@ -222,6 +243,7 @@ typedef struct plan {
   uint64_t packed;                    /* bytes that a binding keeps */
   uint64_t temp;                      /* bytes of CLBlast's temporary buffer, which can't start at an offset */
   const unroll_node_view *node;
+  uint32_t node_index;
   bool dry;       /* for a claim: nothing is compiled or tested on the device */
   launch nowhere; /* what plan_launch returns after an error, so that callers may fill its fields */
   unroll_status status;

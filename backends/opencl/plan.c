@@ -139,6 +139,7 @@ launch *plan_launch(plan *p, const char *source, const char *kernel, const char 
   *l = (launch){.source = source,
                 .kernel = kernel,
                 .name = p->node->name,
+                .node = p->node_index,
                 .times = 1,
                 .cached = UNROLL_NO_TENSOR,
                 .group = p->device->group,
@@ -262,30 +263,30 @@ static const struct {
   uint32_t inputs; /* bit mask */
   uint32_t outputs;
 } families[UNROLL_OP_END] = {
-    [UNROLL_OP_MATMUL] = {plan_matmul, sizeof(unroll_matmul_attr), 0x3, 1},
-    [UNROLL_OP_UNARY] = {plan_unary, sizeof(unroll_unary_attr), 0x1, 1},
-    [UNROLL_OP_BINARY] = {plan_binary, sizeof(unroll_binary_attr), 0x3, 1},
-    [UNROLL_OP_REDUCE] = {plan_reduce, sizeof(unroll_reduce_attr), 0x1, 1},
+    [UNROLL_OP_MATMUL] = {plan_matmul, UNROLL_SIZE_TO(unroll_matmul_attr, trans_b), 0x3, 1},
+    [UNROLL_OP_UNARY] = {plan_unary, UNROLL_SIZE_TO(unroll_unary_attr, reserved), 0x1, 1},
+    [UNROLL_OP_BINARY] = {plan_binary, UNROLL_SIZE_TO(unroll_binary_attr, reserved), 0x3, 1},
+    [UNROLL_OP_REDUCE] = {plan_reduce, UNROLL_SIZE_TO(unroll_reduce_attr, reserved), 0x1, 1},
     [UNROLL_OP_SOFTMAX] = {plan_softmax, 0, 0x1, 1},
     [UNROLL_OP_LOG_SOFTMAX] = {plan_softmax, 0, 0x1, 1},
     [UNROLL_OP_CROSS_ENTROPY] = {plan_cross_entropy, 0, 0x3, 1},
     [UNROLL_OP_CROSS_ENTROPY_GRAD] = {plan_cross_entropy_grad, 0, 0x7, 1},
     [UNROLL_OP_EMBEDDING] = {plan_embedding, 0, 0x3, 1},
     [UNROLL_OP_EMBEDDING_GRAD] = {plan_embedding_grad, 0, 0x3, 1},
-    [UNROLL_OP_SLICE] = {plan_slice, sizeof(unroll_slice_attr), 0x1, 1},
-    [UNROLL_OP_PAD] = {plan_pad, sizeof(unroll_pad_attr), 0x1, 1},
-    [UNROLL_OP_CONCAT] = {plan_concat, sizeof(unroll_axis_attr), 0x1, 1},
-    [UNROLL_OP_TRANSPOSE] = {plan_transpose, sizeof(unroll_transpose_attr), 0x1, 1},
+    [UNROLL_OP_SLICE] = {plan_slice, UNROLL_SIZE_TO(unroll_slice_attr, start), 0x1, 1},
+    [UNROLL_OP_PAD] = {plan_pad, UNROLL_SIZE_TO(unroll_pad_attr, after), 0x1, 1},
+    [UNROLL_OP_CONCAT] = {plan_concat, UNROLL_SIZE_TO(unroll_axis_attr, reserved), 0x1, 1},
+    [UNROLL_OP_TRANSPOSE] = {plan_transpose, UNROLL_SIZE_TO(unroll_transpose_attr, perm), 0x1, 1},
     [UNROLL_OP_RESHAPE] = {plan_reshape, 0, 0x1, 1},
     [UNROLL_OP_REVERSE] = {plan_reverse, 0, 0x3, 1},
     [UNROLL_OP_SELECT] = {plan_select, 0, 0x7, 1},
     [UNROLL_OP_CAST] = {plan_cast, 0, 0x1, 1},
-    [UNROLL_OP_CONSTANT] = {plan_constant, sizeof(unroll_constant_attr), 0x0, 1},
-    [UNROLL_OP_DROPOUT] = {plan_dropout, sizeof(unroll_dropout_attr), 0x1, 1},
+    [UNROLL_OP_CONSTANT] = {plan_constant, UNROLL_SIZE_TO(unroll_constant_attr, value), 0x0, 1},
+    [UNROLL_OP_DROPOUT] = {plan_dropout, UNROLL_SIZE_TO(unroll_dropout_attr, time_axis), 0x1, 1},
     [UNROLL_OP_ARGMAX] = {plan_argmax, 0, 0x1, 1},
-    [UNROLL_OP_CATEGORICAL] = {plan_categorical, sizeof(unroll_categorical_attr), 0x1, 1},
-    [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, sizeof(unroll_length_mask_attr), 0x5, 1},
-    [UNROLL_OP_OPTIMIZER] = {plan_optimizer, sizeof(unroll_optimizer_attr), 0xf, 0},
+    [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1},
+    [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
+    [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
     [UNROLL_OP_LSTM_GATES] = {plan_gates, 0, 0x3, 0},
     [UNROLL_OP_LSTM_GATES_GRAD] = {plan_gates, 0, 0x3, 0},
     [UNROLL_OP_GRU_AFTER_GATES] = {plan_gates, 0, 0x7, 0},
@@ -298,10 +299,13 @@ static const struct {
 
 unroll_status plan_node(plan *p, uint32_t node) {
   p->node = graph_node(p->graph, node);
+  p->node_index = node;
   p->node_workspace = 0;
   const uint32_t op = p->node->op;
   if (op >= UNROLL_OP_END || !families[op].plan)
     return plan_decline(p, "op %u has no kernel", op);
+  if (p->node->op_version > 1)
+    return plan_decline(p, "op %u of version %u", op, p->node->op_version);
   if (p->node->attr_size < families[op].attr_size)
     return opencl_fail(&p->error, UNROLL_E_GRAPH, 0, "opencl: %s: %u bytes of attributes, expected %u", p->node->name,
                        p->node->attr_size, families[op].attr_size);

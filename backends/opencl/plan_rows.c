@@ -205,7 +205,8 @@ unroll_status plan_embedding(plan *p) {
   if (!plan_real(p, v->dtype) || v->rank != 2)
     return plan_decline(p, "dtype %d, rank %d", v->dtype, v->rank);
   const uint32_t width = plan_width(p, v->dtype);
-  plan_launch(p, "embedding.cl", "embedding", "-Dreal=%s -DWIDTH=%u", dtype_c(v->dtype), width);
+  plan_launch(p, "embedding.cl", "embedding", "-Dreal=%s -DWIDTH=%u -DSERIAL=%d", dtype_c(v->dtype), width,
+              p->device->cpu); /* as the gradient's, so that they are one program */
   plan_elements(p, ids, 1);
   plan_items(p, plan_axis(p, table, 1), width);
   arg_tensor(p, table);

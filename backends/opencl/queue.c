@@ -42,13 +42,24 @@ void buffer_destroy(unroll_backend_buffer *b) {
 }
 
 unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_backend_queue **out, unroll_error *err) {
-  (void)flags;
   TRY(check_alive(d, err));
   unroll_backend_queue *q = opencl_alloc(d->host, 1, sizeof *q);
   if (!q)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a queue");
   cl_int code;
   q->device = d;
+  if (flags & UNROLL_QUEUE_PROFILE) {
+    q->queue = clCreateCommandQueue(d->context, d->entry->device, CL_QUEUE_PROFILING_ENABLE, &q->profile_refused);
+    if (q->profile_refused == CL_SUCCESS) {
+      const unroll_status status = profile_create(d, &q->profile, err);
+      if (status != UNROLL_OK) {
+        queue_destroy(q);
+        return status;
+      }
+      *out = q;
+      return UNROLL_OK;
+    }
+  }
   q->queue = clCreateCommandQueue(d->context, d->entry->device, 0, &code);
   if (code != CL_SUCCESS) {
     opencl_free(d->host, q);
@@ -66,6 +77,7 @@ void queue_destroy(unroll_backend_queue *q) {
     clReleaseEvent(q->marker);
   if (q->fill)
     clReleaseKernel(q->fill);
+  profile_free(q->device, q->profile);
   clReleaseCommandQueue(q->queue);
   opencl_free(q->device->host, q);
 }
@@ -160,8 +172,10 @@ unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uin
   TRY(check_alive(q->device, err));
   TRY(check_range(b, offset, n, "a write", err));
   cl_int code = CL_SUCCESS;
+  cl_event *timed;
+  TRY(profile_transfer(q, "write", n, &timed, err));
   if (n)
-    code = clEnqueueWriteBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, NULL);
+    code = clEnqueueWriteBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, timed);
   return finish(q, code, "clEnqueueWriteBuffer", true, event, err);
 }
 
@@ -170,8 +184,10 @@ unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint
   TRY(check_alive(q->device, err));
   TRY(check_range(b, offset, n, "a read", err));
   cl_int code = CL_SUCCESS;
+  cl_event *timed;
+  TRY(profile_transfer(q, "read", n, &timed, err));
   if (n)
-    code = clEnqueueReadBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, NULL);
+    code = clEnqueueReadBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, timed);
   return finish(q, code, "clEnqueueReadBuffer", true, event, err);
 }
 
@@ -182,8 +198,10 @@ unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uin
   TRY(check_range(to, to_offset, n, "a copy", err));
   TRY(check_range(from, from_offset, n, "a copy", err));
   cl_int code = CL_SUCCESS;
+  cl_event *timed;
+  TRY(profile_transfer(q, "copy", n, &timed, err));
   if (n)
-    code = clEnqueueCopyBuffer(q->queue, from->mem, to->mem, from_offset, to_offset, n, 0, NULL, NULL);
+    code = clEnqueueCopyBuffer(q->queue, from->mem, to->mem, from_offset, to_offset, n, 0, NULL, timed);
   return finish(q, code, "clEnqueueCopyBuffer", false, event, err);
 }
 
@@ -202,6 +220,8 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
     if (code != CL_SUCCESS)
       return opencl_error(d, err, code, "clCreateKernel", "fill");
   }
+  cl_event *timed;
+  TRY(profile_transfer(q, "fill", n, &timed, err));
   if (n) {
     const cl_long at = (cl_long)offset, count = (cl_long)n;
     const cl_uchar byte = value;
@@ -215,7 +235,7 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
     if (code == CL_SUCCESS)
       code = clSetKernelArg(q->fill, 3, sizeof byte, &byte);
     if (code == CL_SUCCESS)
-      code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, NULL);
+      code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, timed);
   }
   return finish(q, code, "clEnqueueNDRangeKernel: fill", false, event, err);
 }

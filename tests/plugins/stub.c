@@ -29,6 +29,9 @@ static unroll_status device_count(unroll_backend *b, uint32_t *n, unroll_error *
   if (is("count_fails")) {
     return refuse(err, UNROLL_E_DEVICE, "no platform answers");
   }
+  while (is("count_hangs")) {
+    sleep(1);
+  }
   *n = is("no_devices") ? 0 : is("many_devices") ? 4000000000u : is("long_names") ? 300 : 2;
   return UNROLL_OK;
 }

@@ -15,7 +15,7 @@ typedef struct plugin_devices {
 } plugin_devices;
 
 static unroll_context *ctx;
-static plugin_devices plugins[] = {{.plugin = "cpu"}, {.plugin = "opencl"}};
+static plugin_devices plugins[] = {{.plugin = "cpu"}, {.plugin = "opencl"}, {.plugin = "onednn"}};
 #define N_PLUGINS (sizeof plugins / sizeof *plugins)
 
 void assert_status_at(unroll_status expected, unroll_status got, const unroll_error *err, const char *expr,

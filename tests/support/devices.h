@@ -36,7 +36,7 @@ int devices_open(void **state);
 int devices_close(void **state);
 
 /*
- * Over the devices of a plugin ("cpu", "opencl") that have the dtype. A plugin without a device is a skip() of the test; a
+ * Over the devices of a plugin ("cpu", "opencl", "onednn") that have the dtype. A plugin without a device is a skip() of the test; a
  * device without the dtype is passed over, so a test of f64 has f32 beside it.
  */
 #define FOR_EACH_DEVICE(dev, plugin, dtype) \

@@ -20,7 +20,7 @@
 
 static char folder[64];
 
-static const char *in_folder(const char *name) {
+static inline const char *in_folder(const char *name) {
   static char paths[4][512];
   static int next;
   char *path = paths[next++ % 4];
@@ -28,14 +28,14 @@ static const char *in_folder(const char *name) {
   return path;
 }
 
-static int make_folder(void **state) {
+static inline int make_folder(void **state) {
   (void)state;
   snprintf(folder, sizeof folder, "/tmp/unroll-test-XXXXXX");
   return mkdtemp(folder) == NULL;
 }
 
 /* The names in the folder that are not "." or ".."; removes them if asked to. */
-static int folder_entries(int remove_them) {
+static inline int folder_entries(int remove_them) {
   int n = 0;
   DIR *d = opendir(folder);
   assert_non_null(d);
@@ -49,7 +49,7 @@ static int folder_entries(int remove_them) {
   return n;
 }
 
-static int remove_folder(void **state) {
+static inline int remove_folder(void **state) {
   (void)state;
   chmod(folder, 0700);
   folder_entries(1);

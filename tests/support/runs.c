@@ -62,12 +62,11 @@ unroll_context *runs_context(const unroll_allocator *allocator, run_log *log) {
   *strrchr(path, '/') = 0; /* BUILD/tests */
   snprintf(lib, sizeof lib, "%.4000s/../lib/unroll", path);
   setenv("UNROLL_PLUGIN_PATH", lib, 0);
-  char file[4200];
-  if (plugins)
-    snprintf(file, sizeof file, "%.4000s/patchwork.so", plugins);
-  else
-    snprintf(file, sizeof file, "%.4000s/plugins/patchwork.so", path);
-  const char *files[] = {file};
+  char folder[4096], patchwork[4200], reserver[4200];
+  snprintf(folder, sizeof folder, "%.4000s%s", plugins ? plugins : path, plugins ? "" : "/plugins");
+  snprintf(patchwork, sizeof patchwork, "%s/patchwork.so", folder);
+  snprintf(reserver, sizeof reserver, "%s/reserver.so", folder);
+  const char *files[] = {patchwork, reserver};
   unroll_error err = UNROLL_ERROR_INIT;
   const unroll_logger logger = {log, keep_line, UNROLL_LOG_DEBUG};
   if (log)
@@ -77,7 +76,7 @@ unroll_context *runs_context(const unroll_allocator *allocator, run_log *log) {
                                     .allocator = allocator,
                                     .logger = log ? &logger : NULL,
                                     .plugin_files = files,
-                                    .n_plugin_files = 1};
+                                    .n_plugin_files = 2};
   unroll_context *ctx;
   assert_status(UNROLL_OK, unroll_context_create(&options, &ctx, &err));
   return ctx;

@@ -66,6 +66,10 @@ typedef struct unroll_conform_report unroll_conform_report;
  *   UNROLL_E_NOT_FOUND  no such plugin or device; only matches no case
  *   UNROLL_E_PLUGIN, UNROLL_E_ABI, UNROLL_E_UNSUPPORTED, ..  the plugin can't be loaded or opened: the message says why
  *   UNROLL_E_IO         no child process can be made;  UNROLL_E_CANCELLED;  UNROLL_E_MEMORY
+ * What stdout or stderr gets during a case makes it fail (rule R5 of plugin.h), be it from the plugin or its driver; what is
+ * printed while the judge opens the plugin does not count, since drivers greet and warn at their start. After 20 crashes with
+ * the same cause in a row, 3 time limits in a row or 10 in all, the cases that are left get that verdict without being
+ * tried. What goes wrong while a process closes the plugin is charged to the last case before it.
  * Without in_process the caller's process runs none of the plugin's code; it should have one thread, since it forks. [main]
  */
 UNROLL_API unroll_status unroll_conform_run(const unroll_conform_options *options, unroll_conform_report **report,

@@ -14,7 +14,7 @@
  *       before it touches a field that v1.0 did not have. Sizes are compared with >=, never ==. Fields are appended, never
  *       inserted, moved or retyped. unroll_option is complete for ever.
  *   R3  Fixed-width integers only; no enum, bool or size_t fields; padding is explicit.
- *   R4  A NULL function pointer means "not provided". The required ones are marked.
+ *   R4  A NULL function pointer means "not provided". The required ones are marked; of unroll_host all are.
  *   R5  A call that can fail returns a status and fills a caller-owned unroll_error (which may be NULL). A plugin never
  *       calls abort or exit, never writes to stdio, lets no C++ exception out.
  *   R6  Who creates destroys, through the same table. destroy(NULL) does nothing. A parent outlives its children.
@@ -38,7 +38,9 @@ extern "C" {
 #define UNROLL_ABI_MAJOR 0u /* 0.x until two fast backends have lived on it; within 0.x the minor must be equal */
 #define UNROLL_ABI_MINOR 2u
 #define UNROLL_PLUGIN_MAGIC 0x4C4E5255u /* "URNL", little endian */
-#define UNROLL_HAS(type, p, field) ((p)->struct_size >= offsetof(type, field) + sizeof(((type *)0)->field))
+/* Bytes of a struct up to and with that field: what a stride, an attr_size or a struct_size must be at least for it. */
+#define UNROLL_SIZE_TO(type, field) (offsetof(type, field) + sizeof(((type *)0)->field))
+#define UNROLL_HAS(type, p, field) ((p)->struct_size >= UNROLL_SIZE_TO(type, field))
 
 /* ---- statuses: 0 is success, negative is failure ---- */
 typedef int32_t unroll_status;
@@ -419,7 +421,7 @@ typedef struct unroll_node_view { /* elements of graph->nodes, node_stride bytes
 typedef struct unroll_graph_view { /* flat, read-only, valid during the call; nodes stand in an order they can run in */
   uint32_t struct_size, node_stride, tensor_stride, n_nodes, n_tensors, n_edges;
   uint32_t is_template, n_bodies; /* a template is one time step, run for many t */
-  uint32_t n_dims, n_slots;       /* run-time sizes: minimum and maximum of each; slots of a binding */
+  uint32_t n_dims, n_slots;       /* run-time sizes: minimum, at least 1, and maximum of each; slots of a binding */
   uint32_t first_in, n_in;        /* into edges: the graph's inputs, */
   uint32_t first_out, n_out;      /* and its outputs, in order (of a body as SCAN has them) */
   const int64_t *dim_min, *dim_max;
@@ -438,9 +440,10 @@ typedef struct unroll_graph_view { /* flat, read-only, valid during the call; no
 #define UNROLL_CLAIM_FIXED_DIMS 1u /* wants minimum = maximum for every run-time size */
 /*
  * Of a LAYER and its LAYER_GRAD: in place of the standard saved values they hand each other reserve_bytes bytes that nobody
- * else reads. The host grants it where one device asks for it, with the same size, for the layer and for every node that
- * reads its saved values; the claim is asked again with the u8 tensor in place. Where it can't be granted the layer is
- * lowered, unless nobody reads what it saves.
+ * else reads. The gradient is given no y, no last and no first states: what it needs of them the layer puts there. The host
+ * grants it where one device asks for it, with the same size, for the layer and for every node that reads its saved values. The
+ * graph is then offered again with the u8 tensor in place, and the claim is repeated; u8 need not be among the device's dtypes
+ * for it. Where it can't be granted the layer is lowered, unless nobody reads what it saves.
  */
 #define UNROLL_CLAIM_RESERVE 2u
 typedef struct unroll_claim { /* claim_stride bytes apart */
@@ -481,8 +484,8 @@ struct unroll_backend_ops {
   /* ---- devices ---- */
   /* How many there are now; 0 is an answer. Opens none. E_DEVICE. [any] */
   unroll_status (*device_count)(unroll_backend *, uint32_t *n, unroll_error *);
-  /* Fills what *info has room for (struct_size is the caller's). Strings live as long as the backend. Compiles no kernel,
-   * creates no context. E_NOT_FOUND: no such i. [any] */
+  /* Fills what *info has room for (struct_size is the caller's). Strings are not NULL and live as long as the backend;
+   * alignment is a power of two, max_buffer above 0. Compiles no kernel, creates no context. E_NOT_FOUND: no such i. [any] */
   unroll_status (*device_info)(unroll_backend *, uint32_t i, unroll_device_info *info, unroll_error *);
   /* The options are the user's; an unknown key or value is E_INVALID or E_UNSUPPORTED, never ignored. E_NOT_FOUND, E_DEVICE.
    * A device may be open more than once. [any] */
@@ -494,7 +497,8 @@ struct unroll_backend_ops {
   /* ---- capability ---- */
   /* The whole graph in, a claim per node out, claim_stride bytes apart and zero on entry. Layers come first, then scans, and
    * what nobody took comes back as templates. A claim is a promise for every attribute, shape and size that the view allows.
-   * A node that is not understood is left unclaimed; that is no failure. E_GRAPH, E_ABI: a view that can't be read. [any] */
+   * A node that is not understood, for its op, version, attributes or element types, is left unclaimed; that is no failure,
+   * but having no memory to look at it is. E_GRAPH, E_ABI: a view that can't be read. [any] */
   unroll_status (*claim)(unroll_backend_device *, const unroll_graph_view *, unroll_claim *, uint32_t claim_stride,
                          unroll_error *);
 
@@ -530,10 +534,10 @@ struct unroll_backend_ops {
 
   /* ---- executables: one group compiled, immutable, run by any number of bindings ---- */
   /* The view is the group's own graph: only what was claimed together, in the order in which it was claimed. options: none in
-   * this version. E_UNSUPPORTED, E_DEVICE, E_DEVICE_MEMORY: the host then tries another device, or lowers a layer. [any] */
+   * this version, so one is E_INVALID or E_UNSUPPORTED. E_UNSUPPORTED, E_DEVICE, E_DEVICE_MEMORY: the host then tries another device, or lowers a layer. [any] */
   unroll_status (*compile)(unroll_backend_device *, const unroll_graph_view *, const unroll_option *,
                            uint32_t n_options, unroll_backend_exec **, unroll_error *);
-  /* Fills what *info has room for. [any] */
+  /* Fills what *info has room for. workspace_alignment is a power of two, at most the device's alignment. [any] */
   unroll_status (*exec_info)(unroll_backend_exec *, unroll_exec_info *, unroll_error *);
   /* After its bindings. NULL: nothing. [obj] */
   void (*exec_destroy)(unroll_backend_exec *);
@@ -541,14 +545,15 @@ struct unroll_backend_ops {
   /* ---- bindings: an executable tied to buffers; packed weights, kernel arguments, recorded commands live here ---- */
   /* The slots are read during the call; the buffers stay until the binding is destroyed. workspace: at least
    * workspace_bytes from workspace_offset on, NULL where none is asked for. E_INVALID, E_RANGE: a slot that is missing or too
-   * small. E_DEVICE_MEMORY. [any] */
+   * small for the smallest sizes. E_DEVICE_MEMORY. [any] */
   unroll_status (*bind)(unroll_backend_exec *, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
                         unroll_backend_buffer *workspace, uint64_t workspace_offset, unroll_backend_binding **,
                         unroll_error *);
   /* Work that is queued is done first. NULL: nothing. [obj] */
   void (*binding_destroy)(unroll_backend_binding *);
   /* Returns when the work is queued; an event is made only where one is asked for. Allocates nothing that it could have
-   * allocated before. E_RANGE: a run-time size or a time step outside of what was compiled. E_DEVICE, E_DEVICE_LOST. [obj] */
+   * allocated before. E_RANGE: a run-time size outside of its minimum and maximum, or
+   * a time step that leaves its slot. E_DEVICE, E_DEVICE_LOST. [obj] */
   unroll_status (*run)(unroll_backend_binding *, unroll_backend_queue *, const unroll_run_args *,
                        unroll_backend_event **, unroll_error *);
 
@@ -564,7 +569,8 @@ struct unroll_backend_ops {
   unroll_status (*queue_wait)(unroll_backend_queue *, unroll_backend_event *, unroll_error *);
   /* Waits in the calling thread. The error of what it stands for, if any. [any] */
   unroll_status (*event_wait)(unroll_backend_event *, unroll_error *);
-  /* Required where an event is ever made. NULL: nothing. [obj] */
+  /* Who provides this and event_wait makes an event wherever one is asked for, who does not never makes one. It may be
+   * destroyed without having been waited for. NULL: nothing. [obj] */
   void (*event_destroy)(unroll_backend_event *);
   /* The table of an extension, living as long as the backend; NULL where it is not known. [any] */
   const void *(*extension)(unroll_backend *, const char *id);
@@ -597,8 +603,9 @@ typedef struct unroll_profile {
 /*
  * "unroll.conform/1": what the backend leaves to others on purpose, for `unroll conform`. Patterns as of fnmatch(3), without
  * flags, of the names of cases ('unroll conform --list' prints them), such as "cast *". A case that matches must not be
- * claimed, one that doesn't must be claimed and be right; a pattern that matches no case is an error too. Element types
- * that unroll_device_info.dtypes lacks need no pattern.
+ * claimed, one that doesn't must be claimed and be right; a pattern that matches no case is an error too. No pattern is needed
+ * for element types that unroll_device_info.dtypes lacks, nor for a case of more than one node (layer, scan, net, ..) where each op
+ * that went elsewhere is one of whose own cases some match.
  */
 #define UNROLL_CONFORM_ID "unroll.conform/1"
 typedef struct unroll_conform {
@@ -653,7 +660,7 @@ typedef struct unroll_plugin_note {
 #define UNROLL_PLUGIN_EXPORT(id_)                                                     \
   UNROLL_PLUGIN_NOTE(id_);                                                            \
   extern __attribute__((visibility("default"))) const unroll_plugin unroll_plugin_v1; \
-  __attribute__((visibility("default"))) const unroll_plugin unroll_plugin_v1
+  const unroll_plugin unroll_plugin_v1
 
 #ifdef __cplusplus
 }

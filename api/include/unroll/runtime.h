@@ -72,8 +72,8 @@ UNROLL_API void unroll_plugin_list_free(unroll_context *ctx, unroll_plugin_list 
 /* ---- devices ---- */
 /*
  * name: a plugin's id ("cpu", "opencl": its first device), an id of unroll_device_entry ("opencl:0.1"), or "auto": the first
- * GPU, else the first device that is no "cpu" reference, else "cpu". "cpu" loads no other plugin. Options go to the plugin's
- * device_open. UNROLL_E_NOT_FOUND names the devices that there are; what the plugin says of its own failures. [any]
+ * GPU, else the first device of the plugin with the highest score, both only above the score of the "cpu" reference, else
+ * "cpu". "cpu" loads no other plugin. Options go to the plugin's device_open. UNROLL_E_NOT_FOUND names the devices that there are; what the plugin says of its own failures. [any]
  */
 UNROLL_API unroll_status unroll_device_open(unroll_context *ctx, const char *name, const unroll_option *options,
                                             uint32_t n_options, unroll_device **device, unroll_error *err);
@@ -148,6 +148,39 @@ typedef struct unroll_run_options {
 UNROLL_API unroll_status unroll_run(unroll_binding *binding, const unroll_run_options *options, unroll_error *err);
 /* Waits until everything queued is done. [obj] */
 UNROLL_API unroll_status unroll_binding_sync(unroll_binding *binding, unroll_error *err);
+
+/* ---- where the time goes ---- */
+typedef struct unroll_profile_entry { /* one thing that a device did */
+  uint32_t struct_size;
+  uint32_t op;               /* UNROLL_OP_*; 0 where there is no node */
+  const char *device;        /* "opencl:0.0" */
+  const char *node;          /* of the graph as it is run, where a layer may be a scan; or NULL, see below */
+  const char *scan;          /* whose step the node stands in, or NULL */
+  const char *op_name;       /* "matmul"; NULL where there is no node */
+  const char *label;         /* the kernel's or transfer's name; never NULL */
+  int32_t layer, direction;  /* where in the network, -1 where it is in no recurrence or there is no node */
+  int64_t t, count;          /* time steps of a scan that it covers, from t on in the scan's direction; else 0, 1 */
+  uint64_t begin_ns, end_ns; /* of CLOCK_MONOTONIC, as near as the device's clock can be brought to it */
+  uint64_t bytes;            /* of a transfer; else 0 */
+} unroll_profile_entry;
+/*
+ * From now on what the binding's devices do for it is timed (on: not 0), or no more. Waits for what is queued. Timed
+ * runs are slower, and each entry takes about 100 bytes until it is read. Bindings that share memory are timed
+ * together; unroll_binding_share leaves it as it is with `other`. What was not read is lost when it is turned off, and
+ * may be when memory is shared. A device that cannot time is warned about in the log. UNROLL_E_UNSUPPORTED: none can,
+ * one is named. UNROLL_E_MEMORY; as the plugins report. After an error nothing has changed. [obj]
+ */
+UNROLL_API unroll_status unroll_binding_profile(unroll_binding *binding, int32_t on, unroll_error *err);
+/*
+ * Waits for what is queued and calls `each`, in this thread, for everything that was timed since the last call: device
+ * by device, of a device in the order of their beginnings. The node is NULL for a transfer, for work that is for no one
+ * node, and for what another binding ran that shares memory with this one. The entry and its strings are valid during
+ * the call of each, which must not use the binding. UNROLL_E_STATE: nothing is timed. UNROLL_E_UNSUPPORTED: a driver
+ * has no times to give. [obj]
+ */
+UNROLL_API unroll_status unroll_binding_profile_read(unroll_binding *binding,
+                                                     void (*each)(void *ctx, const unroll_profile_entry *entry),
+                                                     void *ctx, unroll_error *err);
 
 #ifdef __cplusplus
 }

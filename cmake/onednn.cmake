@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# The oneDNN backend, a module that libunroll finds beside itself: lib/libunroll.so and lib/unroll/unroll-onednn.so. It is
+# written for the C API of oneDNN 2, whose operation descriptors version 3 took away.
+
+set(UNROLL_ONEDNN AUTO CACHE STRING "Build the oneDNN backend: AUTO (where oneDNN 2 is found), ON or OFF")
+set_property(CACHE UNROLL_ONEDNN PROPERTY STRINGS AUTO ON OFF)
+
+function(unroll_onednn_backend)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backends/onednn/*.c)
+  if(UNROLL_ONEDNN STREQUAL "OFF" OR NOT sources)
+    set(UNROLL_ONEDNN_SUMMARY "off" PARENT_SCOPE)
+    return()
+  endif()
+
+  find_path(ONEDNN_INCLUDE_DIR dnnl.h)
+  find_library(ONEDNN_LIBRARY dnnl)
+  mark_as_advanced(ONEDNN_INCLUDE_DIR ONEDNN_LIBRARY)
+  set(missing "")
+  if(NOT ONEDNN_INCLUDE_DIR OR NOT ONEDNN_LIBRARY)
+    set(missing "oneDNN (dnnl.h, libdnnl)")
+  else()
+    set(major "of an unknown version")
+    foreach(header ${ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h ${ONEDNN_INCLUDE_DIR}/dnnl_version.h)
+      if(EXISTS ${header})
+        file(STRINGS ${header} line REGEX "^#define DNNL_VERSION_MAJOR +[0-9]+" LIMIT_COUNT 1)
+        if(line)
+          string(REGEX REPLACE "^.* ([0-9]+).*$" "\\1" major "${line}")
+        endif()
+      endif()
+    endforeach()
+    if(NOT major STREQUAL "2")
+      set(missing "oneDNN 2 (${ONEDNN_INCLUDE_DIR}/dnnl.h is oneDNN ${major})")
+    endif()
+  endif()
+  if(missing)
+    if(UNROLL_ONEDNN STREQUAL "ON")
+      message(FATAL_ERROR "UNROLL_ONEDNN is ON, but not found: ${missing}")
+    endif()
+    set(UNROLL_ONEDNN_SUMMARY "NOT BUILT, not found: ${missing}" PARENT_SCOPE)
+    return()
+  endif()
+
+  add_library(unroll-onednn MODULE ${sources})
+  set_target_properties(unroll-onednn PROPERTIES PREFIX "" SUFFIX .so
+                        LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/unroll)
+  target_include_directories(unroll-onednn PRIVATE ${PROJECT_SOURCE_DIR}/api/include
+                             ${PROJECT_SOURCE_DIR}/backends/onednn)
+  target_include_directories(unroll-onednn SYSTEM PRIVATE ${ONEDNN_INCLUDE_DIR})
+  target_link_libraries(unroll-onednn PRIVATE unroll_flags ${ONEDNN_LIBRARY})
+  set(map ${PROJECT_SOURCE_DIR}/cmake/plugin.map)
+  target_link_options(unroll-onednn PRIVATE LINKER:--version-script=${map} ${no_undefined})
+  set_target_properties(unroll-onednn PROPERTIES LINK_DEPENDS ${map})
+  install(TARGETS unroll-onednn LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/unroll)
+  set(UNROLL_ONEDNN_SUMMARY "lib/unroll/unroll-onednn.so (${ONEDNN_LIBRARY})" PARENT_SCOPE)
+endfunction()
+
+unroll_onednn_backend()

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there."""
+import json
+import os
+import subprocess
+import sys
+
+BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
+UNROLL = os.path.join(BUILD, "bin", "unroll")
+PLUGIN = os.path.join(BUILD, "lib", "unroll", "unroll-opencl.so")
+
+
+def run(*arguments):
+    return subprocess.run([UNROLL, *arguments], text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def skip(reason):
+    print(reason)
+    sys.exit(77)
+
+
+def has_device():
+    plugins = json.loads(run("devices", "--json").stdout)["plugins"]
+    return any(plugin["id"] == "opencl" and plugin["devices"] for plugin in plugins)
+
+
+def main():
+    if not os.path.exists(PLUGIN):
+        skip("the OpenCL backend was not built")
+    if not has_device():
+        skip("no OpenCL device")
+    done = run("conform", PLUGIN, "--json")
+    if not done.stdout:
+        print(done.stderr)
+        return 1
+    report = json.loads(done.stdout)
+    # Optional functions of the table that this backend does without.
+    absent = [c for c in report["list"] if c["verdict"] == "skipped" and c["error"] in ("has no map", "has no buffer_from_host")]
+    bad = [c for c in report["list"] if c["verdict"] not in ("passed", "unsupported") and c not in absent]
+    for case in bad:
+        print(f"{case['verdict']}: {case['name']}\n  {case['error']}")
+    holes = [row for row in report["coverage"] if row["cases"] == 0]
+    print("; ".join(f"{report[key]} {key}" for key in ("cases", "passed", "failed", "crashed", "skipped", "unsupported")),
+          f"in {report['seconds']:.1f} s, {len(holes)} holes")
+    return 1 if bad or holes or done.returncode != 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
