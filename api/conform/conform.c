@@ -172,8 +172,7 @@ static void name_ops(uint64_t ops, char *text, size_t size) {
     snprintf(text, size, "needs %s, which is declared", names[first]);
 }
 
-static void judge(const struct run *run, const char *pattern, const struct conform_result *result,
-                  struct verdict *v) {
+static void judge(const struct run *run, const char *pattern, const struct conform_result *result, struct verdict *v) {
   const char *said = result->message;
   v->text[0] = 0;
   switch (result->outcome) {

@@ -70,14 +70,48 @@ static const char *op_name(uint32_t op) {
   }
 }
 
-static int32_t role_of(const op_case *c, const op_tensor *t) {
+/* The tensor that the next step finds as t: of a carry, another one in the same storage. NULL: t is no carry. */
+static const op_tensor *next_of(const op_case *c, const op_tensor *t) {
+  for (uint32_t i = 0; c->is_template && t->is_input && i < c->n_tensors; i++)
+    if (!c->tensors[i].is_input && c->tensors[i].storage == t->storage && c->tensors[i].alias < 0)
+      return &c->tensors[i];
+  return NULL;
+}
+
+static int32_t role_of(const op_case *c, const op_tensor *t, int is_plain) {
   if (!t->is_input)
     return c->storages[t->storage].is_internal ? UNROLL_ROLE_TEMP : UNROLL_ROLE_OUTPUT;
-  if (!c->is_template)
+  if (!c->is_template || is_plain)
     return UNROLL_ROLE_INPUT;
-  if (t->period)
+  if (next_of(c, t))
     return UNROLL_ROLE_CARRY;
   return t->step ? UNROLL_ROLE_STEP : UNROLL_ROLE_CAPTURE;
+}
+
+/* Inputs and outputs in the order that SCAN gives them: carries first, in one order on both sides. */
+static uint32_t list_ends(case_graph *g, const op_case *c, uint32_t n_edges) {
+  static const int32_t order[] = {UNROLL_ROLE_INPUT, UNROLL_ROLE_CARRY, UNROLL_ROLE_STEP, UNROLL_ROLE_CAPTURE};
+  const int is_plain = !g->view.is_template;
+  g->view.first_in = n_edges;
+  for (size_t k = 0; k < sizeof order / sizeof *order; k++)
+    for (uint32_t i = 0; i < c->n_tensors; i++)
+      if (c->tensors[i].is_input && role_of(c, &c->tensors[i], is_plain) == order[k])
+        g->edges[n_edges++] = i;
+  g->view.n_in = n_edges - g->view.first_in;
+  g->view.first_out = n_edges;
+  uint32_t listed = 0;
+  for (uint32_t i = 0; i < c->n_tensors && !is_plain; i++) {
+    const op_tensor *next = next_of(c, &c->tensors[i]);
+    if (next) {
+      g->edges[n_edges++] = (uint32_t)(next - c->tensors);
+      listed |= 1u << (next - c->tensors);
+    }
+  }
+  for (uint32_t i = 0; i < c->n_tensors; i++)
+    if (!(listed >> i & 1) && role_of(c, &c->tensors[i], is_plain) == UNROLL_ROLE_OUTPUT)
+      g->edges[n_edges++] = i;
+  g->view.n_out = n_edges - g->view.first_out;
+  return n_edges;
 }
 
 /* is_plain: no template, no run-time size. Slots and offsets are the caller's. */
@@ -91,7 +125,7 @@ static void make_graph(case_graph *g, const op_case *c, int32_t dtype, int is_pl
     unroll_tensor_view *v = &g->tensors[i];
     v->dtype = real_dtype(t->dtype, dtype);
     v->rank = t->shape.rank;
-    v->role = role_of(c, t);
+    v->role = role_of(c, t, is_plain);
     v->slot = UNROLL_NO_SLOT;
     v->alias = is_plain ? -1 : t->alias;
     int64_t stride = 1;
@@ -125,16 +159,7 @@ static void make_graph(case_graph *g, const op_case *c, int32_t dtype, int is_pl
                            .edges = g->edges};
   g->dim_min = 1;
   g->dim_max = c->dim_max;
-  v->first_in = n_edges;
-  for (uint32_t i = 0; i < c->n_tensors; i++)
-    if (c->tensors[i].is_input)
-      g->edges[n_edges++] = i;
-  v->n_in = n_edges - v->first_in;
-  v->first_out = n_edges;
-  for (uint32_t i = 0; i < c->n_tensors; i++)
-    if (role_of(c, &c->tensors[i]) == UNROLL_ROLE_OUTPUT)
-      g->edges[n_edges++] = i;
-  v->n_out = n_edges - v->first_out;
+  n_edges = list_ends(g, c, n_edges);
   v->n_edges = n_edges;
 }
 

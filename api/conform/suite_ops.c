@@ -5,7 +5,8 @@
 
 static enum conform_outcome run_op(struct conform_session *s, const struct conform_case *c, char *message) {
   unroll_error err = UNROLL_ERROR_INIT;
-  op_check_options options = {.dtype = c->dtype < 0 ? UNROLL_F32 : c->dtype, .layout = c->index, .seed = s->seed, .left = &s->left};
+  op_check_options options = {
+      .dtype = c->dtype < 0 ? UNROLL_F32 : c->dtype, .layout = c->index, .seed = s->seed, .left = &s->left};
   if (session_target(s, &options.target, &err) != UNROLL_OK ||
       session_reference(s, &options.reference, &err) != UNROLL_OK) {
     snprintf(message, CONFORM_MESSAGE, "%s", err.message);

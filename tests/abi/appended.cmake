@@ -13,12 +13,15 @@ add_custom_command(
   COMMENT "A plugin.h with one more field in every struct" VERBATIM)
 add_custom_target(appended_header DEPENDS ${appended_header})
 
+# Behind the project's own flags, or clang takes theirs.
+add_library(appended_flags INTERFACE)
+target_compile_options(appended_flags INTERFACE -O1 -Wno-missing-field-initializers)
+
 # Before all other folders of headers. Initialisers by position now lack the field, and speed does not matter here.
 function(unroll_appended target)
   add_dependencies(${target} appended_header)
   target_include_directories(${target} BEFORE PRIVATE ${appended}/include)
-  target_compile_options(${target} PRIVATE -O1 -Wno-missing-field-initializers)
-  target_link_libraries(${target} PRIVATE unroll_flags)
+  target_link_libraries(${target} PRIVATE unroll_flags appended_flags)
   set_target_properties(${target} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${appended}/appended
                         RUNTIME_OUTPUT_DIRECTORY ${appended}/appended)
 endfunction()
