@@ -65,10 +65,11 @@ static void matmuls(op_case_list *list) {
     }
   }
   matmul(list, SHAPE(300000, 8), SHAPE(300000, 8), SHAPE(8, 8), 1, 0, NO_C);
-  /* Few results of long sums, which a backend cuts into blocks: several vectors in a row, several batches, an odd end. */
+  /* Few results of long sums, which a backend cuts into blocks: many columns, batches, ends odd and even. */
   for (c_form form = NO_C; form <= ROW_C; form++) {
     matmul(list, SHAPE(7, 1601), SHAPE(1601, 70), SHAPE(7, 70), 0, 0, form);
     matmul(list, SHAPE(3, 5, 1101), SHAPE(3, 1101, 37), SHAPE(3, 5, 37), 0, 0, form);
+    matmul(list, SHAPE(3, 32, 1024), SHAPE(3, 1024, 37), SHAPE(3, 32, 37), 0, 0, form);
     matmul(list, SHAPE(2, 17001), SHAPE(5, 17001), SHAPE(2, 5), 0, 1, form);
   }
 }
@@ -182,6 +183,7 @@ static void binaries(op_case_list *list) {
       {"row left", SHAPE(17), SHAPE(3, 7, 17), SHAPE(3, 7, 17)},
       {"column", SHAPE(7, 17), SHAPE(7, 1), SHAPE(7, 17)},
       {"outer", SHAPE(33, 1), SHAPE(1, 65), SHAPE(33, 65)},
+      {"whole vectors", SHAPE(3, 64), SHAPE(64), SHAPE(3, 64)},
       {"middle", SHAPE(3, 7, 17), SHAPE(3, 1, 17), SHAPE(3, 7, 17)},
       {"mixed ranks", SHAPE(3, 1, 17), SHAPE(7, 1), SHAPE(3, 7, 17)},
       {"rank 6", SHAPE(2, 1, 3, 1, 2, 1), SHAPE(1, 3, 1, 2, 1, 5), SHAPE(2, 3, 3, 2, 2, 5)},
@@ -237,13 +239,11 @@ static void reductions(op_case_list *list) {
   const struct {
     op_shape x;
     uint32_t axes;
-  } shapes[] = {{SHAPE(65, 33), 1},      {SHAPE(65, 33), 2},
-                {SHAPE(65, 33), 3},      {SHAPE(1), 1},
-                {SHAPE(17), 1},          {SHAPE(20011), 1},
-                {SHAPE(3, 5003), 2},     {SHAPE(5003, 3), 1},
-                {SHAPE(7, 64), 2},       {SHAPE(2, 3, 4, 5), 5},
-                {SHAPE(2, 3, 4, 5), 10}, {SHAPE(2, 3, 4, 5), 9},
-                {SHAPE(1, 7, 1), 5},     {SHAPE(2, 3, 1, 2, 5, 3), 0x2A}};
+  } shapes[] = {{SHAPE(65, 33), 1},     {SHAPE(65, 33), 2},   {SHAPE(65, 33), 3},
+                {SHAPE(1), 1},          {SHAPE(17), 1},       {SHAPE(20011), 1},
+                {SHAPE(3, 5003), 2},    {SHAPE(5003, 3), 1},  {SHAPE(7, 64), 2},
+                {SHAPE(2, 3, 4, 5), 5}, {SHAPE(3, 5, 64), 2}, {SHAPE(2, 3, 4, 5), 10},
+                {SHAPE(2, 3, 4, 5), 9}, {SHAPE(1, 7, 1), 5},  {SHAPE(2, 3, 1, 2, 5, 3), 0x2A}};
   for (int32_t kind = 0; kind < UNROLL_REDUCTION_COUNT; kind++) {
     for (int32_t keep = 0; keep < 2; keep++) {
       for (uint32_t axes = 1; axes < 8; axes++)

@@ -152,6 +152,8 @@ void op_cases_moves(op_case_list *list) {
     select(list, SHAPE(17), SHAPE(3, 1, 17), SHAPE(3, 7, 1), SHAPE(3, 7, 17), k);
     select(list, SCALAR, SHAPE(1), SHAPE(33, 65), SHAPE(33, 65), k);
   }
+  slice_and_pad(list, SHAPE(3, 5, 64), 0); /* rows of whole vectors */
+  select(list, SHAPE(64), SHAPE(3, 64), SHAPE(3, 1), SHAPE(3, 64), 0);
   slice_and_pad(list, SHAPE(7, 65), 0);
   slice_and_pad(list, SHAPE(17), 0);
   slice_and_pad(list, SHAPE(2, 3, 2, 5, 3, 2), 0);

@@ -98,7 +98,8 @@ static void reverse(op_case_list *list, int32_t dtype, op_shape x, const char *n
 }
 
 static void lengths(op_case_list *list) {
-  const op_shape shapes[] = {SHAPE(5, 7, 17), SHAPE(1, 1, 1), SHAPE(7, 3), SHAPE(3, 7, 2, 5), SHAPE(17, 3, 33)};
+  const op_shape shapes[] = {SHAPE(5, 7, 17),   SHAPE(1, 1, 1),  SHAPE(7, 3),
+                             SHAPE(3, 7, 2, 5), SHAPE(3, 5, 64), SHAPE(17, 3, 33)};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     for (int form = 0; form < 4; form++)
       length_mask(list, shapes[i], form & 1, form >> 1);
@@ -116,6 +117,7 @@ static void randoms(op_case_list *list) {
     dropout(list, SHAPE(3, 2, 5), p, -1);
     dropout(list, SHAPE(3, 7, 33), p, 0);
     dropout(list, SHAPE(3, 7, 2, 3), p, 0);
+    dropout(list, SHAPE(3, 2, 64), p, 0);
   }
   static const int64_t sizes[][3] = {{3, 7, 0},   {1, 1, 0},    {7, 17, 1},    {7, 17, 3}, {3, 65, 64},
                                      {33, 65, 0}, {3, 1000, 0}, {3, 1000, 40}, {1, 33, 33}};
@@ -153,7 +155,7 @@ void op_cases_rows(op_case_list *list) {
   embedding(list, SHAPE(5, 3), 17, 33);
   embedding(list, SHAPE(33, 7), 3, 65);
   embedding(list, SHAPE(3000), 65, 4);
-  embedding(list, SHAPE(200), 32, 5); /* ids that are one too large, and no room behind what is kept for 32 */
+  embedding(list, SHAPE(9), 5, 32); /* rows of whole vectors */
   embedding(list, SCALAR, 7, 17);
   randoms(list);
   lengths(list);

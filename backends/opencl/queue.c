@@ -157,14 +157,10 @@ unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event,
   return wrap_event(q, cl, event, err);
 }
 
-/* What follows a transfer: an event, or the end of it. */
-static unroll_status finish(unroll_backend_queue *q, cl_int code, const char *call, bool blocking,
-                            unroll_backend_event **event, unroll_error *err) {
-  if (code != CL_SUCCESS)
-    return opencl_error(q->device, err, code, call, NULL);
-  if (event)
-    return queue_event(q, event, err);
-  return blocking ? UNROLL_OK : queue_sync(q, err);
+/* What follows a transfer: an event, where one is asked for. */
+static unroll_status finish(unroll_backend_queue *q, cl_int code, const char *call, unroll_backend_event **event,
+                            unroll_error *err) {
+  return code == CL_SUCCESS ? queue_event(q, event, err) : opencl_error(q->device, err, code, call, NULL);
 }
 
 unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, const void *data,
@@ -176,7 +172,7 @@ unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uin
   TRY(profile_transfer(q, "write", n, &timed, err));
   if (n)
     code = clEnqueueWriteBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, timed);
-  return finish(q, code, "clEnqueueWriteBuffer", true, event, err);
+  return finish(q, code, "clEnqueueWriteBuffer", event, err);
 }
 
 unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, void *data, uint64_t n,
@@ -188,7 +184,7 @@ unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint
   TRY(profile_transfer(q, "read", n, &timed, err));
   if (n)
     code = clEnqueueReadBuffer(q->queue, b->mem, event ? CL_FALSE : CL_TRUE, offset, n, data, 0, NULL, timed);
-  return finish(q, code, "clEnqueueReadBuffer", true, event, err);
+  return finish(q, code, "clEnqueueReadBuffer", event, err);
 }
 
 unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uint64_t to_offset,
@@ -202,7 +198,7 @@ unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uin
   TRY(profile_transfer(q, "copy", n, &timed, err));
   if (n)
     code = clEnqueueCopyBuffer(q->queue, from->mem, to->mem, from_offset, to_offset, n, 0, NULL, timed);
-  return finish(q, code, "clEnqueueCopyBuffer", false, event, err);
+  return finish(q, code, "clEnqueueCopyBuffer", event, err);
 }
 
 /* By a kernel of our own: drivers' fills have wanted alignments that the standard doesn't. */
@@ -237,7 +233,7 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
     if (code == CL_SUCCESS)
       code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, timed);
   }
-  return finish(q, code, "clEnqueueNDRangeKernel: fill", false, event, err);
+  return finish(q, code, "clEnqueueNDRangeKernel: fill", event, err);
 }
 
 /* ---- events ---- */

@@ -508,9 +508,10 @@ struct unroll_backend_ops {
                                  unroll_error *);
   /* Work that uses it and is queued already is done first. NULL: nothing. [obj] */
   void (*buffer_destroy)(unroll_backend_buffer *);
-  /* These four take their place in the queue. Without an event (NULL) they are complete when they return; with one the
-   * host's memory must stand until the event. n may be 0. copy is within one device; the two ranges do not overlap.
-   * E_RANGE: outside of the buffer. E_DEVICE, E_DEVICE_LOST; also the first deferred error of the queue. [obj] */
+  /* These four take their place in the queue. Without an event (NULL) write and read are complete when they return; with one
+   * the host's memory must stand until the event. fill and copy touch no memory of the host: they need not wait for
+   * anything. n may be 0. copy is within one device; the two ranges do not overlap. E_RANGE: outside of the buffer. E_DEVICE,
+   * E_DEVICE_LOST; also the first deferred error of the queue. [obj] */
   unroll_status (*write)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, const void *, uint64_t n,
                          unroll_backend_event **, unroll_error *);
   unroll_status (*read)(unroll_backend_queue *, unroll_backend_buffer *, uint64_t offset, void *, uint64_t n,
