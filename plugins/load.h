@@ -8,7 +8,7 @@
  * Reads the note, loads the file and checks its symbol. *library: NULL, or what an earlier call left there; it is kept when a
  * check fails, since unloading is the plugin's to allow. UNROLL_E_IO, UNROLL_E_PLUGIN, UNROLL_E_ABI. [obj]
  */
-unroll_status plugin_file_load(const char *path, const char *id, void **library, const unroll_plugin **plugin,
+unroll_status plugin_file_load(const char *path, const char *id, void **library, const unroll_plugin **out,
                                unroll_error *err);
 /* The symbol of a plugin whose note has that id. UNROLL_E_PLUGIN, UNROLL_E_ABI. [any] */
 unroll_status plugin_check(const unroll_plugin *plugin, const char *id, unroll_error *err);

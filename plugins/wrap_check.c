@@ -353,6 +353,13 @@ static unroll_status check_enter(struct wrap_call *c, unroll_error *err) {
 /* The mutex is held. */
 static void note_success(struct wrap_call *c) {
   struct check_buffer *b = c->n_objects > 1 ? (struct check_buffer *)(void *)c->object[1] : NULL;
+  if (c->function == WRAP_FN_buffer_from_host) {
+    check_written((struct check_buffer *)(void *)c->made, 0, c->bytes);
+    return;
+  }
+  if (!b) {
+    return;
+  }
   switch (c->function) {
   case WRAP_FN_write:
   case WRAP_FN_fill:
@@ -369,7 +376,6 @@ static void note_success(struct wrap_call *c) {
       }
     }
     return;
-  case WRAP_FN_buffer_from_host: check_written((struct check_buffer *)(void *)c->made, 0, c->bytes); return;
   case WRAP_FN_run: check_written_by((struct check_binding *)(void *)c->object[0], c->args); return;
   default: return;
   }

@@ -128,12 +128,12 @@ unroll_status wrap_layer_open(const struct wrap_kind *kind, struct wrap_host *ho
                               unroll_backend *inner, const unroll_backend_ops *inner_ops, struct wrap_layer **out,
                               unroll_error *err);
 /* Frees the wrapped objects too, but destroys nothing of the backend's. */
-void wrap_layer_free(struct wrap_layer *layer);
+void wrap_layer_free(struct wrap_layer *w);
 /* The two halves of a destroy: the backend's object, and the wrapped one, which joins the dead. */
 void wrap_inner_destroy(struct wrap_object *object);
 void wrap_bury(struct wrap_object *object);
 /* Whose run a span of that end is; NULL where it is not known. The backend may have used the address before. */
-struct wrap_object *wrap_binding_of(struct wrap_layer *layer, const unroll_backend_binding *inner, uint64_t end_ns);
+struct wrap_object *wrap_binding_of(struct wrap_layer *w, const unroll_backend_binding *inner, uint64_t end_ns);
 /* As much of a span as both sides know, with another binding. */
 unroll_profile_span wrap_span(const unroll_profile_span *span, struct wrap_object *binding);
 uint64_t wrap_now_ns(void); /* CLOCK_MONOTONIC */

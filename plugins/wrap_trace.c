@@ -260,7 +260,7 @@ static void write_call(const struct wrap_call *c, unroll_status status) {
   if (c->function == WRAP_FN_compile && c->made) {
     add_nodes(&e, ((const struct trace_exec *)(const void *)c->made)->shared);
   }
-  if (c->function == WRAP_FN_bind || c->function == WRAP_FN_run) {
+  if (o && (c->function == WRAP_FN_bind || c->function == WRAP_FN_run)) {
     const struct trace_shared *s = c->function == WRAP_FN_run ? ((const struct trace_binding *)(const void *)o)->shared
                                                               : ((const struct trace_exec *)(const void *)o)->shared;
     add_nodes(&e, s);

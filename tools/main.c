@@ -15,19 +15,18 @@ static void print_help(FILE *out) {
           "usage: unroll COMMAND [options]\n\ncommands:\n");
   for (size_t i = 0; i < COUNT(commands); i++)
     fprintf(out, "  %-14s%s\n", commands[i]->name, commands[i]->purpose);
-  fprintf(out,
-          "\noptions:\n"
-          "  --version     version, how it was built, plugins\n"
-          "  --help        this text; 'unroll COMMAND --help' has the options of a command\n"
-          "\nexit codes: 0 success, 1 failure, 2 wrong usage\n"
-          "environment:\n"
-          "  UNROLL_NUM_THREADS    threads of CPU backends\n"
-          "  UNROLL_PLUGIN_PATH    folders of plugins, separated by ':'; UNROLL_PLUGIN_FILES single files\n"
-          "  UNROLL_WRAP           check, trace or both, around every backend; UNROLL_TRACE is the trace's file\n"
-          "  NO_COLOR              no colours\n"
-          "\nexample:\n"
-          "  unroll train lm --text book.txt --out book.safetensors --minutes 5\n"
-          "  unroll sample book.safetensors --prompt \"It was \" --length 300\n");
+  fprintf(out, "\noptions:\n"
+               "  --version     version, how it was built, plugins\n"
+               "  --help        this text; 'unroll COMMAND --help' has the options of a command\n"
+               "\nexit codes: 0 success, 1 failure, 2 wrong usage\n"
+               "environment:\n"
+               "  UNROLL_NUM_THREADS    threads of CPU backends\n"
+               "  UNROLL_PLUGIN_PATH    folders of plugins, separated by ':'; UNROLL_PLUGIN_FILES single files\n"
+               "  UNROLL_WRAP           check, trace or both, around every backend; UNROLL_TRACE is the trace's file\n"
+               "  NO_COLOR              no colours\n"
+               "\nexample:\n"
+               "  unroll train lm --text book.txt --out book.safetensors --minutes 5\n"
+               "  unroll sample book.safetensors --prompt \"It was \" --length 300\n");
 }
 
 static int print_version(void) {

@@ -169,6 +169,6 @@ typedef struct op_check_options {
   uint64_t *left;  /* of OP_DECLINED: a bit per op that is not claimed */
 } op_check_options;
 /* OP_*; message says why it isn't OP_RAN. */
-int op_check(const op_check_options *options, const op_case *c, char *message, size_t size);
+int op_check(const op_check_options *x, const op_case *c, char *message, size_t size);
 
 #endif

@@ -187,7 +187,7 @@ static void derive_dynamic(op_case_list *list) {
   };
   for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
     uint32_t i = 0;
-    while (i < list->n && strcmp(list->cases[i].name, forms[f].name))
+    while (i < list->n && strcmp(list->cases[i].name, forms[f].name) != 0)
       i++;
     op_case from = {.n_nodes = 0}; /* a name that is not there: the case fails, having no node */
     if (i < list->n)

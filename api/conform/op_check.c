@@ -183,7 +183,7 @@ static int same_bits(const op_case *c, int32_t dtype, void **a, void **b, uint32
                      size_t size) {
   for (uint32_t s = 0; s < c->n_storages; s++) {
     size_t bytes = (size_t)storage_elements(c, s) * element_size(storage_dtype(c, s, dtype));
-    if (!(internal >> s & 1) && memcmp(a[s], b[s], bytes)) {
+    if (!(internal >> s & 1) && memcmp(a[s], b[s], bytes) != 0) {
       snprintf(message, size, "buffer %u has other bits in a second run, where the device says DETERMINISTIC",
                (unsigned)s);
       return 0;

@@ -431,7 +431,7 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
     make_graph(&g, &fixed, dtype, 0);
     g.dim_min = c->dim;
   }
-  place places[OP_MAX_TENSORS];
+  place places[OP_MAX_TENSORS] = {{0}};
   uint64_t most = 0;
   *internal = 0;
   for (uint32_t s = 0; s < c->n_storages; s++) {

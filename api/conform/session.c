@@ -16,14 +16,17 @@ static const unroll_plugin *linked_plugin(const char *id) {
 }
 
 unroll_status session_load(struct conform_session *s, unroll_error *err) {
-  const unroll_plugin *plugin = linked_plugin(s->id);
-  if (s->file && plugin)
+  const unroll_plugin *linked = linked_plugin(s->id), *plugin = linked;
+  const char *file = s->file;
+  if (file && linked)
     return fail(err, UNROLL_E_PLUGIN, "its id \"%s\" is that of a backend that is linked in: no program would load it",
                 s->id);
+  if (!file && !linked)
+    return fail(err, UNROLL_E_NOT_FOUND, "no backend \"%s\" is linked in", s->id);
   conform_host_init(&s->host);
   conform_host_init(&s->reference_host);
-  if (s->file)
-    TRY(plugin_file_load(s->file, s->id, &s->library, &plugin, err));
+  if (file)
+    TRY(plugin_file_load(file, s->id, &s->library, &plugin, err));
   else
     TRY(plugin_check(plugin, s->id, err));
   const int32_t score = plugin->score(&s->host.host);

@@ -20,11 +20,11 @@
 extern "C" {
 #endif
 
-#define UNROLL_VERDICTS(X)                                                                                          \
-  X(UNROLL_PASSED, 0, "passed")                                                                                     \
-  X(UNROLL_FAILED, 1, "failed")           /* a wrong result, an error, a time limit; or neither claimed nor declared */ \
-  X(UNROLL_CRASHED, 2, "crashed")         /* the process ended in this case */                                      \
-  X(UNROLL_SKIPPED, 3, "skipped")         /* could not be tried here, for the reason given */                       \
+#define UNROLL_VERDICTS(X)                                                                                      \
+  X(UNROLL_PASSED, 0, "passed")                                                                                 \
+  X(UNROLL_FAILED, 1, "failed")   /* a wrong result, an error, a time limit; or neither claimed nor declared */ \
+  X(UNROLL_CRASHED, 2, "crashed") /* the process ended in this case */                                          \
+  X(UNROLL_SKIPPED, 3, "skipped") /* could not be tried here, for the reason given */                           \
   X(UNROLL_NOT_SUPPORTED, 4, "unsupported") /* declared, or of an element type that the device does not have */
 enum {
 #define UNROLL_VERDICT_CODE(name, value, text) name = (value),
@@ -36,22 +36,22 @@ enum {
 /* One case and what came of it. Strings live as long as the report, or the call that they were handed over in. */
 typedef struct unroll_conform_case {
   uint32_t struct_size;
-  int32_t verdict; /* UNROLL_PASSED.. */
+  int32_t verdict;          /* UNROLL_PASSED.. */
   const char *name, *error; /* error: why, "" where there is nothing to say */
   double seconds;
 } unroll_conform_case;
 
 typedef struct unroll_conform_options {
   uint32_t struct_size;
-  uint32_t device;           /* index of the plugin's device */
-  const char *plugin;        /* a file, or the id of a backend that is linked in or found as a context would */
+  uint32_t device;    /* index of the plugin's device */
+  const char *plugin; /* a file, or the id of a backend that is linked in or found as a context would */
   const unroll_option *device_options;
   uint32_t n_device_options;
-  uint32_t in_process;       /* no child processes: for debuggers and sanitizers. A crash is a crash. */
-  uint32_t stop_at_failure;  /* nothing after the first case that failed or crashed */
-  uint32_t timeout_ms;       /* of one case; 0: UNROLL_CONFORM_TIMEOUT_MS */
-  const char *only;          /* an extended regular expression that a case's name must match somewhere; NULL: all */
-  uint64_t seed;             /* of the data; 0 is a seed like any other */
+  uint32_t in_process;      /* no child processes: for debuggers and sanitizers. A crash is a crash. */
+  uint32_t stop_at_failure; /* nothing after the first case that failed or crashed */
+  uint32_t timeout_ms;      /* of one case; 0: UNROLL_CONFORM_TIMEOUT_MS */
+  const char *only;         /* an extended regular expression that a case's name must match somewhere; NULL: all */
+  uint64_t seed;            /* of the data; 0 is a seed like any other */
   /* Told of each case when it is done, in order. Nonzero ends the run with UNROLL_E_CANCELLED. NULL: nobody */
   int (*progress)(void *ctx, const unroll_conform_case *one, uint32_t done, uint32_t of);
   void *progress_ctx;
@@ -93,7 +93,7 @@ UNROLL_API unroll_conform_subject unroll_conform_subject_of(const unroll_conform
 
 /* One row of the tables of <unroll/plugin.h>: an op, or one value of an attribute of it, and how many cases had it. */
 typedef struct unroll_conform_coverage {
-  uint32_t struct_size, op; /* UNROLL_OP_* */
+  uint32_t struct_size, op;                /* UNROLL_OP_* */
   const char *op_name, *attribute, *value; /* attribute and value are "" in the row of the op itself */
   uint32_t cases, passed, unsupported;
 } unroll_conform_coverage;

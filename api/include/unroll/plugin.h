@@ -586,12 +586,12 @@ struct unroll_backend_ops {
 #define UNROLL_NO_NODE 0xFFFFFFFFu
 typedef struct unroll_profile_span {
   uint32_t struct_size;
-  uint32_t node;                   /* of the view that was compiled; UNROLL_NO_NODE: packing and the like, or a transfer */
+  uint32_t node; /* of the view that was compiled; UNROLL_NO_NODE: packing and the like, or a transfer */
   unroll_backend_binding *binding; /* whose run it was; NULL: a write, read, fill or copy */
   const char *label;               /* the kernel's or transfer's name; lives as long as the queue */
-  int64_t t, count;                /* time steps of a template that it covers, from t on in the run's direction; else 0, 1 */
-  uint64_t begin_ns, end_ns;       /* of CLOCK_MONOTONIC, as near as the device's clock can be brought to it */
-  uint64_t bytes;                  /* of a transfer; else 0 */
+  int64_t t, count;          /* time steps of a template that it covers, from t on in the run's direction; else 0, 1 */
+  uint64_t begin_ns, end_ns; /* of CLOCK_MONOTONIC, as near as the device's clock can be brought to it */
+  uint64_t bytes;            /* of a transfer; else 0 */
 } unroll_profile_span;
 typedef struct unroll_profile {
   uint32_t struct_size, reserved;
