@@ -299,8 +299,15 @@ static unroll_status set_option(unroll_backend_device *d, const unroll_option *o
     return opencl_fail(err, UNROLL_E_INVALID, 0,
                        "opencl: option product: \"%.60s\" is none of auto, clblast, own, tile", o->value);
   }
-  return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: unknown option \"%.60s\"; there are mask, product and cache",
-                     o->key);
+  if (strcmp(o->key, "kernels") == 0) {
+    d->cpu = strcmp(o->value, "cpu") == 0 || (d->cpu && strcmp(o->value, "auto") == 0);
+    if (d->cpu || strcmp(o->value, "gpu") == 0 || strcmp(o->value, "auto") == 0)
+      return UNROLL_OK;
+    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option kernels: \"%.60s\" is none of auto, cpu, gpu",
+                       o->value);
+  }
+  return opencl_fail(err, UNROLL_E_INVALID, 0,
+                     "opencl: unknown option \"%.60s\"; there are mask, product, kernels and cache", o->key);
 }
 
 /* Lanes: what fills a register of the device, within the widths that OpenCL C has; GPUs coalesce best with four. */
@@ -326,11 +333,21 @@ static void device_close(unroll_backend_device *d) {
   opencl_free(d->host, d);
 }
 
+static void choose_group(unroll_backend_device *d) {
+  size_t largest = 1;
+  if (clGetDeviceInfo(d->entry->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof largest, &largest, NULL) != CL_SUCCESS)
+    largest = 1;
+  d->group = d->cpu ? 16 : 64;
+  while (d->group > largest)
+    d->group /= 2;
+}
+
 static unroll_status device_start(unroll_backend_device *d, const unroll_option *options, uint32_t n_options,
                                   unroll_error *err) {
   const char *cache = NULL;
   for (uint32_t i = 0; i < n_options; i++)
     TRY(set_option(d, &options[i], &cache, err));
+  choose_group(d);
   d->cache = program_cache_folder(d->host, cache);
   cl_int code;
   const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->entry->platform, 0};
@@ -359,12 +376,6 @@ static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_opt
   d->width32 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, 4);
   d->width64 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_DOUBLE, 8);
   d->local_bytes = device_number(d->entry->device, CL_DEVICE_LOCAL_MEM_SIZE);
-  size_t largest = 1;
-  if (clGetDeviceInfo(d->entry->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof largest, &largest, NULL) != CL_SUCCESS)
-    largest = 1;
-  d->group = d->cpu ? 16 : 64;
-  while (d->group > largest)
-    d->group /= 2;
   const unroll_status status = device_start(d, options, n_options, err);
   if (status != UNROLL_OK) {
     device_close(d);
