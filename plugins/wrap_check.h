@@ -24,8 +24,8 @@
  *   - the one that no node of the group writes is a TEMP within the other's bytes, or around them, or within those of a later
  *     node: the host's views (RESHAPE, SLICE) are no nodes, so it may be one of those;
  *   - of a template, a carry and its next value stand at the same bytes one step apart.
- * Of the steps of a template an even and an odd one are looked at, each with the one that follows it in its run. Bindings may share anything: what the nodes
- * of one find then depends on the order of the runs, which is the host's business.
+ * Of the steps of a template an even and an odd one are looked at, each with the one that follows it in its run. Bindings may
+ * share anything: what the nodes of one find then depends on the order of the runs, which is the host's business.
  */
 #ifndef PLUGINS_WRAP_CHECK_H
 #define PLUGINS_WRAP_CHECK_H
@@ -86,8 +86,7 @@ struct check_binding {
     bool is_read;              /* by a node, before any of the group writes it */
   } * slots;
   struct check_buffer *workspace; /* NULL: none */
-  uint32_t
-      seen; /* steps whose tensors were compared: 1 and 2: an even, an odd one; 4 and 8: with the one that follows */
+  uint32_t seen; /* steps that were compared: 1, 2: an even, an odd one; 4, 8: each with the one that follows */
 };
 
 /* wrap_check_graph.c. The exec is the call's made; false: no memory. */

@@ -535,7 +535,8 @@ struct unroll_backend_ops {
 
   /* ---- executables: one group compiled, immutable, run by any number of bindings ---- */
   /* The view is the group's own graph: only what was claimed together, in the order in which it was claimed. options: none in
-   * this version, so one is E_INVALID or E_UNSUPPORTED. E_UNSUPPORTED, E_DEVICE, E_DEVICE_MEMORY: the host then tries another device, or lowers a layer. [any] */
+   * this version, so one is E_INVALID or E_UNSUPPORTED. E_UNSUPPORTED, E_DEVICE, E_DEVICE_MEMORY: the host then tries another
+   * device, or lowers a layer. [any] */
   unroll_status (*compile)(unroll_backend_device *, const unroll_graph_view *, const unroll_option *,
                            uint32_t n_options, unroll_backend_exec **, unroll_error *);
   /* Fills what *info has room for. workspace_alignment is a power of two, at most the device's alignment. [any] */
@@ -605,8 +606,8 @@ typedef struct unroll_profile {
  * "unroll.conform/1": what the backend leaves to others on purpose, for `unroll conform`. Patterns as of fnmatch(3), without
  * flags, of the names of cases ('unroll conform --list' prints them), such as "cast *". A case that matches must not be
  * claimed, one that doesn't must be claimed and be right; a pattern that matches no case is an error too. No pattern is needed
- * for element types that unroll_device_info.dtypes lacks, nor for a case of more than one node (layer, scan, net, ..) where each op
- * that went elsewhere is one of whose own cases some match.
+ * for element types that unroll_device_info.dtypes lacks, nor for a case of several nodes (layer, scan, net, ..) where each op
+ * that went elsewhere has a case of its own that matches.
  */
 #define UNROLL_CONFORM_ID "unroll.conform/1"
 typedef struct unroll_conform {

@@ -73,7 +73,8 @@ UNROLL_API void unroll_plugin_list_free(unroll_context *ctx, unroll_plugin_list 
 /*
  * name: a plugin's id ("cpu", "opencl": its first device), an id of unroll_device_entry ("opencl:0.1"), or "auto": the first
  * GPU, else the first device of the plugin with the highest score, both only above the score of the "cpu" reference, else
- * "cpu". "cpu" loads no other plugin. Options go to the plugin's device_open. UNROLL_E_NOT_FOUND names the devices that there are; what the plugin says of its own failures. [any]
+ * "cpu". "cpu" loads no other plugin. Options go to the plugin's device_open. UNROLL_E_NOT_FOUND names the devices that there
+ * are; what the plugin says of its own failures. [any]
  */
 UNROLL_API unroll_status unroll_device_open(unroll_context *ctx, const char *name, const unroll_option *options,
                                             uint32_t n_options, unroll_device **device, unroll_error *err);
