@@ -13,7 +13,7 @@
 
 /* ---- through the table ---- */
 static struct {
-  void *library;
+  void *plugin_file;
   const unroll_plugin *plugin;
   unroll_backend *backend;
   const unroll_backend_ops *ops;
@@ -46,11 +46,11 @@ static void open_plugin(uint32_t threads) {
   const char *folder = getenv("UNROLL_PLUGIN_PATH");
   unroll_error err = UNROLL_ERROR_INIT;
   snprintf(path, sizeof path, "%s/unroll-onednn.so", folder ? folder : ".");
-  if (!test.library && !(test.library = dlopen(path, RTLD_NOW | RTLD_LOCAL))) {
+  if (!test.plugin_file && !(test.plugin_file = dlopen(path, RTLD_NOW | RTLD_LOCAL))) {
     print_message("%s\n", dlerror());
     skip();
   }
-  assert_non_null(test.plugin = dlsym(test.library, UNROLL_PLUGIN_SYMBOL));
+  assert_non_null(test.plugin = dlsym(test.plugin_file, UNROLL_PLUGIN_SYMBOL));
   test.threads = threads;
   assert_status(UNROLL_OK, test.plugin->open(&host, NULL, 0, &test.backend, &test.ops, &err));
   assert_status(UNROLL_OK, test.ops->device_open(test.backend, 0, NULL, 0, &test.device, &err));
@@ -186,7 +186,7 @@ typedef struct openmp {
 
 static openmp find_openmp(void) {
   openmp o;
-  void *set = dlsym(test.library, "omp_set_num_threads"), *get = dlsym(test.library, "omp_get_max_threads");
+  void *set = dlsym(test.plugin_file, "omp_set_num_threads"), *get = dlsym(test.plugin_file, "omp_get_max_threads");
   if (!set || !get) {
     print_message("libdnnl was built without OpenMP\n");
     skip();
