@@ -94,15 +94,7 @@ static void select(op_case_list *list, op_shape condition, op_shape a, op_shape 
   op_out(c, types[k].dtype, y);
 }
 
-static const char *dtype_name(int32_t dtype) {
-  switch (dtype) {
-#define NAME(name, value, text, bytes) \
-  case name: return text;
-    UNROLL_DTYPES(NAME)
-#undef NAME
-  default: return "real";
-  }
-}
+static const char *dtype_name(int32_t dtype) { return dtype == OP_REAL ? "real" : unroll_dtype_name(dtype); }
 
 static void cast(op_case_list *list, int32_t from, int32_t to, op_fill fill) {
   op_case *c = op_case_add(list, UNROLL_OP_CAST, NULL, 0, "cast %s to %s", dtype_name(from), dtype_name(to));

@@ -42,16 +42,6 @@ static double fill_value(const op_fill *fill, int64_t i, uint64_t *state) {
   }
 }
 
-static size_t element_size(int32_t dtype) {
-  switch (dtype) {
-  case UNROLL_F64:
-  case UNROLL_I64: return 8;
-  case UNROLL_F32:
-  case UNROLL_I32: return 4;
-  default: return 1;
-  }
-}
-
 static void put(void *data, int64_t i, int32_t dtype, double v) {
   switch (dtype) {
   case UNROLL_F64: ((double *)data)[i] = v; return;
@@ -92,12 +82,12 @@ static int data_make(const op_check_options *x, const op_case *c, int32_t dtype,
     const op_storage *storage = &c->storages[s];
     int32_t type = storage_dtype(c, s, dtype);
     int64_t n = storage_elements(c, s);
-    data[s] = mem_alloc(x->target->allocator, (uint64_t)n * element_size(type));
+    data[s] = mem_alloc(x->target->allocator, (uint64_t)n * unroll_dtype_size(type));
     if (!data[s])
       return 0;
     uint64_t state = seed_of(x->seed, c->name, s);
     if (storage->fill.kind == FILL_NAN)
-      memset(data[s], 0xFF, (size_t)n * element_size(type));
+      memset(data[s], 0xFF, (size_t)n * unroll_dtype_size(type));
     else
       for (int64_t i = 0; i < n; i++) {
         double v = fill_value(&storage->fill, i, &state);
@@ -182,7 +172,7 @@ static int storage_matches(const op_case *c, uint32_t s, int32_t dtype, const vo
 static int same_bits(const op_case *c, int32_t dtype, void **a, void **b, uint32_t internal, char *message,
                      size_t size) {
   for (uint32_t s = 0; s < c->n_storages; s++) {
-    size_t bytes = (size_t)storage_elements(c, s) * element_size(storage_dtype(c, s, dtype));
+    size_t bytes = (size_t)storage_elements(c, s) * unroll_dtype_size(storage_dtype(c, s, dtype));
     if (!(internal >> s & 1) && memcmp(a[s], b[s], bytes) != 0) {
       snprintf(message, size, "buffer %u has other bits in a second run, where the device says DETERMINISTIC",
                (unsigned)s);

@@ -7,21 +7,11 @@
 
 #define GUARD 0xA5
 
-static uint64_t dtype_size(int32_t dtype) {
-  switch (dtype) {
-#define SIZE(name, value, text, bytes) \
-  case name: return bytes;
-    UNROLL_DTYPES(SIZE)
-#undef SIZE
-  default: return 0;
-  }
-}
-
 static int32_t real_dtype(int32_t of, int32_t dtype) { return of == OP_REAL ? dtype : of; }
 
 static uint64_t storage_bytes(const op_case *c, uint32_t s, int32_t dtype) {
   const op_storage *storage = &c->storages[s];
-  return (uint64_t)(storage->unit * storage->units) * dtype_size(real_dtype(storage->dtype, dtype));
+  return (uint64_t)(storage->unit * storage->units) * unroll_dtype_size(real_dtype(storage->dtype, dtype));
 }
 
 static uint64_t align_up(uint64_t n, uint64_t alignment) { return (n + alignment - 1) / alignment * alignment; }
@@ -267,20 +257,10 @@ static int claim_all(run_state *r, const case_graph *g, int *is_private, int *is
   return OP_RAN;
 }
 
-static const char *dtype_name(int32_t dtype) {
-  switch (dtype) {
-#define NAME(name, value, text, bytes) \
-  case name: return text;
-    UNROLL_DTYPES(NAME)
-#undef NAME
-  default: return "such an element type";
-  }
-}
-
 static int has_dtypes(const op_target *target, const case_graph *g, unroll_error *err) {
   for (uint32_t i = 0; i < g->view.n_tensors; i++)
     if (!(target->dtypes >> g->tensors[i].dtype & 1)) {
-      snprintf(err->message, sizeof err->message, "the device has no %s", dtype_name(g->tensors[i].dtype));
+      snprintf(err->message, sizeof err->message, "the device has no %s", unroll_dtype_name(g->tensors[i].dtype));
       return 0;
     }
   return 1;
@@ -446,7 +426,7 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
     uint32_t s = (uint32_t)t->storage;
     if (*internal >> s & 1)
       continue;
-    int64_t unit = c->storages[s].unit * (int64_t)dtype_size(v->dtype);
+    int64_t unit = c->storages[s].unit * (int64_t)unroll_dtype_size(v->dtype);
     v->slot = s;
     v->offset = places[s].view_offset + (uint64_t)(t->at * unit);
     v->step = t->step * unit;
@@ -517,7 +497,7 @@ static int run_step(run_state *r, const op_case *c, const case_graph *graph, int
   for (uint32_t i = 0; i < c->n_tensors; i++) {
     const op_tensor *tensor = &c->tensors[i];
     unroll_tensor_view *v = &g.tensors[i];
-    uint64_t size = dtype_size(v->dtype);
+    uint64_t size = unroll_dtype_size(v->dtype);
     bytes[i] = size;
     for (int32_t a = 0; a < v->rank; a++)
       bytes[i] *= (uint64_t)v->shape[a];
@@ -600,7 +580,7 @@ int op_run_plain(const op_target *target, const op_case *c, int32_t dtype, void 
     const op_tensor *t = &c->tensors[i];
     if (t->is_input)
       continue;
-    uint64_t unit = (uint64_t)c->storages[t->storage].unit * dtype_size(real_dtype(t->dtype, dtype));
+    uint64_t unit = (uint64_t)c->storages[t->storage].unit * unroll_dtype_size(real_dtype(t->dtype, dtype));
     for (int64_t u = 0; u < c->steps; u++)
       if (u < last || u >= last + c->count)
         memset((uint8_t *)data[t->storage] + (uint64_t)u * unit, 0xFF, unit);
