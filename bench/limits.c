@@ -5,7 +5,9 @@
  *
  *     limits [SECONDS]     per measurement, 0.3 unless said
  *
- * The instruction set is chosen when the program runs, so that one build tells the truth on every machine.
+ * The instruction set is chosen when the program runs, so that one build tells the truth on every machine. What a core
+ * reaches with each that the processor has is told too: a compiler may leave the widest unused. near_bytes,
+ * middle_bytes and far_bytes are what each thread read again and again from L2, L3 and memory.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -21,6 +23,7 @@
 #define SLICE (32 << 20) /* bytes read between two looks at the clock, at least */
 #define KIB 1024
 #define MOST_BYTES ((int64_t)1 << 30)
+#define MAX_ISAS 3
 
 typedef struct isa {
   const char *name;
@@ -86,18 +89,26 @@ KERNELS(sse2, PLAIN, __m128, 4, _mm_set1_ps, _mm_loadu_ps, _mm_add_ps, MULTIPLY_
 KERNELS(avx2, AVX2, __m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_add_ps, _mm256_fmadd_ps, sum_avx2)
 KERNELS(avx512, AVX512, __m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_add_ps, _mm512_fmadd_ps, sum_avx512)
 
-static const isa *choose_isa(void) {
+/* What the processor has, the widest first. */
+static int list_isas(const isa **list) {
+  int n = 0;
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f"))
-    return &isa_avx512;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &isa_avx2 : &isa_sse2;
+    list[n++] = &isa_avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    list[n++] = &isa_avx2;
+  list[n++] = &isa_sse2;
+  return n;
 }
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define PLAIN
 #define FMA_NEON(a, x, y) vfmaq_f32(y, a, x)
 KERNELS(neon, PLAIN, float32x4_t, 4, vdupq_n_f32, vld1q_f32, vaddq_f32, FMA_NEON, vaddvq_f32)
-static const isa *choose_isa(void) { return &isa_neon; }
+static int list_isas(const isa **list) {
+  list[0] = &isa_neon;
+  return 1;
+}
 #else
 #define PLAIN
 #define SAME(x) (x)
@@ -105,7 +116,10 @@ static const isa *choose_isa(void) { return &isa_neon; }
 #define ADD(a, b) ((a) + (b))
 #define MULTIPLY_THEN_ADD(a, x, y) ((a) * (x) + (y))
 KERNELS(scalar, PLAIN, float, 1, SAME, AT, ADD, MULTIPLY_THEN_ADD, SAME)
-static const isa *choose_isa(void) { return &isa_scalar; }
+static int list_isas(const isa **list) {
+  list[0] = &isa_scalar;
+  return 1;
+}
 #endif
 
 typedef struct job {
@@ -223,26 +237,37 @@ static int64_t whole(int64_t bytes) { return bytes < 4 * KIB ? 4 * KIB : bytes /
 int main(int argc, char **argv) {
   const double seconds = argc > 1 ? atof(argv[1]) : 0.3;
   const int threads = count_threads();
-  const isa *which = choose_isa();
+  const isa *isas[MAX_ISAS];
+  const int n_isas = list_isas(isas);
+  const isa *which = isas[0];
   const int64_t l2 = cache_bytes(2, 512 * KIB), l3 = cache_bytes(3, 4 * l2 * threads);
   /* Three quarters of a second-level cache; twice all of them, at most half of the last level; far more than that. */
-  const int64_t middle = 2 * l2 * threads < l3 / 2 ? 2 * l2 * threads : l3 / 2;
-  const int64_t far = 8 * l3 < MOST_BYTES ? 8 * l3 : MOST_BYTES;
+  const int64_t near_bytes = whole(l2 / 4 * 3);
+  const int64_t middle_bytes = whole((2 * l2 * threads < l3 / 2 ? 2 * l2 * threads : l3 / 2) / threads);
+  const int64_t far_bytes = whole((8 * l3 < MOST_BYTES ? 8 * l3 : MOST_BYTES) / threads);
   if (!(seconds > 0)) {
     fprintf(stderr, "usage: limits [SECONDS]\n");
     return 2;
   }
+  double core[MAX_ISAS];
+  for (int i = 0; i < n_isas; i++)
+    core[i] = measure(isas[i], 1, 0, seconds);
   const double flops = measure(which, threads, 0, seconds);
-  const double near_rate = measure(which, threads, whole(l2 / 4 * 3), seconds);
-  const double middle_rate = measure(which, threads, whole(middle / threads), seconds);
-  const double far_rate = measure(which, threads, whole(far / threads), seconds);
+  const double near_rate = measure(which, threads, near_bytes, seconds);
+  const double middle_rate = measure(which, threads, middle_bytes, seconds);
+  const double far_rate = measure(which, threads, far_bytes, seconds);
   if (flops <= 0 || near_rate <= 0 || middle_rate <= 0 || far_rate <= 0) {
-    fprintf(stderr, "limits: a measurement failed: no memory for %lld bytes, or no barrier\n", (long long)far);
+    fprintf(stderr, "limits: a measurement failed: no memory for %lld bytes a thread, or no barrier\n",
+            (long long)far_bytes);
     return 1;
   }
-  printf("{\"isa\":\"%s\",\"threads\":%d,\"l2_bytes\":%lld,\"l3_bytes\":%lld,\"gflops\":%.1f,\"l2_gbs\":%.1f,"
-         "\"l3_gbs\":%.1f,\"memory_gbs\":%.1f}\n",
-         which->name, threads, (long long)l2, (long long)l3, flops / 1e9, near_rate / 1e9, middle_rate / 1e9,
-         far_rate / 1e9);
+  printf("{\"isa\":\"%s\",\"threads\":%d,\"l2_bytes\":%lld,\"l3_bytes\":%lld,\"near_bytes\":%lld,"
+         "\"middle_bytes\":%lld,\"far_bytes\":%lld,",
+         which->name, threads, (long long)l2, (long long)l3, (long long)near_bytes, (long long)middle_bytes,
+         (long long)far_bytes);
+  for (int i = 0; i < n_isas; i++)
+    printf("\"%s_core_gflops\":%.1f,", isas[i]->name, core[i] / 1e9);
+  printf("\"gflops\":%.1f,\"l2_gbs\":%.1f,\"l3_gbs\":%.1f,\"memory_gbs\":%.1f}\n", flops / 1e9, near_rate / 1e9,
+         middle_rate / 1e9, far_rate / 1e9);
   return 0;
 }

@@ -35,7 +35,7 @@ function(unroll_opencl_backend)
   endif()
 
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cl)
-  list(APPEND kernels ${PROJECT_SOURCE_DIR}/api/include/unroll/philox.h)
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/api/include/unroll/philox.h ${PROJECT_SOURCE_DIR}/backends/opencl/tuning.txt)
   list(JOIN kernels "|" inputs)
   set(generated ${UNROLL_GENERATED}/opencl)
   configure_file(cmake/kernel_sources.h.in ${generated}/kernel_sources.h COPYONLY)
@@ -57,6 +57,14 @@ function(unroll_opencl_backend)
   set(map ${PROJECT_SOURCE_DIR}/cmake/plugin.map)
   target_link_options(unroll-opencl PRIVATE LINKER:--version-script=${map} ${no_undefined})
   set_target_properties(unroll-opencl PROPERTIES LINK_DEPENDS ${map})
+
+  if(UNROLL_BENCH)
+    add_executable(bench_opencl_peak ${PROJECT_SOURCE_DIR}/bench/opencl/opencl_peak.c)
+    set_target_properties(bench_opencl_peak PROPERTIES OUTPUT_NAME opencl_peak
+                          RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+    target_include_directories(bench_opencl_peak SYSTEM PRIVATE ${OPENCL_INCLUDE_DIR})
+    target_link_libraries(bench_opencl_peak PRIVATE unroll_flags ${OPENCL_LIBRARY})
+  endif()
   set(UNROLL_OPENCL_SUMMARY "lib/unroll/unroll-opencl.so (${OPENCL_LIBRARY}, ${CLBLAST_LIBRARY})" PARENT_SCOPE)
 endfunction()
 

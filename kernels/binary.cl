@@ -34,29 +34,7 @@
 #ifndef B_INNER
 #define B_INNER 1
 #endif
-#ifndef OUTER /* outer axes left after collapsing */
-#define OUTER 0
-#endif
-#define MAX_OUTER 5
-
-/* The axes outside of the innermost, from the inside out; the extent of the last is not needed. Operand 0 is y. */
-typedef struct {
-  long extent[MAX_OUTER], stride[4][MAX_OUTER];
-} walk;
-
-/* Where row number row of an operand starts. */
-static long place(const walk *w, int operand, long row) {
-  long at = 0;
-#if OUTER > 0
-  for (int i = 0; i < OUTER - 1; i++) {
-    const long next = row / w->extent[i];
-    at += (row - next * w->extent[i]) * w->stride[operand][i];
-    row = next;
-  }
-  at += row * w->stride[operand][OUTER - 1];
-#endif
-  return at;
-}
+#include "walk.cl"
 
 /* A vector of which n lanes exist. */
 static in_v load(const __global in_t *p, long n) {
@@ -121,14 +99,14 @@ static out_v apply(in_v a, in_v b) {
 }
 
 __kernel void binary(const __global in_t *a, long a_at, const __global in_t *b, long b_at, __global out_t *y, long y_at,
-                     walk w, long inner, long items) {
+                     long8 extent, long8 y_stride, long8 a_stride, long8 b_stride, long inner, long items) {
   const long id = (long)get_global_id(0), strips = (inner + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
   const long row = OUTER > 0 ? id / strips : 0, i = (id - row * strips) * WIDTH, n = inner - i;
-  a += a_at + place(&w, 1, row);
-  b += b_at + place(&w, 2, row);
-  y += y_at + place(&w, 0, row) + i;
+  a += a_at + place(extent, a_stride, row);
+  b += b_at + place(extent, b_stride, row);
+  y += y_at + place(extent, y_stride, row) + i;
 #if A_INNER
   const in_v p = load(a + i, n);
 #else

@@ -5,6 +5,7 @@
  * units share a block of the generator; one work-item owns LANES blocks of one (t, b), and computes them side by side
  * in vectors.
  */
+#include "philox.h"
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif

@@ -6,41 +6,10 @@
  * id into a list, ascending: head[v] is the first position that has v, next[i] the one after i, -1 ends it. Then each
  * item walks one list.
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "vectors.cl"
 #ifndef SERIAL /* one work-item makes all lists: n + V steps, best on a CPU; else one for each v reads all ids */
 #define SERIAL 0
 #endif
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
 
 __kernel void embedding(const __global real *table, long table_at, const __global int *ids, long ids_at,
                         __global real *y, long y_at, long V, long E, long items) {
@@ -48,10 +17,10 @@ __kernel void embedding(const __global real *table, long table_at, const __globa
   if (item >= items)
     return;
   const long row = item / strips, e = (item - row * strips) * WIDTH;
-  const long id = ids[ids_at + row];
+  const int id = ids[ids_at + row]; /* rusticl of Mesa 22 takes -1 for positive when it is widened first */
   vec value = (vec)(NAN);
   if (id >= 0 && id < V)
-    value = load(table + table_at + id * E + e, E - e);
+    value = load(table + table_at + (long)id * E + e, E - e);
   store(value, y + y_at + row * E + e, E - e);
 }
 
@@ -67,7 +36,7 @@ __kernel void lists(const __global int *ids, long ids_at, __global int *head, lo
   for (long v = 0; v < V; v++)
     head[v] = -1;
   for (long i = n - 1; i >= 0; i--) {
-    const long v = ids[i];
+    const int v = ids[i];
     if (v >= 0 && v < V) {
       next[i] = head[v];
       head[v] = (int)i;

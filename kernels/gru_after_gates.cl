@@ -6,45 +6,12 @@
  *
  *   r = sigmoid(xr + hr), z = sigmoid(xz + hz), n = tanh(xn + r hn), h = (1 - z) n + z h_prev
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "activations.cl"
+#include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
-
-/* No branch and no cancellation: exp overflows to infinity where the result is 0, and NaN stays NaN. */
-static vec sigmoid(vec x) { return (vec)(1) / ((vec)(1) + exp(-x)); }
 
 __kernel void gru_after_gates(const __global real *xp, long xp_at, const __global real *hp, long hp_at,
                               const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
@@ -56,7 +23,7 @@ __kernel void gru_after_gates(const __global real *xp, long xp_at, const __globa
   xp += xp_at + row * 3 * H + j;
   hp += hp_at + row * 3 * H + j;
   const vec r = sigmoid(load(xp, n) + load(hp, n)), z = sigmoid(load(xp + H, n) + load(hp + H, n));
-  const vec inner = load(hp + 2 * H, n), y = tanh(fma(r, inner, load(xp + 2 * H, n)));
+  const vec inner = load(hp + 2 * H, n), y = hyperbolic_tangent(fma(r, inner, load(xp + 2 * H, n)));
 #if HAS(3)
   store(fma((vec)(1) - z, y, z * load(h_prev + h_prev_at + at, n)), h + h_at + at, n);
 #endif

@@ -5,45 +5,12 @@
  *
  *   r, z = sigmoid(pre), rh = r h_prev;  then n = tanh(pre of the second product), h = (1 - z) n + z h_prev
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "activations.cl"
+#include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
-
-/* No branch and no cancellation: exp overflows to infinity where the result is 0, and NaN stays NaN. */
-static vec sigmoid(vec x) { return (vec)(1) / ((vec)(1) + exp(-x)); }
 
 __kernel void gru_reset(const __global real *pre, long pre_at, const __global real *h_prev, long h_prev_at,
                         __global real *rz, long rz_at, __global real *rh, long rh_at, long H, long items) {
@@ -100,7 +67,7 @@ __kernel void gru_update(const __global real *pre, long pre_at, const __global r
   if (id >= items)
     return;
   const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
-  const vec y = tanh(load(pre + pre_at + at, n)), z = load(rz + rz_at + row * 2 * H + H + j, n);
+  const vec y = hyperbolic_tangent(load(pre + pre_at + at, n)), z = load(rz + rz_at + row * 2 * H + H + j, n);
 #if HAS(3)
   store(fma((vec)(1) - z, y, z * load(h_prev + h_prev_at + at, n)), h + h_at + at, n);
 #endif

@@ -6,45 +6,12 @@
  *
  *   c = f c_prev + i g, h = o tanh(c)               i, f, o = sigmoid(pre), g = tanh(pre)
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "activations.cl"
+#include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
-
-/* No branch and no cancellation: exp overflows to infinity where the result is 0, and NaN stays NaN. */
-static vec sigmoid(vec x) { return (vec)(1) / ((vec)(1) + exp(-x)); }
 
 __kernel void lstm_gates(const __global real *pre, long pre_at, const __global real *c_prev, long c_prev_at,
                          __global real *h, long h_at, __global real *c, long c_at, __global real *gates, long gates_at,
@@ -55,10 +22,10 @@ __kernel void lstm_gates(const __global real *pre, long pre_at, const __global r
   const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   pre += pre_at + row * 4 * H + j;
   const vec i = sigmoid(load(pre, n)), f = sigmoid(load(pre + H, n));
-  const vec g = tanh(load(pre + 2 * H, n)), o = sigmoid(load(pre + 3 * H, n));
+  const vec g = hyperbolic_tangent(load(pre + 2 * H, n)), o = sigmoid(load(pre + 3 * H, n));
   const vec c_new = fma(f, load(c_prev + c_prev_at + at, n), i * g);
 #if HAS(2)
-  store(o * tanh(c_new), h + h_at + at, n);
+  store(o * hyperbolic_tangent(c_new), h + h_at + at, n);
 #endif
 #if HAS(3)
   store(c_new, c + c_at + at, n);
@@ -83,7 +50,7 @@ __kernel void lstm_gates_grad(const __global real *gates, long gates_at, const _
   const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   gates += gates_at + row * 4 * H + j;
   const vec i = load(gates, n), f = load(gates + H, n), g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
-  const vec before = load(c_prev + c_prev_at + at, n), y = tanh(fma(f, before, i * g));
+  const vec before = load(c_prev + c_prev_at + at, n), y = hyperbolic_tangent(fma(f, before, i * g));
 #if HAS(2)
   const vec d_h = load(dh + dh_at + at, n);
 #else

@@ -6,15 +6,8 @@
  * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows
  * with K/CHUNK + CHUNK and not with K.
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH /* lanes of a vector: 8 floats fill a register of AVX2, 16 one of AVX-512 */
-#define WIDTH 8
-#endif
+#include "prefetch.cl"
+#include "vectors.cl"
 #ifndef VECS /* vectors in a row of the tile */
 #define VECS 2
 #endif
@@ -33,30 +26,10 @@
 #ifndef CHUNK
 #define CHUNK 512
 #endif
+#ifndef AHEAD /* values of k that are asked for before they are needed, where a stands on its side */
+#define AHEAD 64
+#endif
 #define PANEL (WIDTH * VECS)
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
-
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
-
 #if HAVE_C
 #define ADDEND(m, n) load(c + (m)*c_row + (n), N - (n))
 #else
@@ -65,11 +38,12 @@ static void store(vec v, __global real *p, long n) {
 
 /*
  * One item: ROWS x PANEL of y, over k_block values of k; items count tiles of rows fastest, then panels, blocks of k
- * and batches. y of block s starts s·M·N elements on. Rows past M repeat the last one and are not stored.
+ * and batches. y of block s starts s·M·N elements on. Rows of a and b, as they lie in memory, are a_row and b_row elements
+ * apart. Rows past M repeat the last one and are not stored.
  */
 __kernel void product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c,
-                      long c_at, __global real *y, long y_at, long M, long N, long K, long k_block, long c_row,
-                      long a_batch, long b_batch, long c_batch) {
+                      long c_at, __global real *y, long y_at, long M, long N, long K, long k_block, long a_row,
+                      long b_row, long c_row, long a_batch, long b_batch, long c_batch) {
   const long tiles = (M + ROWS - 1) / ROWS, panels = (N + PANEL - 1) / PANEL, blocks = (K + k_block - 1) / k_block;
   const long id = (long)get_global_id(0), column = id / tiles, slab = column / panels, batch = slab / blocks;
   const long m0 = (id - column * tiles) * ROWS, n0 = (column - slab * panels) * PANEL, block = slab - batch * blocks;
@@ -78,22 +52,25 @@ __kernel void product(const __global real *a, long a_at, const __global real *b,
   y += y_at + (batch * blocks + block) * M * N;
 #if HAVE_C
   c += c_at + batch * c_batch;
+  for (int r = 0; r < ROWS && m0 + r < M; r++) /* far away, and needed only after the loop */
+    for (int v = 0; v < VECS && n0 + v * WIDTH < N; v++)
+      PREFETCH(c + (m0 + r) * c_row + n0 + v * WIDTH);
 #endif
 #if PACKED
   b += b_at + batch * b_batch + n0 * K + k0 * PANEL;
 #define B_ROW PANEL
 #else
-  b += b_at + batch * b_batch + n0 + k0 * N;
-#define B_ROW N
+  b += b_at + batch * b_batch + n0 + k0 * b_row;
+#define B_ROW b_row
 #endif
   const __global real *row[ROWS];
 #pragma unroll
   for (int r = 0; r < ROWS; r++)
 #if TRANS_A
-    row[r] = a + min(m0 + r, M - 1) + k0 * M;
-#define A_STEP M
+    row[r] = a + min(m0 + r, M - 1) + k0 * a_row;
+#define A_STEP a_row
 #else
-    row[r] = a + min(m0 + r, M - 1) * K + k0;
+    row[r] = a + min(m0 + r, M - 1) * a_row + k0;
 #define A_STEP 1
 #endif
 
@@ -112,19 +89,21 @@ __kernel void product(const __global real *a, long a_at, const __global real *b,
 #if !PACKED
     if (n0 + PANEL > N)
       for (long k = 0; k < steps; k++, b += B_ROW) {
-        real edge[PANEL];
-        for (int j = 0; j < PANEL; j++)
-          edge[j] = j < N - n0 ? b[j] : 0;
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECS; v++) {
+          const vec x = load(b + v * WIDTH, N - n0 - v * WIDTH);
 #pragma unroll
-          for (int v = 0; v < VECS; v++)
-            sum[r][v] = fma((vec)(row[r][k * A_STEP]), VLOAD(v, edge), sum[r][v]);
+          for (int r = 0; r < ROWS; r++)
+            sum[r][v] = fma((vec)(row[r][k * A_STEP]), x, sum[r][v]);
+        }
       }
     else
 #endif
       for (long k = 0; k < steps; k++, b += B_ROW) {
         vec x[VECS];
+#if TRANS_A /* a line of every row of a, which is further than the processor looks ahead */
+        PREFETCH(row[0] + (k + AHEAD) * a_row);
+#endif
 #pragma unroll
         for (int v = 0; v < VECS; v++)
           x[v] = VLOAD(v, b);

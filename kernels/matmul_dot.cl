@@ -31,8 +31,8 @@
 
 /* One item: ROWS x COLUMNS of y = a [M,K] · b [N,K] transposed + c. Past the end, rows repeat and are not stored. */
 __kernel void dot_rows(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c,
-                       long c_at, __global real *y, long y_at, long M, long N, long K, long c_row, long a_batch,
-                       long b_batch, long c_batch) {
+                       long c_at, __global real *y, long y_at, long M, long N, long K, long a_row, long b_row,
+                       long c_row, long a_batch, long b_batch, long c_batch) {
   const long tiles = (M + ROWS - 1) / ROWS, strips = (N + COLUMNS - 1) / COLUMNS;
   const long id = (long)get_global_id(0), strip = id / tiles, batch = strip / strips;
   const long m0 = (id - strip * tiles) * ROWS, n0 = (strip - batch * strips) * COLUMNS;
@@ -45,10 +45,10 @@ __kernel void dot_rows(const __global real *a, long a_at, const __global real *b
   const __global real *p[ROWS], *q[COLUMNS];
 #pragma unroll
   for (int r = 0; r < ROWS; r++)
-    p[r] = a + min(m0 + r, M - 1) * K;
+    p[r] = a + min(m0 + r, M - 1) * a_row;
 #pragma unroll
   for (int j = 0; j < COLUMNS; j++)
-    q[j] = b + min(n0 + j, N - 1) * K;
+    q[j] = b + min(n0 + j, N - 1) * b_row;
   real total[ROWS][COLUMNS];
   vec kept[ROWS][COLUMNS]; /* sum again, indexed by loops that are not unrolled: sum itself has to stay in registers */
   for (int r = 0; r < ROWS; r++)
@@ -86,7 +86,7 @@ __kernel void dot_rows(const __global real *a, long a_at, const __global real *b
         for (int i = 0; i < WIDTH; i++)
           s += ((real *)&kept[r][j])[i];
         for (long k = whole; k < last; k++)
-          s = fma(a[min(m0 + r, M - 1) * K + k], b[min(n0 + j, N - 1) * K + k], s);
+          s = fma(a[min(m0 + r, M - 1) * a_row + k], b[min(n0 + j, N - 1) * b_row + k], s);
         total[r][j] += s;
       }
   }

@@ -35,8 +35,8 @@
 #ifndef PACK_K
 #define PACK_K 16
 #endif
-__kernel void pack(const __global real *b, long b_at, __global real *out, long out_at, long N, long K, long b_batch,
-                   long out_batch, long items) {
+__kernel void pack(const __global real *b, long b_at, __global real *out, long out_at, long N, long K, long b_row,
+                   long b_batch, long out_batch, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;
@@ -50,9 +50,9 @@ __kernel void pack(const __global real *b, long b_at, __global real *out, long o
   for (long k = k0; k < k1; k++) {
     for (int j = 0; j < PANEL; j++)
 #if TRANS_B
-      line[j] = j < columns ? b[(panel * PANEL + j) * K + k] : 0;
+      line[j] = j < columns ? b[(panel * PANEL + j) * b_row + k] : 0;
 #else
-      line[j] = j < columns ? b[k * N + panel * PANEL + j] : 0;
+      line[j] = j < columns ? b[k * b_row + panel * PANEL + j] : 0;
 #endif
     for (int v = 0; v < VECS; v++)
       VSTORE(VLOAD(v, line), v, out + k * PANEL);

@@ -36,8 +36,8 @@
 
 __kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
 product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c, long c_at,
-        __global real *y, long y_at, long M, long N, long K, long k_block, long c_row, long a_batch, long b_batch,
-        long c_batch) {
+        __global real *y, long y_at, long M, long N, long K, long k_block, long a_row, long b_row, long c_row,
+        long a_batch, long b_batch, long c_batch) {
   __local real as[DEPTH][TILE + 1], bs[DEPTH][TILE + 1];
   const int item = (int)get_local_id(0), row = item / SIDE, column = item - row * SIDE;
   const long tiles_m = (M + TILE - 1) / TILE, tiles_n = (N + TILE - 1) / TILE, blocks = (K + k_block - 1) / k_block;
@@ -47,8 +47,10 @@ product(const __global real *a, long a_at, const __global real *b, long b_at, co
   a += a_at + batch * a_batch;
   b += b_at + batch * b_batch;
   y += y_at + (batch * blocks + block) * M * N;
-  real sum[EACH][EACH], total[EACH][EACH];
+  real sum[EACH][EACH], total[EACH][EACH]; /* in registers, where every loop over them is unrolled */
+#pragma unroll
   for (int i = 0; i < EACH; i++)
+#pragma unroll
     for (int j = 0; j < EACH; j++)
       sum[i][j] = total[i][j] = 0;
   for (long k0 = first; k0 < last; k0 += DEPTH) {
@@ -56,29 +58,33 @@ product(const __global real *a, long a_at, const __global real *b, long b_at, co
     for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
 #if TRANS_A
       const int k = i / TILE, m = i % TILE;
-      as[k][m] = k0 + k < last && m0 + m < M ? a[(k0 + k) * M + m0 + m] : 0;
+      as[k][m] = k0 + k < last && m0 + m < M ? a[(k0 + k) * a_row + m0 + m] : 0;
 #else
       const int k = i % DEPTH, m = i / DEPTH;
-      as[k][m] = k0 + k < last && m0 + m < M ? a[(m0 + m) * K + k0 + k] : 0;
+      as[k][m] = k0 + k < last && m0 + m < M ? a[(m0 + m) * a_row + k0 + k] : 0;
 #endif
     }
     for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
 #if TRANS_B
       const int k = i % DEPTH, n = i / DEPTH;
-      bs[k][n] = k0 + k < last && n0 + n < N ? b[(n0 + n) * K + k0 + k] : 0;
+      bs[k][n] = k0 + k < last && n0 + n < N ? b[(n0 + n) * b_row + k0 + k] : 0;
 #else
       const int k = i / TILE, n = i % TILE;
-      bs[k][n] = k0 + k < last && n0 + n < N ? b[(k0 + k) * N + n0 + n] : 0;
+      bs[k][n] = k0 + k < last && n0 + n < N ? b[(k0 + k) * b_row + n0 + n] : 0;
 #endif
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int k = 0; k < DEPTH; k++)
+#pragma unroll
       for (int i = 0; i < EACH; i++)
+#pragma unroll
         for (int j = 0; j < EACH; j++)
           sum[i][j] = fma(as[k][row + i * SIDE], bs[k][column + j * SIDE], sum[i][j]);
     barrier(CLK_LOCAL_MEM_FENCE);
     if ((k0 - first + DEPTH) % CHUNK == 0)
+#pragma unroll
       for (int i = 0; i < EACH; i++)
+#pragma unroll
         for (int j = 0; j < EACH; j++) {
           total[i][j] += sum[i][j];
           sum[i][j] = 0;
@@ -87,7 +93,9 @@ product(const __global real *a, long a_at, const __global real *b, long b_at, co
 #if HAVE_C
   c += c_at + batch * c_batch;
 #endif
+#pragma unroll
   for (int i = 0; i < EACH; i++)
+#pragma unroll
     for (int j = 0; j < EACH; j++) {
       const long m = m0 + row + i * SIDE, n = n0 + column + j * SIDE;
       if (m < M && n < N) {

@@ -4,20 +4,7 @@
  * One work-item owns BLOCKS·WIDTH neighbouring elements. 1 - beta^step is -expm1(step log(beta)), with log(beta) made
  * by the host in double: near 1 the difference of the two would keep three digits in f32.
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "vectors.cl"
 #ifndef KIND
 #define KIND 2
 #endif
@@ -28,24 +15,6 @@
 #define HAVE 0xFFFFFFFFu
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
 
 __kernel void optimizer(const __global real *param, long param_at, const __global real *grad, long grad_at,
                         const __global real *lr, long lr_at, const __global int *step, long step_at,

@@ -5,44 +5,13 @@
  * stays small. KIND numbers the reductions as unroll/plugin.h does; sums of squares continue as sums. max and min hand
  * NaN on.
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#include "vectors.cl"
 #ifndef KIND
 #define KIND 0
 #endif
 #ifndef INTEGER
 #define INTEGER 0
 #endif
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
 
 #if KIND == 0
 #define FOLD(a, x) ((a) + (x))
@@ -59,22 +28,22 @@ static void store(vec v, __global real *p, long n) {
 #define FOLD(a, x) (((a)BETTER(x)) | isnan(a) ? (a) : (x))
 #endif
 
-/* I > 1: an item owns WIDTH neighbours of I and walks down R. */
-__kernel void columns(const __global real *x, long x_at, __global real *y, long y_at, long R, long I, long block,
-                      long items) {
+/* I > 1: an item owns WIDTH neighbours of I and walks down R, whose rows are row elements apart. */
+__kernel void columns(const __global real *x, long x_at, __global real *y, long y_at, long R, long I, long row,
+                      long block, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;
   const long strips = (I + WIDTH - 1) / WIDTH, blocks = (R + block - 1) / block;
   const long part = id / strips, i = (id - part * strips) * WIDTH, n = I - i;
   const long outer = part / blocks, first = (part - outer * blocks) * block, last = min(first + block, R);
-  x += x_at + outer * R * I + i;
+  x += x_at + outer * R * row + i;
   vec sum = (vec)(0);
 #if KIND >= 2
-  sum = load(x + first * I, n);
+  sum = load(x + first * row, n);
 #endif
   for (long r = first; r < last; r++) {
-    const vec value = load(x + r * I, n);
+    const vec value = load(x + r * row, n);
     sum = FOLD(sum, value);
   }
   store(sum, y + y_at + part * I + i, n);

@@ -8,6 +8,7 @@
  * The k-th largest value is found by bisection over the bits of an integer key that orders like the floats: BITS
  * counts of the row, and no memory.
  */
+#include "philox.h"
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif

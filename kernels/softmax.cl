@@ -4,38 +4,8 @@
  * owns a row, WIDTH elements at a time. A NaN in a row is lost in the maximum and comes back through the sum of
  * exponentials.
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
-#ifndef WIDTH
-#define WIDTH 4
-#endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
-
-/* A vector of which n lanes exist. */
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
-}
+#include "activations.cl"
+#include "vectors.cl"
 
 static real largest(const __global real *x, long N) {
   const long whole = N / WIDTH * WIDTH;
@@ -55,7 +25,7 @@ static real exponentials(const __global real *x, long N, real top) {
   const long whole = N / WIDTH * WIDTH;
   vec lanes = (vec)(0);
   for (long i = 0; i < whole; i += WIDTH)
-    lanes += exp(VLOAD(0, x + i) - (vec)(top));
+    lanes += exponential(VLOAD(0, x + i) - (vec)(top));
   real sum = 0;
   for (int i = 0; i < WIDTH; i++)
     sum += ((real *)&lanes)[i];
@@ -72,7 +42,7 @@ __kernel void softmax(const __global real *x, long x_at, __global real *y, long 
   y += y_at + row * N;
   const real top = largest(x, N), scale = 1 / exponentials(x, N, top);
   for (long i = 0; i < N; i += WIDTH)
-    store(exp(load(x + i, N - i) - (vec)(top)) * (vec)(scale), y + i, N - i);
+    store(exponential(load(x + i, N - i) - (vec)(top)) * (vec)(scale), y + i, N - i);
 }
 
 __kernel void log_softmax(const __global real *x, long x_at, __global real *y, long y_at, long N, long items) {
@@ -122,6 +92,6 @@ __kernel void cross_entropy_grad(const __global real *x, long x_at, const __glob
   const real d = dloss[dloss_at + row], top = largest(x, N), sum = exponentials(x, N, top), scale = d / sum;
   const real own = exp(x[target] - top) / sum;
   for (long i = 0; i < N; i += WIDTH)
-    store(exp(load(x + i, N - i) - (vec)(top)) * (vec)(scale), y + i, N - i);
+    store(exponential(load(x + i, N - i) - (vec)(top)) * (vec)(scale), y + i, N - i);
   y[target] = (own - 1) * d;
 }

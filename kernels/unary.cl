@@ -27,6 +27,11 @@
 #ifndef INTEGER
 #define INTEGER 0
 #endif
+#if KIND == 4 || KIND == 9 || KIND == 10
+#define real in_t
+#define vec in_v
+#include "activations.cl"
+#endif
 #ifndef TO_BOOL /* a cast to bool: x != 0 */
 #define TO_BOOL 0
 #endif
@@ -66,7 +71,7 @@ static out_v apply(in_v x) {
 #elif KIND == 3
   return x > (in_v)(0) ? (in_v)(1) : (x < (in_v)(0) ? (in_v)(-1) : x);
 #elif KIND == 4
-  return exp(x);
+  return exponential(x);
 #elif KIND == 5
   return log(x);
 #elif KIND == 6
@@ -76,9 +81,9 @@ static out_v apply(in_v x) {
 #elif KIND == 8
   return x * x;
 #elif KIND == 9
-  return tanh(x);
+  return hyperbolic_tangent(x);
 #elif KIND == 10
-  return (in_v)(1) / ((in_v)(1) + exp(-x));
+  return sigmoid(x);
 #elif KIND == 11
   return x <= (in_v)(0) ? (in_v)(0) : x;
 #elif KIND == 12

@@ -123,6 +123,21 @@ struct plugin_device {
  */
 unroll_status plugin_registry_probe(struct plugin_registry *registry, const char *id, uint32_t timeout_ms,
                                     struct plugin_device **devices, uint32_t *n, unroll_error *err);
+/*
+ * As plugin_registry_probe, from what the child of an earlier process answered where that still stands (kept for a day
+ * in the user's cache folder, see registry_memory.c), and from a child of its own otherwise: for a first look that a
+ * wrong answer can't harm. plugin_registry_probe always asks anew, and drops what was kept. [any]
+ */
+unroll_status plugin_registry_recall(struct plugin_registry *registry, const char *id, uint32_t timeout_ms,
+                                     struct plugin_device **devices, uint32_t *n, unroll_error *err);
+/*
+ * Before plugin_registry_open: that a child has listed this backend's devices and survived, one of this process or of an
+ * earlier one. Takes what is kept of that away until plugin_registry_settle. Errors as plugin_registry_probe. [any]
+ */
+unroll_status plugin_registry_ensure(struct plugin_registry *registry, const char *id, uint32_t timeout_ms,
+                                     unroll_error *err);
+/* After it: a device of the backend is open. [any] */
+void plugin_registry_settle(struct plugin_registry *registry, const char *id);
 /* With the registry that made them; NULL: nothing. [any] */
 void plugin_devices_free(struct plugin_registry *registry, struct plugin_device *devices);
 #endif

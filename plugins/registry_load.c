@@ -113,6 +113,20 @@ unroll_status candidate_usable(const struct candidate *c, unroll_error *err) {
   return c->crashed ? fail(err, c->status, "plugin \"%s\": %s", c->id, c->reason) : UNROLL_OK;
 }
 
+bool candidate_keep_answer(struct plugin_registry *reg, struct candidate *c, const char *bytes, size_t size,
+                           int64_t when) {
+  char *copy = mem_alloc(&reg->allocator, size);
+  if (!copy) {
+    return false;
+  }
+  memcpy(copy, bytes, size);
+  mem_free(&reg->allocator, c->answer);
+  c->answer = copy;
+  c->answer_size = size;
+  c->answered = when;
+  return true;
+}
+
 static unroll_status load_library(struct candidate *c, const unroll_plugin **out, unroll_error *err) {
   if (c->linked) {
     *out = c->linked;
@@ -248,6 +262,7 @@ void candidate_free(struct plugin_registry *reg, struct candidate *c) {
   }
   mem_free(a, c->id);
   mem_free(a, c->path);
+  mem_free(a, c->answer);
   mem_free(a, c->version);
   mem_free(a, c->vendor);
 }

@@ -23,6 +23,10 @@ struct candidate {
   uint32_t references;
   int32_t score, state;
   bool crashed; /* it took a child process down: never to be run in this one */
+  bool vouched; /* a child of this process listed its devices, and it was not opened since */
+  char *answer; /* the last of a child, of this process or remembered; else NULL */
+  size_t answer_size;
+  int64_t answered; /* when, in seconds since 1970 */
   unroll_status status;
   char reason[240];
 };
@@ -67,8 +71,20 @@ unroll_status candidate_usable(const struct candidate *c, unroll_error *err);
 unroll_status candidate_open(struct plugin_registry *registry, struct candidate *c, const unroll_option *options,
                              uint32_t n_options, unroll_error *err);
 unroll_status candidate_close(struct plugin_registry *registry, struct candidate *c, unroll_error *err);
+/* Keeps a copy of what a child answered. false: no memory. */
+bool candidate_keep_answer(struct plugin_registry *registry, struct candidate *c, const char *bytes, size_t size,
+                           int64_t when);
 /* Closes, unloads where allowed, frees. */
 void candidate_free(struct plugin_registry *registry, struct candidate *c);
+
+/* registry_memory.c: answers of children, in the user's cache folder. Built-in plugins have none there. */
+/* Fills the candidate's answer; false where there is nothing of use. */
+bool memory_recall(struct plugin_registry *registry, struct candidate *c);
+/* As memory_recall, and nobody else finds it until memory_store. */
+bool memory_take(struct plugin_registry *registry, struct candidate *c);
+/* Writes the candidate's answer, if it has one; a folder that can't be written costs time later, no more. */
+void memory_store(struct plugin_registry *registry, struct candidate *c);
+bool memory_forget(const struct candidate *c); /* false: there was none, or it stays */
 
 /* registry_devices.c: a list of devices as bytes, to cross a pipe. text: struct text of api/base. */
 struct text;

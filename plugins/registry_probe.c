@@ -330,9 +330,9 @@ static unroll_status reject(struct plugin_registry *reg, struct candidate *c, bo
   return status;
 }
 
-/* What the child learnt by loading the plugin. */
+/* What the child learnt by loading the plugin; fresh: its whole answer, where it is of this process, else NULL. */
 static unroll_status keep_facts(struct plugin_registry *reg, struct candidate *c, struct answer_head *head,
-                                unroll_error *err) {
+                                const char *fresh, unroll_error *err) {
   head->version[sizeof head->version - 1] = 0;
   head->vendor[sizeof head->vendor - 1] = 0;
   text_clean(head->version);
@@ -345,9 +345,43 @@ static unroll_status keep_facts(struct plugin_registry *reg, struct candidate *c
   if (!c->vendor) {
     c->vendor = mem_strdup(&reg->allocator, head->vendor);
   }
-  const bool kept = c->version && c->vendor;
+  bool kept = c->version && c->vendor;
+  if (kept && fresh) {
+    kept = candidate_keep_answer(reg, c, fresh, sizeof *head + head->size, (int64_t)time(NULL));
+    c->vouched = kept;
+  }
   pthread_mutex_unlock(&reg->mutex);
-  return kept ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for version and vendor of plugin \"%s\"", c->id);
+  return kept ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "out of memory for what plugin \"%s\" says", c->id);
+}
+
+/* A child's answer, known to be whole, of this process (fresh) or remembered: rejects the candidate or keeps what it says. */
+static unroll_status accept_answer(struct plugin_registry *reg, struct candidate *c, const char *bytes, bool fresh,
+                                   struct plugin_device **devices, uint32_t *n, unroll_error *err) {
+  struct answer_head head;
+  unroll_error reason = UNROLL_ERROR_INIT;
+  memcpy(&head, bytes, sizeof head);
+  const char *payload = bytes + sizeof head;
+  if (head.status != UNROLL_OK) {
+    (void)fail_native(&reason, head.status < 0 ? head.status : UNROLL_E_PLUGIN, head.native, "%.*s", (int)head.size,
+                      payload);
+    return reject(reg, c, false, &reason, err);
+  }
+  const unroll_status status =
+      devices_read(&reg->allocator, c->id, payload, head.size, head.n_devices, devices, &reason);
+  if (status == UNROLL_E_MEMORY) {
+    return fail(err, status, "plugin \"%s\": %s", c->id, reason.message);
+  }
+  if (status != UNROLL_OK) {
+    return reject(reg, c, false, &reason, err);
+  }
+  *n = head.n_devices;
+  const unroll_status kept = keep_facts(reg, c, &head, fresh ? bytes : NULL, err);
+  if (kept != UNROLL_OK) {
+    plugin_devices_free(reg, *devices);
+    *devices = NULL;
+    *n = 0;
+  }
+  return kept;
 }
 
 static unroll_status probe_child(struct plugin_registry *reg, struct candidate *c, struct child *child,
@@ -363,28 +397,7 @@ static unroll_status probe_child(struct plugin_registry *reg, struct candidate *
     crash_reason(child, outcome, timeout_ms, &reason);
     return reject(reg, c, outcome != LATE, &reason, err);
   }
-  const char *payload = text_peek(&child->bytes) + sizeof head;
-  if (head.status != UNROLL_OK) {
-    (void)fail_native(&reason, head.status < 0 ? head.status : UNROLL_E_PLUGIN, head.native, "%.*s", (int)head.size,
-                      payload);
-    return reject(reg, c, false, &reason, err);
-  }
-  const unroll_status status =
-      devices_read(&reg->allocator, c->id, payload, head.size, head.n_devices, devices, &reason);
-  if (status == UNROLL_E_MEMORY) {
-    return fail(err, status, "plugin \"%s\": %s", c->id, reason.message);
-  }
-  if (status != UNROLL_OK) {
-    return reject(reg, c, false, &reason, err);
-  }
-  *n = head.n_devices;
-  const unroll_status kept = keep_facts(reg, c, &head, err);
-  if (kept != UNROLL_OK) {
-    plugin_devices_free(reg, *devices);
-    *devices = NULL;
-    *n = 0;
-  }
-  return kept;
+  return accept_answer(reg, c, text_peek(&child->bytes), true, devices, n, err);
 }
 
 static unroll_status list_here(struct plugin_registry *reg, const struct candidate *c, struct plugin_device **devices,
@@ -405,6 +418,29 @@ static unroll_status list_here(struct plugin_registry *reg, const struct candida
   return UNROLL_OK;
 }
 
+/* With the mutex: asks here or starts a child, which the caller then listens to without it. */
+static unroll_status probe_start(struct plugin_registry *reg, struct candidate *c, struct child *child,
+                                 struct plugin_device **devices, uint32_t *n, unroll_error *err) {
+  TRY(candidate_usable(c, err));
+  if (c->references > 0) {
+    return list_here(reg, c, devices, n, err);
+  }
+  c->vouched = false;
+  (void)memory_forget(c);
+  return child_start(reg, c, child, err);
+}
+
+static unroll_status probe_finish(struct plugin_registry *reg, struct candidate *c, struct child *child,
+                                  uint32_t timeout_ms, struct plugin_device **devices, uint32_t *n, unroll_error *err) {
+  if (child->answer < 0) {
+    return UNROLL_OK;
+  }
+  text_init(&child->bytes, &reg->allocator);
+  const unroll_status status = probe_child(reg, c, child, timeout_ms, devices, n, err);
+  text_free(&child->bytes);
+  return status;
+}
+
 unroll_status plugin_registry_probe(struct plugin_registry *reg, const char *id, uint32_t timeout_ms,
                                     struct plugin_device **devices, uint32_t *n, unroll_error *err) {
   *devices = NULL;
@@ -415,22 +451,92 @@ unroll_status plugin_registry_probe(struct plugin_registry *reg, const char *id,
   pthread_mutex_lock(&reg->mutex);
   unroll_status status = candidate_find(reg, id, &c, err);
   if (status == UNROLL_OK) {
-    status = candidate_usable(c, err);
-  }
-  bool started = false;
-  if (status == UNROLL_OK && c->references > 0) {
-    status = list_here(reg, c, devices, n, err);
-  } else if (status == UNROLL_OK) {
-    status = child_start(reg, c, &child, err);
-    started = status == UNROLL_OK;
+    status = probe_start(reg, c, &child, devices, n, err);
   }
   pthread_mutex_unlock(&reg->mutex);
-  if (started) {
-    text_init(&child.bytes, &reg->allocator);
-    status = probe_child(reg, c, &child, timeout_ms, devices, n, err);
-    text_free(&child.bytes);
+  TRY(status);
+  return probe_finish(reg, c, &child, timeout_ms, devices, n, err);
+}
+
+/* A remembered answer is one that was accepted, in the layout of this build; its sum was checked. */
+static bool is_answer(const struct candidate *c) {
+  struct answer_head head;
+  if (c->answer_size < sizeof head) {
+    return false;
   }
-  return status;
+  memcpy(&head, c->answer, sizeof head);
+  return head.magic == ANSWER_MAGIC && head.size == c->answer_size - sizeof head && head.status == UNROLL_OK;
+}
+
+unroll_status plugin_registry_recall(struct plugin_registry *reg, const char *id, uint32_t timeout_ms,
+                                     struct plugin_device **devices, uint32_t *n, unroll_error *err) {
+  *devices = NULL;
+  *n = 0;
+  struct candidate *c = NULL;
+  char *answer = NULL;
+  size_t size = 0;
+  pthread_mutex_lock(&reg->mutex);
+  unroll_status status = candidate_find(reg, id, &c, err);
+  if (status == UNROLL_OK) {
+    status = candidate_usable(c, err);
+  }
+  if (status == UNROLL_OK && c->references == 0 && memory_recall(reg, c) && is_answer(c)) {
+    size = c->answer_size;
+    answer = mem_alloc(&reg->allocator, size); /* another thread may replace the candidate's */
+    if (answer) {
+      memcpy(answer, c->answer, size);
+    }
+  }
+  pthread_mutex_unlock(&reg->mutex);
+  TRY(status);
+  if (answer) {
+    status = accept_answer(reg, c, answer, false, devices, n, NULL);
+    mem_free(&reg->allocator, answer);
+    if (status == UNROLL_OK) {
+      return status;
+    }
+  }
+  TRY(plugin_registry_probe(reg, id, timeout_ms, devices, n, err));
+  plugin_registry_settle(reg, id);
+  return UNROLL_OK;
+}
+
+unroll_status plugin_registry_ensure(struct plugin_registry *reg, const char *id, uint32_t timeout_ms,
+                                     unroll_error *err) {
+  struct candidate *c = NULL;
+  struct plugin_device *devices = NULL;
+  uint32_t n = 0;
+  pthread_mutex_lock(&reg->mutex);
+  unroll_status status = candidate_find(reg, id, &c, err);
+  if (status == UNROLL_OK) {
+    status = candidate_usable(c, err);
+  }
+  bool known = false;
+  if (status == UNROLL_OK) {
+    /* Taken in any case: a process that dies now must leave none behind. */
+    const bool taken = memory_take(reg, c) && is_answer(c);
+    known = taken || c->vouched || c->references > 0;
+    c->vouched = false;
+  }
+  pthread_mutex_unlock(&reg->mutex);
+  if (status != UNROLL_OK || known) {
+    return status;
+  }
+  TRY(plugin_registry_probe(reg, id, timeout_ms, &devices, &n, err));
+  plugin_devices_free(reg, devices);
+  pthread_mutex_lock(&reg->mutex);
+  c->vouched = false;
+  pthread_mutex_unlock(&reg->mutex);
+  return UNROLL_OK;
+}
+
+void plugin_registry_settle(struct plugin_registry *reg, const char *id) {
+  struct candidate *c = NULL;
+  pthread_mutex_lock(&reg->mutex);
+  if (candidate_find(reg, id, &c, NULL) == UNROLL_OK) {
+    memory_store(reg, c);
+  }
+  pthread_mutex_unlock(&reg->mutex);
 }
 
 void plugin_devices_free(struct plugin_registry *reg, struct plugin_device *devices) {

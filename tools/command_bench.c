@@ -49,31 +49,6 @@ typedef struct measurement {
   profile_table profile;
 } measurement;
 
-/* Random values for inputs and parameters; the names and shapes are the graph's. */
-static unroll_status fill_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err) {
-  for (uint32_t i = 0; i < unroll_graph_count(graph); i++) {
-    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(graph, i));
-    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
-      continue;
-    size_t n = 1;
-    for (int32_t k = 0; k < info.rank; k++)
-      n *= (size_t)info.shape[k];
-    float *data = malloc(n * sizeof *data);
-    if (!data) {
-      *err = (unroll_error){.struct_size = sizeof *err, .code = UNROLL_E_MEMORY};
-      return UNROLL_E_MEMORY;
-    }
-    unroll_status status = info.role == UNROLL_ROLE_INPUT ? unroll_init_normal(&info, 1, 0, 1, data, err)
-                                                          : unroll_init_default(&info, cell, 1, data, err);
-    if (status == UNROLL_OK)
-      status = unroll_binding_write(binding, info.name, data, n * sizeof *data, err);
-    free(data);
-    if (status != UNROLL_OK)
-      return status;
-  }
-  return UNROLL_OK;
-}
-
 static int by_value(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
@@ -105,7 +80,7 @@ static unroll_status profile(unroll_executable *exe, unroll_graph *graph, int32_
   unroll_binding *binding = NULL;
   unroll_status status = unroll_binding_create(exe, &binding, err);
   if (status == UNROLL_OK)
-    status = fill_binding(graph, cell, binding, err);
+    status = fill_layer_binding(graph, cell, binding, err);
   if (status == UNROLL_OK)
     status = profile_runs(binding, table, err);
   unroll_binding_destroy(binding);
@@ -127,7 +102,7 @@ static unroll_status measure(const bench_values *values, unroll_device *device, 
     status = unroll_binding_create(exe, &binding, err);
   }
   if (status == UNROLL_OK)
-    status = fill_binding(graph, cell, binding, err);
+    status = fill_layer_binding(graph, cell, binding, err);
   if (status == UNROLL_OK)
     status = measure_runs(binding, values->seconds, ms, result, err);
   unroll_binding_destroy(binding);

@@ -298,29 +298,6 @@ static int watch(void *ctx, const unroll_conform_case *one, uint32_t done, uint3
   return 0;
 }
 
-/* The options of the device; keys and values point into text, which the caller frees. */
-static unroll_option *split_options(const option_files *given, char **text) {
-  size_t bytes = 1;
-  for (size_t i = 0; i < given->count; i++)
-    bytes += strlen(given->paths[i]) + 1;
-  unroll_option *split = calloc(given->count + 1, sizeof *split);
-  char *at = *text = malloc(bytes);
-  if (!split || !at) {
-    complain("out of memory");
-    free(split);
-    return NULL;
-  }
-  for (size_t i = 0; i < given->count; i++) {
-    const size_t n = strlen(given->paths[i]) + 1;
-    memcpy(at, given->paths[i], n);
-    char *equals = strchr(at, '=');
-    *equals = '\0';
-    split[i] = (unroll_option){at, equals + 1};
-    at += n;
-  }
-  return split;
-}
-
 static int judge(const conform_values *values, const unroll_option *device_options) {
   watcher w = {.progress = progress_start(), .start = now()};
   w.progress.last = w.start; /* a short run has no line of it */
@@ -382,7 +359,7 @@ static int run_checked(const conform_values *values, const regex_t *only) {
   if (values->list)
     return print_list(only);
   char *text = NULL;
-  unroll_option *device_options = split_options(&values->options, &text);
+  unroll_option *device_options = split_options(&values->options, "option", &text);
   const int code = device_options ? judge(values, device_options) : EXIT_FAILED;
   free(device_options);
   free(text);

@@ -89,3 +89,27 @@ unroll_graph *build_layer_graph(const layer_values *values) {
   }
   return graph;
 }
+
+unroll_status fill_layer_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err) {
+  for (uint32_t i = 0; i < unroll_graph_count(graph); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(graph, i));
+    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
+      continue;
+    size_t n = 1;
+    for (int32_t k = 0; k < info.rank; k++)
+      n *= (size_t)info.shape[k];
+    float *data = malloc(n * sizeof *data);
+    if (!data) {
+      *err = (unroll_error){.struct_size = sizeof *err, .code = UNROLL_E_MEMORY};
+      return UNROLL_E_MEMORY;
+    }
+    unroll_status status = info.role == UNROLL_ROLE_INPUT ? unroll_init_normal(&info, 1, 0, 1, data, err)
+                                                          : unroll_init_default(&info, cell, 1, data, err);
+    if (status == UNROLL_OK)
+      status = unroll_binding_write(binding, info.name, data, n * sizeof *data, err);
+    free(data);
+    if (status != UNROLL_OK)
+      return status;
+  }
+  return UNROLL_OK;
+}

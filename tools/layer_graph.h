@@ -3,6 +3,7 @@
 #ifndef LAYER_GRAPH_H
 #define LAYER_GRAPH_H
 #include <unroll/graph.h>
+#include <unroll/runtime.h>
 
 #include "options.h"
 
@@ -51,6 +52,8 @@ typedef struct layer_values {
  * parameter, named d and its name. NULL after an error, which has been named on stderr.
  */
 unroll_graph *build_layer_graph(const layer_values *values);
+/* Random values for inputs and parameters; the names and shapes are the graph's. */
+unroll_status fill_layer_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err);
 int32_t layer_cell(const layer_values *values); /* UNROLL_CELL_* */
 /* Floating-point operations of the products of one run, the gradients' included. */
 double layer_flops(const layer_values *values);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -9,7 +10,7 @@ int complain_of(const unroll_error *err) {
   return EXIT_FAILED;
 }
 
-static int32_t level_of(const common_values *values) {
+int32_t log_level(const common_values *values) {
   static const char *const names[] = {"error", "warning", "info", "debug"};
   int32_t level = UNROLL_LOG_WARN;
   for (int32_t i = 0; values && i < (int32_t)COUNT(names); i++)
@@ -19,7 +20,7 @@ static int32_t level_of(const common_values *values) {
 }
 
 unroll_context *open_context(const common_values *values) {
-  const unroll_logger logger = {.log = console_log, .level = level_of(values)};
+  const unroll_logger logger = {.log = console_log, .level = log_level(values)};
   const unroll_context_options options = {.struct_size = sizeof options, .logger = &logger};
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_context *ctx = NULL;
@@ -28,11 +29,45 @@ unroll_context *open_context(const common_values *values) {
   return ctx;
 }
 
+unroll_option *split_options(const option_files *given, const char *name, char **text) {
+  size_t bytes = 1;
+  for (size_t i = 0; i < given->count; i++)
+    bytes += strlen(given->paths[i]) + 1;
+  unroll_option *split = calloc(given->count + 1, sizeof *split);
+  char *at = *text = malloc(bytes);
+  bool right = split && at;
+  if (!right)
+    complain("out of memory");
+  for (size_t i = 0; right && i < given->count; i++) {
+    const size_t n = strlen(given->paths[i]) + 1;
+    memcpy(at, given->paths[i], n);
+    char *equals = strchr(at, '=');
+    right = equals != NULL;
+    if (right) {
+      *equals = '\0';
+      split[i] = (unroll_option){at, equals + 1};
+      at += n;
+    } else
+      complain("--%s: '%s' is not KEY=VALUE", name, at);
+  }
+  if (right)
+    return split;
+  free(split);
+  free(*text);
+  *text = NULL;
+  return NULL;
+}
+
 unroll_device *open_device(unroll_context *ctx, const common_values *values) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_device *device = NULL;
-  if (unroll_device_open(ctx, values->device, NULL, 0, &device, &err) != UNROLL_OK)
+  char *text = NULL;
+  unroll_option *options = split_options(&values->device_options, "device-option", &text);
+  if (options && unroll_device_open(ctx, values->device, options, (uint32_t)values->device_options.count, &device,
+                                    &err) != UNROLL_OK)
     complain_of(&err);
+  free(options);
+  free(text);
   return device;
 }
 

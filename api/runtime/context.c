@@ -73,9 +73,10 @@ void unroll_plugin_list_free(unroll_context *ctx, unroll_plugin_list *list) {
   mem_free(a, o);
 }
 
-unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out, unroll_error *err) {
-  if (!ctx || !out)
-    return fail(err, UNROLL_E_INVALID, "unroll_context_list: an argument is NULL");
+typedef unroll_status look(struct plugin_registry *registry, const char *id, uint32_t timeout_ms,
+                           struct plugin_device **devices, uint32_t *n, unroll_error *err);
+
+static unroll_status list_devices(unroll_context *ctx, look *look_at, unroll_plugin_list **out, unroll_error *err) {
   *out = NULL;
   const unroll_allocator *a = &ctx->allocator;
   const uint32_t n = plugin_registry_count(ctx->registry);
@@ -93,8 +94,7 @@ unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out,
     struct plugin_candidate c;
     uint32_t k = o->n_probed, n_devices = 0;
     st = plugin_registry_get(ctx->registry, i, &c, err);
-    if (st != UNROLL_OK ||
-        plugin_registry_probe(ctx->registry, c.id, PLUGIN_PROBE_MS, &o->devices[k], &n_devices, NULL) != UNROLL_OK)
+    if (st != UNROLL_OK || look_at(ctx->registry, c.id, PLUGIN_PROBE_MS, &o->devices[k], &n_devices, NULL) != UNROLL_OK)
       continue; /* the registry keeps it among the rejected, with the reason */
     o->n_probed++;
     if ((st = plugin_registry_get(ctx->registry, i, &o->candidates[k], err)) != UNROLL_OK)
@@ -134,6 +134,12 @@ unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out,
   return UNROLL_OK;
 }
 
+unroll_status unroll_context_list(unroll_context *ctx, unroll_plugin_list **out, unroll_error *err) {
+  if (!ctx || !out)
+    return fail(err, UNROLL_E_INVALID, "unroll_context_list: an argument is NULL");
+  return list_devices(ctx, plugin_registry_probe, out, err);
+}
+
 /* ---- devices ---- */
 
 enum { REFERENCE_SCORE = 1 }; /* plugin.h says so */
@@ -163,11 +169,11 @@ static unroll_status no_such_device(unroll_context *ctx, const char *name, unrol
  * "auto": the first GPU, else the first device of the plugin with the highest score; of plugins whose score is above the
  * reference's. NULL: the reference. Freed by the caller.
  */
-static char *choose(unroll_context *ctx) {
+static char *choose(unroll_context *ctx, look *look_at) {
   unroll_plugin_list *list;
   const unroll_device_entry *best = NULL;
   int32_t best_score = REFERENCE_SCORE;
-  if (unroll_context_list(ctx, &list, NULL) != UNROLL_OK)
+  if (list_devices(ctx, look_at, &list, NULL) != UNROLL_OK)
     return NULL;
   const list_owner *o = (const list_owner *)list;
   for (uint32_t i = 0; i < list->n_plugins; i++)
@@ -185,9 +191,8 @@ static char *choose(unroll_context *ctx) {
   return name;
 }
 
-/* probed: its plugin has just been looked at in a child process. */
-static unroll_status open_one(unroll_context *ctx, const char *name, bool probed, const unroll_option *options,
-                              uint32_t n_options, unroll_device **out, unroll_error *err) {
+static unroll_status open_one(unroll_context *ctx, const char *name, const unroll_option *options, uint32_t n_options,
+                              unroll_device **out, unroll_error *err) {
   const unroll_allocator *a = &ctx->allocator;
   const char *colon = strchr(name, ':');
   unroll_device *d = mem_zalloc(a, sizeof *d);
@@ -202,13 +207,11 @@ static unroll_status open_one(unroll_context *ctx, const char *name, bool probed
   d->ctx = ctx;
   d->info.struct_size = sizeof d->info;
   unroll_status st = UNROLL_OK;
-  struct plugin_device *devices = NULL;
   uint32_t n = 0, i = 0;
   /* In a child first: a driver that aborts or hangs must not take this process along. */
-  if (!probed && strcmp(plugin, "cpu") != 0) {
-    TRY_GOTO(st, plugin_registry_probe(ctx->registry, plugin, PLUGIN_PROBE_MS, &devices, &n, err), done);
-    plugin_devices_free(ctx->registry, devices);
-  }
+  const bool foreign = strcmp(plugin, "cpu") != 0;
+  if (foreign)
+    TRY_GOTO(st, plugin_registry_ensure(ctx->registry, plugin, PLUGIN_PROBE_MS, err), done);
   TRY_GOTO(st, plugin_registry_open(ctx->registry, plugin, NULL, 0, &d->plugin, err), done);
   d->ops = d->plugin.ops;
   TRY_GOTO(st, d->ops->device_count(d->plugin.backend, &n, err), done);
@@ -231,6 +234,8 @@ static unroll_status open_one(unroll_context *ctx, const char *name, bool probed
     goto done;
   }
   TRY_GOTO(st, d->ops->device_open(d->plugin.backend, i, options, n_options, &d->handle, err), done);
+  if (foreign)
+    plugin_registry_settle(ctx->registry, plugin);
   log_message(&ctx->logger, UNROLL_LOG_INFO, "device %s: %s", d->id, d->info.name);
 done:
   mem_free(a, plugin);
@@ -248,17 +253,22 @@ unroll_status unroll_device_open(unroll_context *ctx, const char *name, const un
     return fail(err, UNROLL_E_INVALID, "unroll_device_open: an argument is NULL");
   *device = NULL;
   if (strcmp(name, "auto") == 0) {
-    char *best = choose(ctx);
     unroll_error why = UNROLL_ERROR_INIT;
-    const unroll_status st = best ? open_one(ctx, best, true, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
+    char *best = choose(ctx, plugin_registry_recall);
+    unroll_status st = best ? open_one(ctx, best, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
+    if (best && st != UNROLL_OK) { /* that device may be gone since it was listed */
+      mem_free(&ctx->allocator, best);
+      best = choose(ctx, plugin_registry_probe);
+      st = best ? open_one(ctx, best, options, n_options, device, &why) : UNROLL_E_NOT_FOUND;
+    }
     if (st != UNROLL_OK && best)
       log_message(&ctx->logger, UNROLL_LOG_WARN, "device %s cannot be opened, the reference is used: %s", best,
                   why.message);
     mem_free(&ctx->allocator, best);
-    return st == UNROLL_OK ? UNROLL_OK : open_one(ctx, "cpu", false, NULL, 0, device, err);
+    return st == UNROLL_OK ? UNROLL_OK : open_one(ctx, "cpu", NULL, 0, device, err);
   }
   unroll_error why = UNROLL_ERROR_INIT;
-  const unroll_status st = open_one(ctx, name, false, options, n_options, device, &why);
+  const unroll_status st = open_one(ctx, name, options, n_options, device, &why);
   if (st == UNROLL_E_NOT_FOUND && !strchr(why.message, ';')) { /* no such plugin: say what there is */
     struct text t;
     text_init(&t, &ctx->allocator);

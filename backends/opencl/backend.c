@@ -52,6 +52,8 @@ unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int c
                            const char *what) {
   unroll_status status = UNROLL_E_DEVICE;
   const char *name = "";
+  if (d)
+    atomic_fetch_add(&d->faults, 1);
   for (size_t i = 0; i < sizeof error_names / sizeof *error_names; i++)
     if (error_names[i].code == code)
       name = error_names[i].name;
@@ -63,10 +65,17 @@ unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int c
     /* Drivers report a fault of a kernel as a queue that is invalid from then on, or as -9999. */
     status = UNROLL_E_DEVICE_LOST;
     if (d)
-      atomic_store(&d->lost, 1);
+      atomic_store(&d->lost, code);
   }
   return opencl_fail(err, status, code, "%s%s%s: OpenCL error %d %s", call, what ? ": " : "", what ? what : "", code,
                      name);
+}
+
+unroll_status opencl_alive(unroll_backend_device *d, unroll_error *err) {
+  const int code = atomic_load(&d->lost);
+  return code == 0 ? UNROLL_OK
+                   : opencl_fail(err, UNROLL_E_DEVICE_LOST, code, "opencl: device %s (%s) is lost: OpenCL error %d",
+                                 d->entry->id, d->entry->name, code);
 }
 
 void opencl_log(const unroll_host *host, int32_t level, const char *format, ...) {
@@ -100,8 +109,9 @@ char *opencl_copy_text(const unroll_host *host, const char *text) {
 
 /* ---- finding devices ---- */
 static char *device_text(const unroll_host *host, cl_device_id device, cl_device_info what) {
+  enum { MOST = 1 << 20 }; /* no driver says so much: what claims to be longer is no text */
   size_t size = 0;
-  if (clGetDeviceInfo(device, what, 0, NULL, &size) != CL_SUCCESS)
+  if (clGetDeviceInfo(device, what, 0, NULL, &size) != CL_SUCCESS || size > MOST)
     size = 0;
   char *text = opencl_alloc(host, size + 1, 1);
   if (text && size && clGetDeviceInfo(device, what, size, text, NULL) != CL_SUCCESS)
@@ -119,6 +129,9 @@ static uint32_t device_uint(cl_device_id device, cl_device_info what) {
   return clGetDeviceInfo(device, what, sizeof value, &value, NULL) == CL_SUCCESS ? value : 0;
 }
 
+static const uint64_t LEAST_BUFFER = UINT64_C(128) << 20;
+
+/* What a driver does not say, or says absurdly, is taken as the least that the standard has; only memory is needed. */
 static bool describe(const unroll_host *host, device_entry *e) {
   e->name = device_text(host, e->device, CL_DEVICE_NAME);
   e->vendor = device_text(host, e->device, CL_DEVICE_VENDOR);
@@ -129,6 +142,8 @@ static bool describe(const unroll_host *host, device_entry *e) {
     e->type = CL_DEVICE_TYPE_DEFAULT;
   e->mem_total = device_number(e->device, CL_DEVICE_GLOBAL_MEM_SIZE);
   e->max_buffer = device_number(e->device, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+  if (e->max_buffer == 0) /* the least that the standard allows */
+    e->max_buffer = e->mem_total / 4 > LEAST_BUFFER ? e->mem_total / 4 : LEAST_BUFFER;
   e->fp64 = extensions && strstr(extensions, "cl_khr_fp64");
   e->integrated = device_uint(e->device, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
   opencl_free(host, extensions);
@@ -148,18 +163,27 @@ static void backend_free(unroll_backend *b) {
 
 static unroll_status add_platform(unroll_backend *b, cl_platform_id platform, uint32_t number, unroll_error *err) {
   cl_uint n = 0;
-  const cl_int code = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, NULL, &n);
-  if (code != CL_SUCCESS || n == 0) {
-    opencl_log(b->host, UNROLL_LOG_DEBUG, "opencl: platform %u has no device (%d)", number, code);
+  cl_int code = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, NULL, &n);
+  if (code == CL_DEVICE_NOT_FOUND || (code == CL_SUCCESS && n == 0)) {
+    opencl_log(b->host, UNROLL_LOG_DEBUG, "opencl: platform %u has no device", number);
     return UNROLL_OK;
   }
-  cl_device_id *ids = opencl_alloc(b->host, n, sizeof *ids);
-  device_entry *more = opencl_alloc(b->host, (size_t)b->n_devices + n, sizeof *more);
-  if (!ids || !more || clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, n, ids, NULL) != CL_SUCCESS) {
-    const bool memory = !ids || !more;
+  cl_device_id *ids = NULL;
+  device_entry *more = NULL;
+  if (code == CL_SUCCESS) {
+    ids = opencl_alloc(b->host, n, sizeof *ids);
+    more = opencl_alloc(b->host, (size_t)b->n_devices + n, sizeof *more);
+    if (ids && more)
+      code = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, n, ids, NULL);
+  }
+  if (code != CL_SUCCESS || !ids || !more) {
     opencl_free(b->host, ids);
     opencl_free(b->host, more);
-    return memory ? opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for %u devices", n) : UNROLL_OK;
+    if (code == CL_SUCCESS)
+      return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for %u devices", n);
+    opencl_log(b->host, UNROLL_LOG_WARN, "opencl: platform %u is left out: clGetDeviceIDs: OpenCL error %d", number,
+               code);
+    return UNROLL_OK;
   }
   if (b->n_devices)
     memcpy(more, b->devices, b->n_devices * sizeof *more);
@@ -189,18 +213,21 @@ static unroll_status backend_open(const unroll_host *host, const unroll_option *
   if (!b)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for the backend");
   b->host = host;
+  enum { NO_PLATFORM = -1001 }; /* CL_PLATFORM_NOT_FOUND_KHR: the loader's word where no driver is installed */
   cl_uint n = 0;
   unroll_status status = UNROLL_OK;
-  /* The loader says CL_PLATFORM_NOT_FOUND_KHR where no driver is installed. */
-  if (clGetPlatformIDs(0, NULL, &n) == CL_SUCCESS && n > 0) {
+  cl_int code = clGetPlatformIDs(0, NULL, &n);
+  if (code == CL_SUCCESS && n > 0) {
     cl_platform_id *platforms = opencl_alloc(host, n, sizeof *platforms);
     if (!platforms)
       status = opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for %u platforms", n);
-    else if (clGetPlatformIDs(n, platforms, NULL) == CL_SUCCESS)
+    else if ((code = clGetPlatformIDs(n, platforms, NULL)) == CL_SUCCESS)
       for (uint32_t i = 0; i < n && status == UNROLL_OK; i++)
         status = add_platform(b, platforms[i], i, err);
     opencl_free(host, platforms);
   }
+  if (code != CL_SUCCESS && code != NO_PLATFORM)
+    opencl_log(host, UNROLL_LOG_WARN, "opencl: there are no devices: clGetPlatformIDs: OpenCL error %d", code);
   if (status != UNROLL_OK) {
     backend_free(b);
     return status;
@@ -306,8 +333,29 @@ static unroll_status set_option(unroll_backend_device *d, const unroll_option *o
     return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option kernels: \"%.60s\" is none of auto, cpu, gpu",
                        o->value);
   }
+  if (strcmp(o->key, "recurrence") == 0) {
+    static const char *const values[] = {"auto", "scan", "step", "sequence"};
+    for (int32_t i = 0; i < 4; i++)
+      if (strcmp(o->value, values[i]) == 0) {
+        d->recurrence = i;
+        return UNROLL_OK;
+      }
+    return opencl_fail(err, UNROLL_E_INVALID, 0,
+                       "opencl: option recurrence: \"%.60s\" is none of auto, scan, step, sequence", o->value);
+  }
+  if (strcmp(o->key, "tune") == 0) {
+    static const char *const values[] = {"quick", "off", "thorough", "again"};
+    for (int32_t i = 0; i < 4; i++)
+      if (strcmp(o->value, values[i]) == 0) {
+        d->tune = i;
+        return UNROLL_OK;
+      }
+    return opencl_fail(err, UNROLL_E_INVALID, 0,
+                       "opencl: option tune: \"%.60s\" is none of off, quick, thorough, again", o->value);
+  }
   return opencl_fail(err, UNROLL_E_INVALID, 0,
-                     "opencl: unknown option \"%.60s\"; there are mask, product, kernels and cache", o->key);
+                     "opencl: unknown option \"%.60s\"; there are mask, product, recurrence, kernels, tune and cache",
+                     o->key);
 }
 
 /* Lanes: what fills a register of the device, within the widths that OpenCL C has; GPUs coalesce best with four. */
@@ -323,6 +371,7 @@ static uint32_t lanes(const unroll_backend_device *d, cl_device_info what, uint3
 static void device_close(unroll_backend_device *d) {
   if (!d)
     return;
+  tune_close(d);
   program_free_all(d);
   if (d->own_queue)
     clReleaseCommandQueue(d->own_queue);
@@ -335,7 +384,8 @@ static void device_close(unroll_backend_device *d) {
 
 static void choose_group(unroll_backend_device *d) {
   size_t largest = 1;
-  if (clGetDeviceInfo(d->entry->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof largest, &largest, NULL) != CL_SUCCESS)
+  if (clGetDeviceInfo(d->entry->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof largest, &largest, NULL) != CL_SUCCESS ||
+      largest == 0)
     largest = 1;
   d->group = d->cpu ? 16 : 64;
   while (d->group > largest)
@@ -345,8 +395,11 @@ static void choose_group(unroll_backend_device *d) {
 static unroll_status device_start(unroll_backend_device *d, const unroll_option *options, uint32_t n_options,
                                   unroll_error *err) {
   const char *cache = NULL;
+  TRY(tune_open(d, err));
   for (uint32_t i = 0; i < n_options; i++)
     TRY(set_option(d, &options[i], &cache, err));
+  d->width32 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, 4);
+  d->width64 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_DOUBLE, 8);
   choose_group(d);
   d->cache = program_cache_folder(d->host, cache);
   cl_int code;
@@ -373,8 +426,9 @@ static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_opt
   d->host = b->host;
   d->entry = &b->devices[i];
   d->cpu = (d->entry->type & CL_DEVICE_TYPE_CPU) != 0;
-  d->width32 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, 4);
-  d->width64 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_DOUBLE, 8);
+  d->cores = (int64_t)device_uint(d->entry->device, CL_DEVICE_MAX_COMPUTE_UNITS);
+  if (d->cores < 1)
+    d->cores = 1;
   d->local_bytes = device_number(d->entry->device, CL_DEVICE_LOCAL_MEM_SIZE);
   const unroll_status status = device_start(d, options, n_options, err);
   if (status != UNROLL_OK) {

@@ -9,14 +9,15 @@ struct unroll_backend_exec {
   launch *launches;
   launch_arg *args;
   extent *extents;
+  time_loop *loops;
   place *tensors;
   char *names; /* of the nodes, one after another */
   int64_t *dim_min, *dim_max;
   uint32_t *moving; /* tensors that lie elsewhere, or have another size, from run to run or from step to step */
   uint32_t n_moving;
-  uint32_t n_launches, n_args, n_extents, n_tensors, n_dims;
+  uint32_t n_launches, n_args, n_extents, n_loops, n_tensors, n_dims;
   bool is_template;
-  uint64_t workspace, packed, temp;
+  uint64_t workspace, packed, temp, claims;
 };
 
 /* An argument that is not fixed: of which launch, and which of its arguments. */
@@ -30,10 +31,11 @@ struct unroll_backend_binding {
   unroll_slot *slots;
   moving_arg *run_args, *step_args; /* by launch, ascending */
   uint64_t *generations;            /* of what a launch packed last, 0 for nothing */
+  uint32_t faults;                  /* of the device, when that was packed */
   size_t *items;                    /* of this run, by launch */
   size_t *groups;                   /* work-items of a work-group, by launch */
   uint32_t n_slots, n_run_args, n_step_args;
-  cl_mem workspace, packed, temp;
+  cl_mem workspace, packed, temp, claims;
   uint64_t workspace_offset;
 };
 
@@ -47,9 +49,14 @@ unroll_status exec_claim(unroll_backend_device *d, const unroll_graph_view *g, u
     plan p = {.device = d, .graph = g, .dry = true, .error = {.struct_size = sizeof p.error}};
     const unroll_status status = plan_node(&p, i);
     plan_free(&p);
-    if (status == UNROLL_OK)
-      ((unroll_claim *)((char *)claims + (size_t)i * claim_stride))->group = UNROLL_GROUP_HOST;
-    else if (status != UNROLL_E_UNSUPPORTED)
+    if (status == UNROLL_OK) {
+      unroll_claim *c = (unroll_claim *)((char *)claims + (size_t)i * claim_stride);
+      c->group = UNROLL_GROUP_HOST;
+      if (p.reserve) {
+        c->flags = UNROLL_CLAIM_RESERVE;
+        c->reserve_bytes = p.reserve;
+      }
+    } else if (status != UNROLL_E_UNSUPPORTED)
       return opencl_fail(err, status, p.error.native, "%s", p.error.message);
   }
   return UNROLL_OK;
@@ -130,10 +137,15 @@ unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g,
                            uint32_t n_options, unroll_backend_exec **out, unroll_error *err) {
   if (n_options)
     return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: compile: unknown option \"%s\"", options[0].key);
+  return exec_compile_trial(d, g, NULL, out, err);
+}
+
+unroll_status exec_compile_trial(unroll_backend_device *d, const unroll_graph_view *g, const trial_choice *trial,
+                                 unroll_backend_exec **out, unroll_error *err) {
   unroll_backend_exec *e = opencl_alloc(d->host, 1, sizeof *e);
   if (!e)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an executable");
-  plan p = {.device = d, .graph = g, .error = {.struct_size = sizeof p.error}};
+  plan p = {.device = d, .graph = g, .trial = trial, .error = {.struct_size = sizeof p.error}};
   unroll_status status = UNROLL_OK;
   for (uint32_t i = 0; i < g->n_nodes && status == UNROLL_OK; i++)
     status = plan_node(&p, i);
@@ -146,15 +158,18 @@ unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g,
   e->launches = p.launches;
   e->args = p.args;
   e->extents = p.extents;
+  e->loops = p.loops;
   e->n_launches = p.n_launches;
   e->n_args = p.n_args;
   e->n_extents = p.n_extents;
+  e->n_loops = p.n_loops;
   e->n_tensors = g->n_tensors;
   e->n_dims = g->n_dims;
   e->is_template = g->is_template != 0;
   e->workspace = p.workspace;
   e->packed = p.packed;
   e->temp = p.temp;
+  e->claims = p.claims;
   status = keep(e, g, err);
   if (status != UNROLL_OK) {
     exec_destroy(e);
@@ -182,6 +197,7 @@ void exec_destroy(unroll_backend_exec *e) {
             .launches = e->launches,
             .args = e->args,
             .extents = e->extents,
+            .loops = e->loops,
             .n_launches = e->n_launches,
             .n_args = e->n_args,
             .n_extents = e->n_extents};
@@ -197,7 +213,8 @@ void exec_destroy(unroll_backend_exec *e) {
 /* ---- the values of arguments ---- */
 typedef struct run_state {
   const unroll_run_args *args; /* NULL while binding */
-  int64_t t;
+  int64_t t;                   /* of a template */
+  int64_t first, count;        /* of a loop */
 } run_state;
 
 static int64_t extents_of(const unroll_backend_exec *e, uint32_t first, uint32_t n, const run_state *s) {
@@ -249,6 +266,8 @@ static pace pace_of(const unroll_backend_exec *e, const launch *l, const launch_
   case ARG_EXTENT: return extents_move(e, a->first_extent, a->n_extents) ? EACH_RUN : FIXED;
   case ARG_ITEMS: return items_move(e, l) ? EACH_RUN : FIXED;
   case ARG_TIME: return e->is_template ? EACH_STEP : EACH_RUN;
+  case ARG_FIRST:
+  case ARG_COUNT: return EACH_STEP;
   case ARG_KEY0:
   case ARG_KEY1:
   case ARG_T0:
@@ -268,6 +287,7 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
     return sizeof(cl_mem);
   case ARG_SCRATCH: *value = &b->workspace; return sizeof(cl_mem);
   case ARG_PACKED: *value = &b->packed; return sizeof(cl_mem);
+  case ARG_CLAIMS: *value = &b->claims; return sizeof(cl_mem);
   case ARG_BYTES: *value = a->data; return a->bytes;
   case ARG_SCRATCH_AT: *number = (cl_long)((b->workspace_offset + (uint64_t)a->value) / a->bytes); break;
   case ARG_PACKED_AT: *number = a->value / a->bytes; break;
@@ -298,6 +318,8 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
     return sizeof word;
   }
   case ARG_TIME: *number = (e->is_template ? s->t : 0) + (a->value ? s->args->t0 : 0); break;
+  case ARG_FIRST: *number = s->first; break;
+  case ARG_COUNT: *number = s->count; break;
   case ARG_T0: *number = s->args->t0; break;
   case ARG_ROW0: *number = s->args->row0; break;
   case ARG_LONG: *number = a->value; break;
@@ -367,10 +389,23 @@ static unroll_status make_buffer(unroll_backend_device *d, uint64_t bytes, cl_me
   return code == CL_SUCCESS ? UNROLL_OK : opencl_error(d, err, code, "clCreateBuffer", "packed weights");
 }
 
+/* Counters that are 0, without a command to make them so. */
+static unroll_status make_claims(unroll_backend_device *d, uint64_t bytes, cl_mem *mem, unroll_error *err) {
+  if (!bytes)
+    return UNROLL_OK;
+  void *zeros = opencl_alloc(d->host, bytes, 1);
+  if (!zeros)
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for counters");
+  cl_int code;
+  *mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, bytes, zeros, &code);
+  opencl_free(d->host, zeros);
+  return code == CL_SUCCESS ? UNROLL_OK : opencl_error(d, err, code, "clCreateBuffer", "counters");
+}
+
 static unroll_status bind_launch(unroll_backend_binding *b, uint32_t i, unroll_error *err) {
   const unroll_backend_exec *e = b->exec;
   const launch *l = &e->launches[i];
-  const run_state nothing = {NULL, 0};
+  const run_state nothing = {0};
   cl_int code;
   if (!items_move(e, l))
     b->items[i] = (size_t)items_of(e, l, &nothing);
@@ -412,6 +447,7 @@ static unroll_status bind_all(unroll_backend_binding *b, const unroll_slot *slot
   TRY(check_slots(b, err));
   TRY(make_buffer(e->device, e->packed, &b->packed, err));
   TRY(make_buffer(e->device, e->temp, &b->temp, err));
+  TRY(make_claims(e->device, e->claims, &b->claims, err));
   for (uint32_t i = 0; i < e->n_launches; i++)
     TRY(bind_launch(b, i, err));
   return UNROLL_OK;
@@ -453,6 +489,8 @@ void binding_destroy(unroll_backend_binding *b) {
     clReleaseMemObject(b->packed);
   if (b->temp)
     clReleaseMemObject(b->temp);
+  if (b->claims)
+    clReleaseMemObject(b->claims);
   opencl_free(host, b->kernels);
   opencl_free(host, b->slots);
   opencl_free(host, b->run_args);
@@ -464,11 +502,22 @@ void binding_destroy(unroll_backend_binding *b) {
 }
 
 /* ---- run ---- */
+static cl_mem memory_of(const unroll_backend_binding *b, operand o) {
+  return o.mem == ARG_SCRATCH  ? b->workspace
+         : o.mem == ARG_PACKED ? b->packed
+                               : b->slots[b->exec->tensors[o.tensor].slot].buffer->mem;
+}
+
+static uint64_t start_of(const unroll_backend_binding *b, operand o, int64_t t) {
+  return o.at + (o.mem == ARG_SCRATCH  ? b->workspace_offset
+                 : o.mem == ARG_PACKED ? 0
+                                       : place_of(b, &b->exec->tensors[o.tensor], t));
+}
+
 static unroll_status run_product(unroll_backend_binding *b, unroll_backend_queue *q, const launch *l,
                                  const run_state *s, unroll_error *err) {
   const unroll_backend_exec *e = b->exec;
   const product *g = l->product;
-  const place *a = &e->tensors[g->a], *w = &e->tensors[g->b], *y = &e->tensors[g->y];
   int64_t sizes[3];
   const extent extents[3] = {g->m, g->n, g->k};
   for (int i = 0; i < 3; i++)
@@ -476,9 +525,9 @@ static unroll_status run_product(unroll_backend_binding *b, unroll_backend_queue
   if (sizes[0] == 0 || sizes[1] == 0 || sizes[2] == 0)
     return UNROLL_OK;
   const uint64_t bytes = dtype_bytes(g->dtype);
-  return product_enqueue(e->device, q->queue, g, sizes[0], sizes[1], sizes[2], b->slots[a->slot].buffer->mem,
-                         place_of(b, a, s->t) / bytes, b->slots[w->slot].buffer->mem, place_of(b, w, s->t) / bytes,
-                         b->slots[y->slot].buffer->mem, place_of(b, y, s->t) / bytes, b->temp, l->name, err);
+  return product_enqueue(e->device, q->queue, g, sizes[0], sizes[1], sizes[2], memory_of(b, g->a),
+                         start_of(b, g->a, s->t) / bytes, memory_of(b, g->b), start_of(b, g->b, s->t) / bytes,
+                         memory_of(b, g->y), start_of(b, g->y, s->t) / bytes, b->temp, l->name, err);
 }
 
 /* What launch i is in a profile: what is done before a template's first step is done for all of them. */
@@ -488,8 +537,12 @@ static unroll_profile_span span_of(unroll_backend_binding *b, const launch *l, c
                                .node = l->node,
                                .binding = b,
                                .label = l->kernel,
-                               .t = all ? s->args->first : s->t,
-                               .count = all ? s->args->count : 1};
+                               .t = l->loop ? s->first
+                                    : all   ? s->args->first
+                                            : s->t,
+                               .count = l->loop ? s->count
+                                        : all   ? s->args->count
+                                                : 1};
 }
 
 static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q, uint32_t i, const run_state *s,
@@ -572,12 +625,12 @@ static unroll_status check_run(const unroll_backend_binding *b, const unroll_run
   return UNROLL_OK;
 }
 
-/* One pass over the launches: those before the first step of a template, or those of a step. */
-static unroll_status run_pass(unroll_backend_binding *b, unroll_backend_queue *q, const run_state *s, bool once,
-                              unroll_error *err) {
+/* Launches from i to end, those before the first step of a template or those of a step. */
+static unroll_status run_launches(unroll_backend_binding *b, unroll_backend_queue *q, const run_state *s, bool once,
+                                  uint32_t i, uint32_t end, uint32_t *step_arg, unroll_error *err) {
   const unroll_backend_exec *e = b->exec;
-  uint32_t next = 0;
-  for (uint32_t i = 0; i < e->n_launches; i++) {
+  uint32_t next = *step_arg;
+  for (; i < end; i++) {
     if (e->launches[i].once != once) {
       while (next < b->n_step_args && b->step_args[next].launch == i)
         next++;
@@ -592,21 +645,70 @@ static unroll_status run_pass(unroll_backend_binding *b, unroll_backend_queue *q
     TRY(enqueue(b, q, i, s, err));
     b->generations[i] = generation;
   }
+  *step_arg = next;
   return UNROLL_OK;
+}
+
+static int64_t loop_steps(const time_loop *l, const unroll_run_args *run) {
+  return (l->steps.dim < 0 ? l->steps.per : l->steps.per * run->dims[l->steps.dim]) + l->extra;
+}
+
+/* One pass over the launches, loops as often as their steps need. */
+static unroll_status run_pass(unroll_backend_binding *b, unroll_backend_queue *q, run_state *s, bool once,
+                              unroll_error *err) {
+  const unroll_backend_exec *e = b->exec;
+  uint32_t step_arg = 0;
+  for (uint32_t i = 0, end; i < e->n_launches; i = end) {
+    const uint32_t loop = e->launches[i].loop;
+    end = i + 1;
+    while (end < e->n_launches && e->launches[end].loop == loop)
+      end++;
+    if (!loop) {
+      TRY(run_launches(b, q, s, once, i, end, &step_arg, err));
+      continue;
+    }
+    const time_loop *l = &e->loops[loop - 1];
+    const int64_t steps = loop_steps(l, s->args);
+    const uint32_t from = step_arg;
+    for (s->first = 0; s->first < steps; s->first += s->count) {
+      s->count = l->chunk < steps - s->first ? l->chunk : steps - s->first;
+      step_arg = from;
+      TRY(run_launches(b, q, s, once, i, end, &step_arg, err));
+    }
+  }
+  return UNROLL_OK;
+}
+
+/* How often a run enqueues something, at most. */
+static uint64_t spans_of(const unroll_backend_exec *e, const unroll_run_args *run) {
+  const uint64_t steps = !e->is_template ? 1 : run->count > 0 ? (uint64_t)run->count : 0;
+  uint64_t spans = 0, more;
+  for (uint32_t i = 0; i < e->n_launches; i++) {
+    uint64_t times = steps;
+    if (e->launches[i].loop) {
+      const time_loop *l = &e->loops[e->launches[i].loop - 1];
+      times = (uint64_t)((loop_steps(l, run) + l->chunk - 1) / l->chunk);
+    }
+    if (__builtin_add_overflow(spans, times, &more))
+      return UINT64_MAX;
+    spans = more;
+  }
+  return spans;
 }
 
 unroll_status binding_run(unroll_backend_binding *b, unroll_backend_queue *q, const unroll_run_args *run,
                           unroll_backend_event **event, unroll_error *err) {
   const unroll_backend_exec *e = b->exec;
-  run_state s = {run, 0};
-  if (atomic_load(&e->device->lost))
-    return opencl_fail(err, UNROLL_E_DEVICE_LOST, CL_DEVICE_NOT_AVAILABLE, "opencl: device %s (%s) is lost",
-                       e->device->entry->id, e->device->entry->name);
+  run_state s = {.args = run};
+  TRY(opencl_alive(e->device, err));
   TRY(check_run(b, run, err));
-  if (q->profile) {
-    const uint64_t steps = !e->is_template ? 1 : run->count > 0 ? (uint64_t)run->count : 0;
-    TRY(profile_room(q, steps > UINT64_MAX / (e->n_launches + 1u) ? UINT64_MAX : steps * e->n_launches, err));
-  }
+  if (q->profile)
+    TRY(profile_room(q, spans_of(e, run), err));
+  /* What was queued when a call failed may never have been done: all is packed anew. */
+  const uint32_t faults = atomic_load(&e->device->faults);
+  if (b->faults != faults)
+    memset(b->generations, 0, e->n_launches * sizeof *b->generations);
+  b->faults = faults;
   for (uint32_t i = 0; i < e->n_launches; i++)
     if (items_move(e, &e->launches[i]))
       b->items[i] = (size_t)items_of(e, &e->launches[i], &s);

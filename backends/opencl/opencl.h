@@ -29,7 +29,7 @@
   } while (0)
 
 enum { OPENCL_ALIGNMENT = 128 }; /* of tensors in a buffer, and of scratch in a workspace */
-enum { OPENCL_WALK_AXES = 5, OPENCL_MAX_TERMS = 4 };
+enum { OPENCL_WALK_AXES = 8, OPENCL_MAX_TERMS = 4 };
 
 /* ---- devices (backend.c) ---- */
 typedef struct device_entry { /* a device as it was found; no context */
@@ -48,6 +48,10 @@ struct unroll_backend {
   uint32_t n_devices;
 };
 
+/* SCAN: layers are lowered to steps of products and gates. STEP: a launch a step. SEQUENCE: a launch for many steps. */
+enum { RECURRENCE_AUTO = 0, RECURRENCE_SCAN = 1, RECURRENCE_STEP = 2, RECURRENCE_SEQUENCE = 3 };
+/* QUICK: layers with much work are timed, a few ways. OFF: nothing is. AGAIN: THOROUGH, whatever was measured before. */
+enum { TUNE_QUICK = 0, TUNE_OFF = 1, TUNE_THOROUGH = 2, TUNE_AGAIN = 3 };
 enum { PRODUCT_AUTO = 0, PRODUCT_CLBLAST = 1, PRODUCT_OWN = 2, PRODUCT_TILE = 3 };
 
 struct unroll_backend_device {
@@ -58,14 +62,19 @@ struct unroll_backend_device {
   cl_command_queue own_queue; /* for the self-test of products and for sizes that CLBlast wants a queue for */
   bool cpu;
   int32_t product;
+  int64_t cores;    /* compute units */
+  int32_t recurrence, tune;
+  struct tuning *tuning;
   uint32_t width32, width64; /* lanes of f32 and f64 that a kernel handles at once */
   uint64_t local_bytes;
   size_t group; /* work-items of a work-group */
   bool masked[UNROLL_OP_END];
   char *cache; /* directory, or NULL */
-  atomic_int lost;
+  atomic_int lost;    /* the error that said so, or 0 */
+  atomic_uint faults; /* calls of OpenCL that failed: what was packed before the last one is packed again */
   pthread_mutex_t lock;     /* guards what follows */
   struct program *programs; /* every program built so far */
+  bool tidied;              /* the cache's folder */
   int clblast_state[2];     /* f32, f64: 0 not tried, 1 right, -1 not to be used */
 };
 
@@ -78,6 +87,7 @@ unroll_status(opencl_fail)(unroll_error *err, unroll_status code, int64_t native
 /* The status of a cl_int, with the name of the call and what it was about in the message; notes a lost device. */
 unroll_status opencl_error(unroll_backend_device *d, unroll_error *err, cl_int code, const char *call,
                            const char *what);
+unroll_status opencl_alive(unroll_backend_device *d, unroll_error *err); /* an error once the device is lost */
 void opencl_log(const unroll_host *host, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void *opencl_alloc(const unroll_host *host, size_t count, size_t size); /* zeroed; NULL when there is none */
 void opencl_free(const unroll_host *host, void *p);
@@ -90,6 +100,17 @@ unroll_status program_get(unroll_backend_device *d, const char *name, const char
 void program_free_all(unroll_backend_device *d);
 /* The directory of the disk cache: the option's, or the user's; NULL where there is none. The caller frees it. */
 char *program_cache_folder(const unroll_host *host, const char *option);
+/* Lines that say which device, driver and settings of its compiler these are, and a hash of all kernels. The caller frees. */
+char *program_device_key(unroll_backend_device *d, uint64_t *sources);
+uint64_t program_hash(const void *bytes, size_t n);
+
+/* ---- what is measured (tune*.c, tune.h) ---- */
+unroll_status tune_open(unroll_backend_device *d, unroll_error *err);
+void tune_close(unroll_backend_device *d);
+typedef struct trial_choice { /* what is to be timed: takes the place of a choice */
+  const struct layer_split *split;
+  int32_t product; /* PRODUCT_AUTO: as ever */
+} trial_choice;
 
 /* ---- buffers and queues (queue.c) ---- */
 struct unroll_backend_buffer {
@@ -159,6 +180,8 @@ unroll_status exec_claim(unroll_backend_device *d, const unroll_graph_view *g, u
                          uint32_t claim_stride, unroll_error *err);
 unroll_status exec_compile(unroll_backend_device *d, const unroll_graph_view *g, const unroll_option *options,
                            uint32_t n_options, unroll_backend_exec **out, unroll_error *err);
+unroll_status exec_compile_trial(unroll_backend_device *d, const unroll_graph_view *g, const trial_choice *trial,
+                                 unroll_backend_exec **out, unroll_error *err);
 unroll_status exec_info(unroll_backend_exec *e, unroll_exec_info *info, unroll_error *err);
 void exec_destroy(unroll_backend_exec *e);
 unroll_status exec_bind(unroll_backend_exec *e, const unroll_slot *slots, uint32_t n_slots, uint32_t slot_stride,
@@ -186,6 +209,9 @@ typedef enum arg_kind {
   ARG_EXTENT, /* the product of n_extents extents, divided by value and rounded up */
   ARG_ITEMS,  /* how many work-items have work */
   ARG_BYTES,  /* a copy of n bytes */
+  ARG_CLAIMS, /* the binding's counters, from which work-items take their work: 0 between launches */
+  ARG_FIRST,  /* of a loop: the first step of this launch, */
+  ARG_COUNT,  /* and how many */
   ARG_KEY0,   /* the key of random site number value */
   ARG_KEY1,
   ARG_TIME, /* the step of a template, as a long; plus t0 where value is 1 */
@@ -200,6 +226,12 @@ typedef struct launch_arg {
   uint32_t first_extent, n_extents;
   void *data;
 } launch_arg;
+
+/* Neighbouring launches that are repeated over time steps, some steps at a time. */
+typedef struct time_loop {
+  extent steps;
+  int64_t extra, chunk; /* steps + extra in all, at most chunk at a time */
+} time_loop;
 
 typedef struct launch {
   const char *source, *kernel; /* source NULL: a product by CLBlast */
@@ -216,6 +248,7 @@ typedef struct launch {
   size_t group;    /* work-items of a work-group */
   bool once;       /* of a template: before its first step */
   uint32_t cached; /* the tensor that it packs into the binding's buffer, or UNROLL_NO_TENSOR */
+  uint32_t loop;   /* its number, from 1 on; 0: none */
   uint32_t first_arg, n_args;
   struct product *product; /* of CLBlast */
 } launch;
@@ -230,6 +263,13 @@ typedef struct place { /* what a run needs of a view */
   const char *name;
 } place;
 
+/* Where a launch finds a matrix: in a tensor, in the workspace or in the binding's buffer; at so many bytes into it. */
+typedef struct operand {
+  arg_kind mem; /* ARG_MEM, ARG_SCRATCH or ARG_PACKED */
+  uint32_t tensor;
+  uint64_t at;
+} operand;
+
 /* What a group is planned into. Errors stick: planning code stays straight, and the end reports the first. */
 typedef struct plan {
   unroll_backend_device *device;
@@ -237,13 +277,17 @@ typedef struct plan {
   launch *launches;
   launch_arg *args;
   extent *extents;
-  uint32_t n_launches, n_args, n_extents;
-  uint32_t room_launches, room_args, room_extents;
+  time_loop *loops;
+  uint32_t n_launches, n_args, n_extents, n_loops;
+  uint32_t room_launches, room_args, room_extents, room_loops;
   uint64_t workspace, node_workspace; /* bytes; what a node needs is free again for the next */
   uint64_t packed;                    /* bytes that a binding keeps */
+  uint64_t claims;                    /* bytes of its counters */
+  uint64_t reserve;                   /* what this layer wants to hand to its gradient, or its gradient to be handed */
   uint64_t temp;                      /* bytes of CLBlast's temporary buffer, which can't start at an offset */
   const unroll_node_view *node;
   uint32_t node_index;
+  const trial_choice *trial; /* NULL but for a trial */
   bool dry;       /* for a claim: nothing is compiled or tested on the device */
   launch nowhere; /* what plan_launch returns after an error, so that callers may fill its fields */
   unroll_status status;
@@ -255,6 +299,8 @@ const unroll_tensor_view *graph_tensor(const unroll_graph_view *g, uint32_t tens
 const unroll_node_view *graph_node(const unroll_graph_view *g, uint32_t node);
 uint32_t plan_in(const plan *p, uint32_t i); /* edges of the current node, UNROLL_NO_TENSOR past the last */
 uint32_t plan_out(const plan *p, uint32_t i);
+operand operand_of(uint32_t tensor);
+operand operand_after(operand o, uint64_t bytes);
 const unroll_tensor_view *plan_view(const plan *p, uint32_t tensor);
 unroll_status(plan_decline)(plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #ifdef __clang_analyzer__
@@ -275,8 +321,8 @@ launch *plan_launch(plan *p, const char *source, const char *kernel, const char 
 void plan_items(plan *p, extent e, int64_t divisor); /* multiplies the number of work-items */
 void arg_tensor(plan *p, uint32_t id);               /* buffer and offset; an absent edge becomes NULL and 0 */
 void arg_window(plan *p, uint32_t id, int64_t elements, const extent *more, uint32_t n);
-void arg_scratch(plan *p, uint64_t at, int32_t dtype);
-void arg_packed(plan *p, uint64_t at, int32_t dtype);
+void arg_operand(plan *p, operand o, int32_t dtype); /* likewise, of elements of dtype */
+void arg_claims(plan *p);                            /* counters of this launch's own */
 void arg_long(plan *p, int64_t value);
 void arg_uint(plan *p, uint32_t value);
 void arg_extent(plan *p, extent e);
@@ -284,7 +330,10 @@ void arg_blocks(plan *p, extent e, int64_t block); /* the extent divided by bloc
 void arg_real(plan *p, int32_t dtype, double value);
 void arg_bytes(plan *p, const void *data, uint32_t n);
 void arg_kind_of(plan *p, arg_kind kind, int64_t value);
-uint64_t plan_scratch(plan *p, uint64_t bytes);                /* where in the workspace */
+void plan_loop(plan *p, extent steps, int64_t extra, int64_t chunk); /* the launches that follow with plan_in_loop */
+void plan_in_loop(plan *p);
+operand plan_scratch(plan *p, uint64_t bytes); /* in the workspace, for this node */
+operand plan_packed(plan *p, uint64_t bytes);  /* in the binding's own buffer */
 void plan_elements(plan *p, uint32_t tensor, int64_t divisor); /* items: a tensor's elements by divisor */
 unroll_status plan_node(plan *p, uint32_t node); /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
 void plan_free(plan *p);
@@ -313,15 +362,35 @@ unroll_status plan_embedding_grad(plan *p);
 unroll_status plan_argmax(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_gates(plan *p);
+unroll_status plan_layer(plan *p);
+unroll_status plan_layer_grad(plan *p);
 unroll_status plan_matmul(plan *p);
 void plan_fill(plan *p, uint32_t id, double value);   /* one value everywhere */
-void plan_broadcast(plan *p, uint32_t x, uint32_t y); /* y = x, repeated where it has fewer axes */
+
+/* ---- products (plan_matmul.c) ---- */
+typedef struct gemm { /* y [P,M,N] = op(a) · op(b) + c */
+  operand a, b, c, y;
+  int32_t dtype;
+  bool trans_a, trans_b, batched;
+  bool have_c, row_c; /* c is a row */
+  bool steady;        /* b has the same bytes for every step, and for every run while its slot's generation stands */
+  extent p, m, n, k;
+  int64_t a_row, b_row; /* elements from row to row in memory; 0: as many as a row has */
+} gemm;
+unroll_status plan_gemm(plan *p, const gemm *g);
+/* Whether a tensor is what gemm.steady says. */
+bool plan_steady(const plan *p, uint32_t tensor);
+/* y = x where row t·B + b has t < lengths[b], else 0; values of so many bytes. (plan_elements.c) */
+void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, extent rows, int64_t B, int64_t columns);
+/* Sums over rows of x, row elements apart: y [columns]. (plan_rows.c) */
+void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns);
 
 /* ---- products by CLBlast (product.c) ---- */
 typedef struct product {
   int32_t dtype, trans_a, trans_b, has_c;
-  uint32_t a, b, y;
+  operand a, b, y;
   extent m, n, k;
+  int64_t a_row, b_row;
   uint64_t temp_bytes;
 } product;
 

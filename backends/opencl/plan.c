@@ -21,6 +21,13 @@ uint32_t plan_out(const plan *p, uint32_t i) {
   return i < p->node->n_out ? p->graph->edges[p->node->first_out + i] : UNROLL_NO_TENSOR;
 }
 
+operand operand_of(uint32_t tensor) { return (operand){ARG_MEM, tensor, 0}; }
+
+operand operand_after(operand o, uint64_t bytes) {
+  o.at += bytes;
+  return o;
+}
+
 const unroll_tensor_view *plan_view(const plan *p, uint32_t tensor) { return graph_tensor(p->graph, tensor); }
 
 size_t dtype_bytes(int32_t dtype) {
@@ -202,17 +209,29 @@ void arg_window(plan *p, uint32_t id, int64_t elements, const extent *more, uint
 
 void arg_tensor(plan *p, uint32_t id) { arg_window(p, id, 0, NULL, 0); }
 
-static void arg_area(plan *p, arg_kind mem, arg_kind at_kind, uint64_t at, int32_t dtype) {
-  add_arg(p, mem);
-  launch_arg *a = add_arg(p, at_kind);
+void arg_operand(plan *p, operand o, int32_t dtype) {
+  const uint32_t bytes = (uint32_t)dtype_bytes(dtype);
+  if (o.mem == ARG_MEM) {
+    const uint32_t first = p->n_args;
+    arg_window(p, o.tensor, (int64_t)(o.at / bytes), NULL, 0);
+    if (p->status == UNROLL_OK && first + 2 == p->n_args)
+      p->args[first + 1].bytes = bytes;
+    return;
+  }
+  add_arg(p, o.mem);
+  launch_arg *a = add_arg(p, o.mem == ARG_SCRATCH ? ARG_SCRATCH_AT : ARG_PACKED_AT);
   if (a) {
-    a->value = (int64_t)at;
-    a->bytes = (uint32_t)dtype_bytes(dtype);
+    a->value = (int64_t)o.at;
+    a->bytes = bytes;
   }
 }
 
-void arg_scratch(plan *p, uint64_t at, int32_t dtype) { arg_area(p, ARG_SCRATCH, ARG_SCRATCH_AT, at, dtype); }
-void arg_packed(plan *p, uint64_t at, int32_t dtype) { arg_area(p, ARG_PACKED, ARG_PACKED_AT, at, dtype); }
+void arg_claims(plan *p) {
+  add_arg(p, ARG_CLAIMS);
+  arg_kind_of(p, ARG_LONG, (int64_t)(p->claims / sizeof(cl_int)));
+  p->claims += OPENCL_ALIGNMENT;
+}
+
 void arg_long(plan *p, int64_t value) { arg_kind_of(p, ARG_LONG, value); }
 void arg_uint(plan *p, uint32_t value) { arg_kind_of(p, ARG_UINT, value); }
 
@@ -248,12 +267,34 @@ void arg_real(plan *p, int32_t dtype, double value) {
     arg_bytes(p, &narrow, sizeof narrow);
 }
 
-uint64_t plan_scratch(plan *p, uint64_t bytes) {
-  const uint64_t at = p->node_workspace;
-  p->node_workspace += (bytes + OPENCL_ALIGNMENT - 1) / OPENCL_ALIGNMENT * OPENCL_ALIGNMENT;
+static uint64_t aligned(uint64_t bytes) { return (bytes + OPENCL_ALIGNMENT - 1) / OPENCL_ALIGNMENT * OPENCL_ALIGNMENT; }
+
+operand plan_scratch(plan *p, uint64_t bytes) {
+  const operand o = {ARG_SCRATCH, UNROLL_NO_TENSOR, p->node_workspace};
+  p->node_workspace += aligned(bytes);
   if (p->workspace < p->node_workspace)
     p->workspace = p->node_workspace;
-  return at;
+  return o;
+}
+
+operand plan_packed(plan *p, uint64_t bytes) {
+  const operand o = {ARG_PACKED, UNROLL_NO_TENSOR, p->packed};
+  p->packed += aligned(bytes);
+  return o;
+}
+
+void plan_loop(plan *p, extent steps, int64_t extra, int64_t chunk) {
+  void *array = p->loops;
+  if (!grow(p, &array, p->n_loops, &p->room_loops, sizeof *p->loops))
+    return;
+  p->loops = array;
+  p->loops[p->n_loops++] = (time_loop){steps, extra, chunk};
+}
+
+void plan_in_loop(plan *p) {
+  launch *l = last(p);
+  if (l)
+    l->loop = p->n_loops;
 }
 
 /* ---- which function plans which op, how large its attributes are at least, which edges must be there ---- */
@@ -287,6 +328,8 @@ static const struct {
     [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1},
     [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
     [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
+    [UNROLL_OP_LAYER] = {plan_layer, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0x2f, 0},
+    [UNROLL_OP_LAYER_GRAD] = {plan_layer_grad, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0xf, 0},
     [UNROLL_OP_LSTM_GATES] = {plan_gates, 0, 0x3, 0},
     [UNROLL_OP_LSTM_GATES_GRAD] = {plan_gates, 0, 0x3, 0},
     [UNROLL_OP_GRU_AFTER_GATES] = {plan_gates, 0, 0x7, 0},
@@ -328,4 +371,5 @@ void plan_free(plan *p) {
   opencl_free(host, p->launches);
   opencl_free(host, p->args);
   opencl_free(host, p->extents);
+  opencl_free(host, p->loops);
 }

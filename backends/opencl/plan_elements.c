@@ -6,18 +6,14 @@
 
 /*
  * How several operands are walked over together: the axes of a shape, neighbours merged where every operand's strides
- * allow it. Operand 0 is y. What the kernels get of it is the struct walk_bytes, which they declare too.
+ * allow it. Operand 0 is y.
  */
 enum { WALK_OPERANDS = 4 };
-typedef struct walk_bytes {
-  int64_t extent[OPENCL_WALK_AXES], stride[WALK_OPERANDS][OPENCL_WALK_AXES];
-} walk_bytes;
-
 typedef struct walk {
   extent inner, outer; /* of the innermost merged axis, and the product of the others */
   int64_t step[WALK_OPERANDS];
-  uint32_t n_outer;
-  walk_bytes bytes;
+  uint32_t operands, n_outer;
+  int64_t extent[OPENCL_WALK_AXES], stride[WALK_OPERANDS][OPENCL_WALK_AXES]; /* of the others: kernels/walk.cl */
 } walk;
 
 /* Strides of a dense tensor; those of axes of extent 1 too. */
@@ -42,7 +38,7 @@ static void broadcast_strides(const unroll_tensor_view *y, const unroll_tensor_v
 /* Over the axes of tensor `over`; strides in elements. */
 static walk make_walk(const plan *p, uint32_t over, uint32_t operands, int64_t stride[][UNROLL_MAX_RANK]) {
   const unroll_tensor_view *t = plan_view(p, over);
-  walk w = {.inner = {1, -1}, .outer = {1, -1}};
+  walk w = {.inner = {1, -1}, .outer = {1, -1}, .operands = operands};
   extent group[UNROLL_MAX_RANK];
   int64_t step[WALK_OPERANDS][UNROLL_MAX_RANK] = {{0}};
   uint32_t n = 0;
@@ -79,12 +75,19 @@ static walk make_walk(const plan *p, uint32_t over, uint32_t operands, int64_t s
     w.outer.per *= group[g].per;
     if (group[g].dim >= 0)
       w.outer.dim = group[g].dim;
-    w.bytes.extent[g - 1] = group[g].per;
+    w.extent[g - 1] = group[g].per;
     for (uint32_t k = 0; k < operands; k++)
-      w.bytes.stride[k][g - 1] = step[k][g];
+      w.stride[k][g - 1] = step[k][g];
   }
   w.n_outer = n ? n - 1 : 0;
   return w;
+}
+
+/* The kernel's arguments extent and, of each operand, stride. */
+static void arg_walk(plan *p, const walk *w) {
+  arg_bytes(p, w->extent, sizeof w->extent);
+  for (uint32_t i = 0; i < w->operands; i++)
+    arg_bytes(p, w->stride[i], sizeof w->stride[i]);
 }
 
 static const char *type_of_size(size_t bytes) {
@@ -105,17 +108,10 @@ static void plan_copy(plan *p, uint32_t over, uint32_t x, int64_t x_from, const 
   plan_items(p, w.outer, 1);
   arg_window(p, x, x_from, NULL, 0);
   arg_window(p, y, y_from, more, n_more);
-  arg_bytes(p, &w.bytes, sizeof w.bytes);
+  arg_walk(p, &w);
   arg_long(p, w.step[1]);
   arg_extent(p, w.inner);
   arg_kind_of(p, ARG_ITEMS, 0);
-}
-
-void plan_broadcast(plan *p, uint32_t x, uint32_t y) {
-  int64_t from[UNROLL_MAX_RANK] = {0}, to[UNROLL_MAX_RANK] = {0};
-  dense_strides(plan_view(p, y), to);
-  broadcast_strides(plan_view(p, y), plan_view(p, x), from);
-  plan_copy(p, y, x, 0, from, y, 0, NULL, 0, to);
 }
 
 /* As a cast: towards zero, NaN to 0, what lies beyond the ends to the ends. INT64_MAX becomes 2^63 as a double. */
@@ -218,7 +214,7 @@ unroll_status plan_binary(plan *p) {
   arg_tensor(p, a);
   arg_tensor(p, b);
   arg_tensor(p, y);
-  arg_bytes(p, &w.bytes, sizeof w.bytes);
+  arg_walk(p, &w);
   arg_extent(p, w.inner);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;
@@ -240,7 +236,7 @@ unroll_status plan_select(plan *p) {
   for (uint32_t i = 0; i < 3; i++)
     arg_tensor(p, plan_in(p, i));
   arg_tensor(p, y);
-  arg_bytes(p, &w.bytes, sizeof w.bytes);
+  arg_walk(p, &w);
   for (uint32_t i = 0; i < 3; i++)
     arg_long(p, w.step[i + 1]);
   arg_extent(p, w.inner);
@@ -338,29 +334,49 @@ unroll_status plan_reverse(plan *p) {
   return UNROLL_OK;
 }
 
+enum { MASK_EACH = 16 };
+
+static void launch_mask(plan *p, size_t bytes, bool have_other, bool invert, extent rows, extent columns) {
+  plan_launch(p, "lengths.cl", "length_mask", "-Dtype=%s -DEACH=%d -DHAVE_OTHER=%d -DINVERT=%d", type_of_size(bytes),
+              MASK_EACH, have_other, invert);
+  plan_items(p, rows, 1);
+  plan_items(p, columns, MASK_EACH);
+}
+
 unroll_status plan_length_mask(plan *p) {
-  enum { EACH = 16 };
   const unroll_length_mask_attr *attr = p->node->attr;
   const uint32_t x = plan_in(p, 0), y = plan_out(p, 0);
   const unroll_tensor_view *v = plan_view(p, x);
   const int32_t batch = batch_axis(attr->time_axis);
   if (v->rank <= batch)
     return plan_decline(p, "rank %d", v->rank);
-  plan_launch(p, "lengths.cl", "length_mask", "-Dtype=%s -DEACH=%d -DHAVE_OTHER=%d -DINVERT=%d",
-              type_of_size(dtype_bytes(v->dtype)), EACH, plan_in(p, 1) != UNROLL_NO_TENSOR, attr->invert != 0);
-  plan_items(p, plan_axes(p, x, 0, batch + 1), 1);
-  plan_items(p, plan_axes(p, x, batch + 1, v->rank), EACH);
+  const extent columns = plan_axes(p, x, batch + 1, v->rank);
+  launch_mask(p, dtype_bytes(v->dtype), plan_in(p, 1) != UNROLL_NO_TENSOR, attr->invert != 0,
+              plan_axes(p, x, 0, batch + 1), columns);
   for (uint32_t i = 0; i < 3; i++)
     arg_tensor(p, plan_in(p, i));
   arg_tensor(p, y);
   arg_extent(p, plan_axis(p, x, batch));
-  arg_extent(p, plan_axes(p, x, batch + 1, v->rank));
+  arg_extent(p, columns);
   if (attr->time_axis == 0)
     arg_long(p, 0);
   else
     arg_kind_of(p, ARG_TIME, 0);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;
+}
+
+void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, extent rows, int64_t B, int64_t columns) {
+  const int32_t dtype = bytes == 8 ? UNROLL_F64 : UNROLL_F32;
+  launch_mask(p, bytes, false, false, rows, (extent){columns, -1});
+  arg_operand(p, x, dtype);
+  arg_tensor(p, UNROLL_NO_TENSOR);
+  arg_tensor(p, lengths);
+  arg_operand(p, y, dtype);
+  arg_long(p, B);
+  arg_long(p, columns);
+  arg_long(p, 0);
+  arg_kind_of(p, ARG_ITEMS, 0);
 }
 
 unroll_status plan_dropout(plan *p) {

@@ -6,55 +6,22 @@
  */
 #include "opencl.h"
 
-enum { CHUNK = 512 };   /* values of k in a partial sum, of all own kernels */
+enum { CHUNK = 512 }; /* values of k in a partial sum, of all own kernels */
+/* So many rows of an a that stands on its side stay in a cache until the next tile needs them. */
+enum { NEAR_K = 1536 };
+enum { MOST_PARTS = 64 << 20 };
 enum { FEW_ROWS = 32 }; /* below: packing b for one product costs more than it saves */
 enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4 };
 
-typedef struct shape { /* y [P,M,N] = op(a) · op(b) */
-  uint32_t a, b, c, y;
-  int32_t dtype;
-  bool trans_a, trans_b, batched;
-  extent p, m, n, k;
-  int64_t max_p, max_m, max_n, max_k;
-  bool row_c; /* c is a row */
-} shape;
+typedef struct sizes { /* at their maxima */
+  int64_t p, m, n, k;
+} sizes;
 
-static unroll_status read_shape(plan *p, shape *s) {
-  const unroll_matmul_attr *attr = p->node->attr;
-  s->a = plan_in(p, 0);
-  s->b = plan_in(p, 1);
-  s->c = plan_in(p, 2);
-  s->y = plan_out(p, 0);
-  s->trans_a = attr->trans_a != 0;
-  s->trans_b = attr->trans_b != 0;
-  const unroll_tensor_view *a = plan_view(p, s->a), *b = plan_view(p, s->b), *y = plan_view(p, s->y);
-  s->dtype = a->dtype;
-  if (!plan_real(p, s->dtype) || a->rank < 2 || b->rank < 2 || y->rank < 2)
-    return plan_decline(p, "dtype %d, ranks %d, %d, %d", a->dtype, a->rank, b->rank, y->rank);
-  s->batched = y->rank == 3 && b->rank == 3 && a->rank == 3;
-  s->p = (extent){1, -1};
-  if (s->batched) {
-    s->p = plan_axis(p, s->y, 0);
-    s->m = plan_axis(p, s->y, 1);
-    s->k = plan_axis(p, s->a, s->trans_a ? 1 : 2);
-  } else if (s->trans_a) {
-    s->m = plan_axis(p, s->a, a->rank - 1);
-    s->k = plan_axes(p, s->a, 0, a->rank - 1);
-  } else {
-    s->m = plan_axes(p, s->a, 0, a->rank - 1);
-    s->k = plan_axis(p, s->a, a->rank - 1);
-  }
-  s->n = plan_axis(p, s->y, y->rank - 1);
-  s->max_p = extent_max(p, s->p);
-  s->max_m = extent_max(p, s->m);
-  s->max_n = extent_max(p, s->n);
-  s->max_k = extent_max(p, s->k);
-  s->row_c = s->c != UNROLL_NO_TENSOR && plan_view(p, s->c)->rank < y->rank;
-  return UNROLL_OK;
+static sizes largest(const plan *p, const gemm *g) {
+  return (sizes){extent_max(p, g->p), extent_max(p, g->m), extent_max(p, g->n), extent_max(p, g->k)};
 }
 
-/* Whether b has the same bytes for every step, and for every run while its slot's generation stands. */
-static bool steady(const plan *p, uint32_t tensor) {
+bool plan_steady(const plan *p, uint32_t tensor) {
   const unroll_tensor_view *t = plan_view(p, tensor);
   if (t->step != 0 || t->period != 0 || t->role == UNROLL_ROLE_TEMP || (t->rank > 0 && t->dim[0] >= 0))
     return false;
@@ -81,217 +48,274 @@ static int64_t tile_rows(int64_t largest, int64_t m) {
 }
 
 /* How long a block of k is, where too few tiles would keep the device busy: a multiple of CHUNK. */
-static int64_t block_of(const shape *s, int64_t tiles, int64_t wanted) {
-  const int64_t chunks = (s->max_k + CHUNK - 1) / CHUNK;
+static int64_t block_of(sizes max, int64_t tiles, int64_t wanted) {
+  const int64_t chunks = (max.k + CHUNK - 1) / CHUNK;
   int64_t blocks = (wanted + tiles - 1) / tiles;
   if (blocks > chunks)
     blocks = chunks;
   return blocks <= 1 ? chunks * CHUNK : (chunks + blocks - 1) / blocks * CHUNK;
 }
 
-static void arg_strides(plan *p, const shape *s, int64_t b_batch) {
-  arg_long(p, s->row_c ? 0 : s->max_n);
-  arg_long(p, s->batched ? s->max_m * s->max_k : 0);
+/* Where a stands on its side: blocks of about NEAR_K, as far as their sums take no more than MOST_PARTS bytes. */
+static int64_t near_block(const gemm *g, sizes max, int64_t k_block) {
+  const int64_t bytes = max.p * max.m * max.n * (int64_t)dtype_bytes(g->dtype);
+  int64_t blocks = (max.k + NEAR_K / 2) / NEAR_K;
+  if (blocks > MOST_PARTS / bytes)
+    blocks = MOST_PARTS / bytes;
+  if (blocks <= 1)
+    return k_block;
+  const int64_t chunks = (max.k + CHUNK - 1) / CHUNK, near = (chunks + blocks - 1) / blocks * CHUNK;
+  return near < k_block ? near : k_block;
+}
+
+static int64_t a_row(const gemm *g, sizes max) { return g->a_row ? g->a_row : g->trans_a ? max.m : max.k; }
+static int64_t b_row(const gemm *g, sizes max) { return g->b_row ? g->b_row : g->trans_b ? max.k : max.n; }
+
+static void arg_sizes(plan *p, const gemm *g) {
+  arg_extent(p, g->m);
+  arg_extent(p, g->n);
+  arg_extent(p, g->k);
+}
+
+static void arg_rows(plan *p, const gemm *g, sizes max) {
+  arg_long(p, a_row(g, max));
+  arg_long(p, b_row(g, max));
+}
+
+/* Of c from row to row, and of a, b and c from batch to batch. */
+static void arg_strides(plan *p, const gemm *g, sizes max, int64_t b_batch) {
+  arg_long(p, g->row_c ? 0 : max.n);
+  arg_long(p, g->batched ? max.m * max.k : 0);
   arg_long(p, b_batch);
-  arg_long(p, s->row_c ? 0 : s->max_m * s->max_n);
+  arg_long(p, g->row_c ? 0 : max.m * max.n);
 }
 
-static void arg_sizes(plan *p, const shape *s) {
-  arg_extent(p, s->m);
-  arg_extent(p, s->n);
-  arg_extent(p, s->k);
-}
+static operand nothing(void) { return operand_of(UNROLL_NO_TENSOR); }
 
-/* Adds the blocks of k, which lie in scratch, and c. */
-static void plan_add(plan *p, const shape *s, uint64_t parts, int64_t k_block) {
-  const uint32_t width = plan_width(p, s->dtype);
-  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d", dtype_c(s->dtype), width,
-              s->c != UNROLL_NO_TENSOR);
-  plan_items(p, s->p, 1);
-  plan_items(p, s->m, 1);
-  plan_items(p, s->n, width);
-  arg_scratch(p, parts, s->dtype);
-  arg_tensor(p, s->c);
-  arg_tensor(p, s->y);
-  arg_extent(p, s->m);
-  arg_extent(p, s->n);
-  arg_blocks(p, s->k, k_block);
-  arg_long(p, s->row_c ? 0 : s->max_n);
-  arg_long(p, s->row_c ? 0 : s->max_m * s->max_n);
+/* y = c and the sum of the blocks of k, if any. */
+static void plan_add(plan *p, const gemm *g, operand parts, int64_t k_block) {
+  const sizes max = largest(p, g);
+  const uint32_t width = plan_width(p, g->dtype);
+  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d", dtype_c(g->dtype), width, g->have_c);
+  plan_items(p, g->p, 1);
+  plan_items(p, g->m, 1);
+  plan_items(p, g->n, width);
+  arg_operand(p, parts, g->dtype);
+  arg_operand(p, g->c, g->dtype);
+  arg_operand(p, g->y, g->dtype);
+  arg_extent(p, g->m);
+  arg_extent(p, g->n);
+  if (k_block)
+    arg_blocks(p, g->k, k_block);
+  else
+    arg_long(p, 0);
+  arg_long(p, g->row_c ? 0 : max.n);
+  arg_long(p, g->row_c ? 0 : max.m * max.n);
   arg_kind_of(p, ARG_ITEMS, 0);
 }
 
-static uint64_t parts_bytes(const shape *s, int64_t k_block) {
-  const int64_t blocks = (s->max_k + k_block - 1) / k_block;
-  return (uint64_t)(s->max_p * s->max_m * s->max_n * blocks) * dtype_bytes(s->dtype);
+static uint64_t parts_bytes(const gemm *g, sizes max, int64_t k_block) {
+  const int64_t blocks = (max.k + k_block - 1) / k_block;
+  return (uint64_t)(max.p * max.m * max.n * blocks) * dtype_bytes(g->dtype);
 }
 
-static void plan_dot(plan *p, const shape *s) {
-  const int64_t rows = s->max_m < DOT_ROWS ? s->max_m : DOT_ROWS;
+static void plan_dot(plan *p, const gemm *g) {
+  const sizes max = largest(p, g);
+  const int64_t rows = max.m < DOT_ROWS ? max.m : DOT_ROWS;
   launch *l = plan_launch(p, "matmul_dot.cl", "dot_rows", "-Dreal=%s -DWIDTH=%u -DROWS=%d -DCOLUMNS=%d -DHAVE_C=%d",
-                          dtype_c(s->dtype), plan_width(p, s->dtype), (int)rows, DOT_COLUMNS, s->c != UNROLL_NO_TENSOR);
+                          dtype_c(g->dtype), plan_width(p, g->dtype), (int)rows, DOT_COLUMNS, g->have_c);
   l->group = 1;
-  plan_items(p, s->p, 1);
-  plan_items(p, s->m, rows);
-  plan_items(p, s->n, DOT_COLUMNS);
-  arg_tensor(p, s->a);
-  arg_tensor(p, s->b);
-  arg_tensor(p, s->c);
-  arg_tensor(p, s->y);
-  arg_sizes(p, s);
-  arg_strides(p, s, s->batched ? s->max_n * s->max_k : 0);
+  plan_items(p, g->p, 1);
+  plan_items(p, g->m, rows);
+  plan_items(p, g->n, DOT_COLUMNS);
+  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, g->b, g->dtype);
+  arg_operand(p, g->c, g->dtype);
+  arg_operand(p, g->y, g->dtype);
+  arg_sizes(p, g);
+  arg_rows(p, g, max);
+  arg_strides(p, g, max, g->batched ? max.n * max.k : 0);
 }
 
-static void plan_cpu(plan *p, const shape *s) {
-  const bool has_c = s->c != UNROLL_NO_TENSOR, keep = steady(p, s->b);
-  const uint32_t width = plan_width(p, s->dtype);
+/* b in panels: kept with the binding where it is steady. */
+static operand plan_pack(plan *p, const gemm *g, uint32_t width, int vecs, int64_t packed_batch) {
+  const sizes max = largest(p, g);
+  const uint64_t bytes = (uint64_t)(max.p * packed_batch) * dtype_bytes(g->dtype);
+  const operand packed = g->steady ? plan_packed(p, bytes) : plan_scratch(p, bytes);
+  launch *l = plan_launch(p, "matmul_pack.cl", "pack", "-Dreal=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
+                          dtype_c(g->dtype), width, vecs, PACK_K, g->trans_b);
+  if (g->steady) {
+    l->cached = g->b.tensor;
+    l->once = p->graph->is_template;
+  }
+  plan_items(p, g->p, 1);
+  plan_items(p, g->n, (int64_t)width * vecs);
+  plan_items(p, g->k, PACK_K);
+  arg_operand(p, g->b, g->dtype);
+  arg_operand(p, packed, g->dtype);
+  arg_extent(p, g->n);
+  arg_extent(p, g->k);
+  arg_long(p, b_row(g, max));
+  arg_long(p, max.n * max.k);
+  arg_long(p, packed_batch);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return packed;
+}
+
+static void plan_cpu(plan *p, const gemm *g) {
+  const sizes max = largest(p, g);
+  const uint32_t width = plan_width(p, g->dtype);
   const int vecs = 2, panel = (int)width * vecs;
-  const bool pack =
-      s->max_m >= FEW_ROWS || (keep && p->graph->is_template && !s->trans_a) || (s->trans_a && s->trans_b);
-  if (s->trans_b && !pack) {
-    plan_dot(p, s);
+  const bool pack = max.m >= FEW_ROWS || (g->steady && !g->trans_a) || (g->trans_a && g->trans_b);
+  if (g->trans_b && !pack) {
+    plan_dot(p, g);
     return;
   }
-  const int64_t panels = (s->max_n + panel - 1) / panel, packed_batch = panels * panel * s->max_k;
-  uint64_t packed = 0;
-  if (pack) {
-    const uint64_t bytes = (uint64_t)(s->max_p * packed_batch) * dtype_bytes(s->dtype);
-    if (keep) {
-      packed = p->packed;
-      p->packed += (bytes + OPENCL_ALIGNMENT - 1) / OPENCL_ALIGNMENT * OPENCL_ALIGNMENT;
-    } else
-      packed = plan_scratch(p, bytes);
-    launch *l = plan_launch(p, "matmul_pack.cl", "pack", "-Dreal=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
-                            dtype_c(s->dtype), width, vecs, PACK_K, s->trans_b);
-    if (keep) {
-      l->cached = s->b;
-      l->once = p->graph->is_template;
-    }
-    plan_items(p, s->p, 1);
-    plan_items(p, s->n, panel);
-    plan_items(p, s->k, PACK_K);
-    arg_tensor(p, s->b);
-    if (keep)
-      arg_packed(p, packed, s->dtype);
-    else
-      arg_scratch(p, packed, s->dtype);
-    arg_extent(p, s->n);
-    arg_extent(p, s->k);
-    arg_long(p, s->max_n * s->max_k);
-    arg_long(p, packed_batch);
-    arg_kind_of(p, ARG_ITEMS, 0);
-  }
-  const int64_t rows = tile_rows(width >= 16 ? 8 : 6, s->max_m);
-  const int64_t tiles = (s->max_m + rows - 1) / rows * panels * s->max_p, k_block = block_of(s, tiles, 16);
-  const bool split = k_block < s->max_k;
-  const uint64_t parts = split ? plan_scratch(p, parts_bytes(s, k_block)) : 0;
+  const int64_t panels = (max.n + panel - 1) / panel, packed_batch = panels * panel * max.k;
+  const operand b = pack ? plan_pack(p, g, width, vecs, packed_batch) : g->b;
+  const int64_t rows = tile_rows(width >= 16 ? 8 : 6, max.m);
+  const int64_t tiles = (max.m + rows - 1) / rows * panels * max.p;
+  int64_t k_block = block_of(max, tiles, 16);
+  if (g->trans_a)
+    k_block = near_block(g, max, k_block);
+  const bool split = k_block < max.k;
+  const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
   launch *l = plan_launch(p, "matmul.cl", "product",
                           "-Dreal=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d -DCHUNK=%d",
-                          dtype_c(s->dtype), width, vecs, (int)rows, pack, s->trans_a, has_c && !split, CHUNK);
+                          dtype_c(g->dtype), width, vecs, (int)rows, pack, g->trans_a, g->have_c && !split, CHUNK);
   l->group = 1;
-  plan_items(p, s->p, 1);
-  plan_items(p, s->m, rows);
-  plan_items(p, s->n, panel);
-  plan_items(p, s->k, k_block);
-  arg_tensor(p, s->a);
-  if (pack && keep)
-    arg_packed(p, packed, s->dtype);
-  else if (pack)
-    arg_scratch(p, packed, s->dtype);
-  else
-    arg_tensor(p, s->b);
-  arg_tensor(p, split ? UNROLL_NO_TENSOR : s->c);
-  if (split)
-    arg_scratch(p, parts, s->dtype);
-  else
-    arg_tensor(p, s->y);
-  arg_sizes(p, s);
+  plan_items(p, g->p, 1);
+  plan_items(p, g->m, rows);
+  plan_items(p, g->n, panel);
+  plan_items(p, g->k, k_block);
+  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, b, g->dtype);
+  arg_operand(p, split ? nothing() : g->c, g->dtype);
+  arg_operand(p, y, g->dtype);
+  arg_sizes(p, g);
   arg_long(p, k_block);
-  arg_strides(p, s, pack ? packed_batch : s->batched ? s->max_n * s->max_k : 0);
+  arg_rows(p, g, max);
+  arg_strides(p, g, max, pack ? packed_batch : g->batched ? max.n * max.k : 0);
   if (split)
-    plan_add(p, s, parts, k_block);
+    plan_add(p, g, y, k_block);
 }
 
-static void plan_tiles(plan *p, const shape *s) {
+static void plan_tiles(plan *p, const gemm *g) {
+  const sizes max = largest(p, g);
   const int64_t tile = TILE_SIDE * TILE_EACH;
-  const int64_t tiles = s->max_p * ((s->max_m + tile - 1) / tile) * ((s->max_n + tile - 1) / tile);
-  const int64_t k_block = block_of(s, tiles, 256);
-  const bool split = k_block < s->max_k;
-  const uint64_t parts = split ? plan_scratch(p, parts_bytes(s, k_block)) : 0;
-  launch *l = plan_launch(
-      p, "matmul_tile.cl", "product", "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d",
-      dtype_c(s->dtype), TILE_SIDE, TILE_EACH, s->trans_a, s->trans_b, s->c != UNROLL_NO_TENSOR && !split, CHUNK);
+  const int64_t tiles = max.p * ((max.m + tile - 1) / tile) * ((max.n + tile - 1) / tile);
+  const int64_t k_block = block_of(max, tiles, 256);
+  const bool split = k_block < max.k;
+  const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
+  launch *l = plan_launch(p, "matmul_tile.cl", "product",
+                          "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d",
+                          dtype_c(g->dtype), TILE_SIDE, TILE_EACH, g->trans_a, g->trans_b, g->have_c && !split, CHUNK);
   l->group = TILE_SIDE * TILE_SIDE;
   l->times = TILE_SIDE * TILE_SIDE;
-  plan_items(p, s->p, 1);
-  plan_items(p, s->m, tile);
-  plan_items(p, s->n, tile);
-  plan_items(p, s->k, k_block);
-  arg_tensor(p, s->a);
-  arg_tensor(p, s->b);
-  arg_tensor(p, split ? UNROLL_NO_TENSOR : s->c);
-  if (split)
-    arg_scratch(p, parts, s->dtype);
-  else
-    arg_tensor(p, s->y);
-  arg_sizes(p, s);
+  plan_items(p, g->p, 1);
+  plan_items(p, g->m, tile);
+  plan_items(p, g->n, tile);
+  plan_items(p, g->k, k_block);
+  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, g->b, g->dtype);
+  arg_operand(p, split ? nothing() : g->c, g->dtype);
+  arg_operand(p, y, g->dtype);
+  arg_sizes(p, g);
   arg_long(p, k_block);
-  arg_strides(p, s, s->batched ? s->max_n * s->max_k : 0);
+  arg_rows(p, g, max);
+  arg_strides(p, g, max, g->batched ? max.n * max.k : 0);
   if (split)
-    plan_add(p, s, parts, k_block);
+    plan_add(p, g, y, k_block);
 }
 
-static bool same_place(const plan *p, uint32_t a, uint32_t b) {
-  const unroll_tensor_view *v = plan_view(p, a), *w = plan_view(p, b);
+static bool same_place(const plan *p, operand a, operand b) {
+  if (a.mem != b.mem || a.at != b.at)
+    return false;
+  if (a.mem != ARG_MEM || a.tensor == b.tensor)
+    return true;
+  const unroll_tensor_view *v = plan_view(p, a.tensor), *w = plan_view(p, b.tensor);
   return v->slot != UNROLL_NO_SLOT && v->slot == w->slot && v->offset == w->offset && v->step == w->step &&
          v->period == w->period;
 }
 
 /* CLBlast adds to what y holds, so c goes there first. */
-static unroll_status plan_clblast(plan *p, const shape *s) {
-  product *g = opencl_alloc(p->device->host, 1, sizeof *g);
-  if (!g)
+static unroll_status plan_clblast(plan *p, const gemm *g) {
+  const sizes max = largest(p, g);
+  product *c = opencl_alloc(p->device->host, 1, sizeof *c);
+  if (!c)
     return opencl_fail(&p->error, UNROLL_E_MEMORY, 0, "opencl: %s: no memory to plan it", p->node->name);
-  *g = (product){.dtype = s->dtype,
-                 .trans_a = s->trans_a,
-                 .trans_b = s->trans_b,
-                 .has_c = s->c != UNROLL_NO_TENSOR,
-                 .a = s->a,
-                 .b = s->b,
-                 .y = s->y,
-                 .m = s->m,
-                 .n = s->n,
-                 .k = s->k};
-  const unroll_status status =
-      product_temp_bytes(p->device, g, s->max_m, s->max_n, s->max_k, &g->temp_bytes, &p->error);
+  *c = (product){.dtype = g->dtype,
+                 .trans_a = g->trans_a,
+                 .trans_b = g->trans_b,
+                 .has_c = g->have_c,
+                 .a = g->a,
+                 .b = g->b,
+                 .y = g->y,
+                 .m = g->m,
+                 .n = g->n,
+                 .k = g->k,
+                 .a_row = g->a_row,
+                 .b_row = g->b_row};
+  const unroll_status status = product_temp_bytes(p->device, c, max.m, max.n, max.k, &c->temp_bytes, &p->error);
   if (status != UNROLL_OK) {
-    opencl_free(p->device->host, g);
+    opencl_free(p->device->host, c);
     return status;
   }
-  if (g->has_c && !same_place(p, s->c, s->y))
-    plan_broadcast(p, s->c, s->y);
-  if (p->temp < g->temp_bytes)
-    p->temp = g->temp_bytes;
+  if (g->have_c && !same_place(p, g->c, g->y))
+    plan_add(p, g, nothing(), 0);
+  if (p->temp < c->temp_bytes)
+    p->temp = c->temp_bytes;
   launch *l = plan_launch(p, NULL, "CLBlast", "%s", "");
   if (p->status != UNROLL_OK)
-    opencl_free(p->device->host, g);
+    opencl_free(p->device->host, c);
   else
-    l->product = g;
+    l->product = c;
+  return UNROLL_OK;
+}
+
+unroll_status plan_gemm(plan *p, const gemm *g) {
+  const unroll_backend_device *d = p->device;
+  const bool clblast = d->product == PRODUCT_CLBLAST || (d->product == PRODUCT_AUTO && !d->cpu);
+  if (clblast && !g->batched && product_clblast_works(p->device, g->dtype))
+    return plan_clblast(p, g);
+  if (d->cpu && d->product != PRODUCT_TILE)
+    plan_cpu(p, g);
+  else
+    plan_tiles(p, g);
   return UNROLL_OK;
 }
 
 unroll_status plan_matmul(plan *p) {
-  shape s = {0};
-  TRY(read_shape(p, &s));
-  const unroll_backend_device *d = p->device;
-  const bool clblast = d->product == PRODUCT_CLBLAST || (d->product == PRODUCT_AUTO && !d->cpu);
+  const unroll_matmul_attr *attr = p->node->attr;
+  const uint32_t ta = plan_in(p, 0), tb = plan_in(p, 1), tc = plan_in(p, 2), ty = plan_out(p, 0);
+  const unroll_tensor_view *a = plan_view(p, ta), *b = plan_view(p, tb), *y = plan_view(p, ty);
+  if (!plan_real(p, a->dtype) || a->rank < 2 || b->rank < 2 || y->rank < 2)
+    return plan_decline(p, "dtype %d, ranks %d, %d, %d", a->dtype, a->rank, b->rank, y->rank);
   if (p->dry)
     return UNROLL_OK;
-  if (clblast && !s.batched && product_clblast_works(p->device, s.dtype))
-    return plan_clblast(p, &s);
-  if (d->cpu && d->product != PRODUCT_TILE)
-    plan_cpu(p, &s);
-  else
-    plan_tiles(p, &s);
-  return UNROLL_OK;
+  gemm g = {.a = operand_of(ta),
+            .b = operand_of(tb),
+            .c = operand_of(tc),
+            .y = operand_of(ty),
+            .dtype = a->dtype,
+            .trans_a = attr->trans_a != 0,
+            .trans_b = attr->trans_b != 0,
+            .batched = y->rank == 3 && b->rank == 3 && a->rank == 3,
+            .have_c = tc != UNROLL_NO_TENSOR,
+            .row_c = tc != UNROLL_NO_TENSOR && plan_view(p, tc)->rank < y->rank,
+            .steady = plan_steady(p, tb),
+            .p = {1, -1},
+            .n = plan_axis(p, ty, y->rank - 1)};
+  if (g.batched) {
+    g.p = plan_axis(p, ty, 0);
+    g.m = plan_axis(p, ty, 1);
+    g.k = plan_axis(p, ta, g.trans_a ? 1 : 2);
+  } else if (g.trans_a) {
+    g.m = plan_axis(p, ta, a->rank - 1);
+    g.k = plan_axes(p, ta, 0, a->rank - 1);
+  } else {
+    g.m = plan_axes(p, ta, 0, a->rank - 1);
+    g.k = plan_axis(p, ta, a->rank - 1);
+  }
+  return plan_gemm(p, &g);
 }

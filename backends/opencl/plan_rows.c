@@ -5,24 +5,15 @@
 static bool is_integer(int32_t dtype) { return dtype == UNROLL_I32 || dtype == UNROLL_I64; }
 
 /* ---- reductions ---- */
-typedef struct spot { /* a tensor, or scratch where it is UNROLL_NO_TENSOR */
-  uint32_t tensor;
-  uint64_t scratch;
-} spot;
-
-static void arg_spot(plan *p, spot at, int32_t dtype) {
-  if (at.tensor != UNROLL_NO_TENSOR)
-    arg_tensor(p, at.tensor);
-  else
-    arg_scratch(p, at.scratch, dtype);
-}
-
 static extent times(extent a, extent b) { return (extent){a.per * b.per, a.dim >= 0 ? a.dim : b.dim}; }
 
-/* x [O][R][I], where R is cut into parts: to [O][ceil(parts/block)][I]. parts is R divided by `of`, rounded up. */
-static void plan_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r, int64_t of,
-                      extent inner, int64_t block) {
-  const bool columns = inner.per != 1 || inner.dim >= 0;
+/*
+ * x [O][R][I], where R is cut into parts: to [O][ceil(parts/block)][I]. parts is R divided by `of`, rounded up. row: elements
+ * from row to row of x, 0: as many as it has.
+ */
+static void plan_fold(plan *p, int32_t kind, int32_t dtype, operand x, operand y, extent outer, extent r, int64_t of,
+                      extent inner, int64_t row, int64_t block) {
+  const bool columns = row || inner.per != 1 || inner.dim >= 0;
   const uint32_t width = plan_width(p, dtype);
   plan_launch(p, "reduce.cl", columns ? "columns" : "rows", "-Dreal=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d",
               dtype_c(dtype), width, kind, is_integer(dtype));
@@ -30,11 +21,16 @@ static void plan_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, exte
   plan_items(p, r, of * block);
   if (columns)
     plan_items(p, inner, width);
-  arg_spot(p, x, dtype);
-  arg_spot(p, y, dtype);
+  arg_operand(p, x, dtype);
+  arg_operand(p, y, dtype);
   arg_blocks(p, r, of);
-  if (columns)
+  if (columns) {
     arg_extent(p, inner);
+    if (row)
+      arg_long(p, row);
+    else
+      arg_extent(p, inner);
+  }
   arg_long(p, block);
   arg_kind_of(p, ARG_ITEMS, 0);
 }
@@ -50,17 +46,22 @@ static int64_t block_of(int64_t r) {
 }
 
 /* One reduced axis, in one or two launches. */
-static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, spot x, spot y, extent outer, extent r, extent inner) {
+static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, operand x, operand y, extent outer, extent r,
+                           extent inner, int64_t row) {
   const int64_t longest = extent_max(p, r), block = block_of(longest);
   if (block >= longest) {
-    plan_fold(p, kind, dtype, x, y, outer, r, 1, inner, block);
+    plan_fold(p, kind, dtype, x, y, outer, r, 1, inner, row, block);
     return;
   }
   const int64_t blocks = (longest + block - 1) / block;
   const uint64_t bytes = (uint64_t)(extent_max(p, outer) * blocks * extent_max(p, inner)) * dtype_bytes(dtype);
-  const spot parts = {UNROLL_NO_TENSOR, plan_scratch(p, bytes)};
-  plan_fold(p, kind, dtype, x, parts, outer, r, 1, inner, block);
-  plan_fold(p, kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind, dtype, parts, y, outer, r, block, inner, blocks);
+  const operand parts = plan_scratch(p, bytes);
+  plan_fold(p, kind, dtype, x, parts, outer, r, 1, inner, row, block);
+  plan_fold(p, kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind, dtype, parts, y, outer, r, block, inner, 0, blocks);
+}
+
+void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns) {
+  plan_axis_fold(p, UNROLL_SUM, dtype, x, y, (extent){1, -1}, rows, (extent){columns, -1}, row);
 }
 
 unroll_status plan_reduce(plan *p) {
@@ -92,7 +93,7 @@ unroll_status plan_reduce(plan *p) {
     reduced[n++] = true;
     left = 1;
   }
-  spot from = {x, 0};
+  operand from = operand_of(x);
   extent inner = {1, -1};
   for (int32_t i = n - 1; i >= 0; i--) {
     if (!reduced[i]) {
@@ -102,12 +103,12 @@ unroll_status plan_reduce(plan *p) {
     extent outer = {1, -1};
     for (int32_t k = 0; k < i; k++)
       outer = times(outer, group[k]);
-    spot to = {y, 0};
+    operand to = operand_of(y);
     if (--left > 0) {
       const uint64_t elements = (uint64_t)(extent_max(p, outer) * extent_max(p, inner));
-      to = (spot){UNROLL_NO_TENSOR, plan_scratch(p, elements * dtype_bytes(v->dtype))};
+      to = plan_scratch(p, elements * dtype_bytes(v->dtype));
     }
-    plan_axis_fold(p, kind, v->dtype, from, to, outer, group[i], inner);
+    plan_axis_fold(p, kind, v->dtype, from, to, outer, group[i], inner, 0);
     kind = kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind;
     from = to;
   }
@@ -225,15 +226,15 @@ unroll_status plan_embedding_grad(plan *p) {
   if (!plan_real(p, v->dtype) || v->rank != 2 || extent_max(p, n) > INT32_MAX)
     return plan_decline(p, "dtype %d, rank %d, %lld ids", v->dtype, v->rank, (long long)extent_max(p, n));
   const uint32_t width = plan_width(p, v->dtype);
-  const uint64_t head = plan_scratch(p, (uint64_t)extent_max(p, plan_axis(p, table, 0)) * sizeof(int32_t));
-  const uint64_t next = plan_scratch(p, (uint64_t)extent_max(p, n) * sizeof(int32_t));
+  const operand head = plan_scratch(p, (uint64_t)extent_max(p, plan_axis(p, table, 0)) * sizeof(int32_t));
+  const operand next = plan_scratch(p, (uint64_t)extent_max(p, n) * sizeof(int32_t));
   launch *l = plan_launch(p, "embedding.cl", "lists", "-Dreal=%s -DWIDTH=%u -DSERIAL=%d", dtype_c(v->dtype), width,
                           p->device->cpu);
   l->group = p->device->cpu ? 1 : p->device->group;
   plan_items(p, p->device->cpu ? one : plan_axis(p, table, 0), 1);
   arg_tensor(p, ids);
-  arg_scratch(p, head, UNROLL_I32);
-  arg_scratch(p, next, UNROLL_I32);
+  arg_operand(p, head, UNROLL_I32);
+  arg_operand(p, next, UNROLL_I32);
   arg_extent(p, plan_axis(p, table, 0));
   arg_extent(p, n);
   arg_kind_of(p, ARG_ITEMS, 0);
@@ -241,8 +242,8 @@ unroll_status plan_embedding_grad(plan *p) {
               p->device->cpu);
   plan_items(p, plan_axis(p, table, 0), 1);
   plan_items(p, plan_axis(p, table, 1), width);
-  arg_scratch(p, head, UNROLL_I32);
-  arg_scratch(p, next, UNROLL_I32);
+  arg_operand(p, head, UNROLL_I32);
+  arg_operand(p, next, UNROLL_I32);
   arg_tensor(p, dy);
   arg_tensor(p, table);
   arg_extent(p, plan_axis(p, table, 1));

@@ -9,6 +9,9 @@ enum { K_BLOCK = 4096 };
 
 static unroll_status clblast_error(unroll_backend_device *d, unroll_error *err, CLBlastStatusCode code,
                                    const char *name) {
+  /* What drivers say passes through; what CLBlast says itself is below -1000, but for NVIDIA's -9999. */
+  if (code <= -1000 && code > -9999)
+    return opencl_fail(err, UNROLL_E_DEVICE, code, "CLBlast: %s: its error %d", name, (int)code);
   return opencl_error(d, err, (cl_int)code, "CLBlast", name);
 }
 
@@ -18,7 +21,7 @@ unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int
   const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
   /* One more in each size, and offsets that are not 0: then every matrix is padded, and no smaller run needs more. */
   const size_t m1 = (size_t)m + 1, n1 = (size_t)n + 1, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK) + 1;
-  const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
+  const size_t lda = (g->trans_a ? m1 : k1) + (size_t)g->a_row, ldb = (g->trans_b ? k1 : n1) + (size_t)g->b_row;
   size_t size = 0;
   const CLBlastStatusCode code = g->dtype == UNROLL_F64
                                      ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 1, lda, 1,
@@ -36,7 +39,8 @@ unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, 
                               cl_mem temp, const char *name, unroll_error *err) {
   const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
   const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
-  const size_t lda = (size_t)(g->trans_a ? m : k), ldb = (size_t)(g->trans_b ? k : n);
+  const size_t lda = (size_t)(g->a_row ? g->a_row : g->trans_a ? m : k);
+  const size_t ldb = (size_t)(g->b_row ? g->b_row : g->trans_b ? k : n);
   for (int64_t k0 = 0; k0 < k; k0 += K_BLOCK) {
     const size_t steps = (size_t)(k - k0 < K_BLOCK ? k - k0 : K_BLOCK);
     const size_t a_from = a_at + (uint64_t)k0 * (g->trans_a ? lda : 1),
@@ -89,32 +93,38 @@ static bool products_equal(const product *g, const void *a, const void *b, const
   return true;
 }
 
-static bool one_test(unroll_backend_device *d, const product *g, size_t m, size_t n, size_t k) {
+static bool succeeded(unroll_backend_device *d, cl_int code, const char *call, unroll_error *err) {
+  return code == CL_SUCCESS || opencl_error(d, err, code, call, "self-test") == UNROLL_OK;
+}
+
+/* err says why not, where it is not the numbers. */
+static bool one_test(unroll_backend_device *d, const product *g, size_t m, size_t n, size_t k, unroll_error *err) {
   const size_t bytes = dtype_bytes(g->dtype), sizes[3] = {m * k, k * n, m * n};
   void *data[3] = {NULL};
   cl_mem mem[4] = {NULL};
   uint64_t temp = 0;
-  unroll_error err = {.struct_size = sizeof err};
-  bool right = product_temp_bytes(d, g, (int64_t)m, (int64_t)n, (int64_t)k, &temp, &err) == UNROLL_OK;
+  bool right = product_temp_bytes(d, g, (int64_t)m, (int64_t)n, (int64_t)k, &temp, err) == UNROLL_OK;
   for (int i = 0; i < 4 && right; i++) {
     cl_int code = CL_SUCCESS;
     const size_t size = i < 3 ? sizes[i] * bytes : (size_t)temp;
     mem[i] = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size ? size : 1, NULL, &code);
-    right = code == CL_SUCCESS;
+    right = succeeded(d, code, "clCreateBuffer", err);
     if (!right || i == 3)
       continue;
     data[i] = opencl_alloc(d->host, sizes[i], bytes);
-    right = data[i] != NULL;
+    right = data[i] || opencl_fail(err, UNROLL_E_MEMORY, 0, "no memory for %zu numbers", sizes[i]) == UNROLL_OK;
     if (!right)
       continue;
     fill_whole(data[i], g->dtype, sizes[i], (uint32_t)i + 1);
-    right = clEnqueueWriteBuffer(d->own_queue, mem[i], CL_TRUE, 0, size, data[i], 0, NULL, NULL) == CL_SUCCESS;
+    code = clEnqueueWriteBuffer(d->own_queue, mem[i], CL_TRUE, 0, size, data[i], 0, NULL, NULL);
+    right = succeeded(d, code, "clEnqueueWriteBuffer", err);
   }
   right = right && product_enqueue(d, d->own_queue, g, (int64_t)m, (int64_t)n, (int64_t)k, mem[0], 0, mem[1], 0, mem[2],
-                                   0, mem[3], "self-test", &err) == UNROLL_OK;
-  right = right &&
-          clEnqueueReadBuffer(d->own_queue, mem[2], CL_TRUE, 0, sizes[2] * bytes, data[2], 0, NULL, NULL) == CL_SUCCESS;
-  right = right && products_equal(g, data[0], data[1], data[2], m, n, k);
+                                   0, mem[3], "self-test", err) == UNROLL_OK;
+  if (right) {
+    const cl_int code = clEnqueueReadBuffer(d->own_queue, mem[2], CL_TRUE, 0, sizes[2] * bytes, data[2], 0, NULL, NULL);
+    right = succeeded(d, code, "clEnqueueReadBuffer", err) && products_equal(g, data[0], data[1], data[2], m, n, k);
+  }
   for (int i = 0; i < 4; i++) {
     if (mem[i])
       clReleaseMemObject(mem[i]);
@@ -130,15 +140,16 @@ bool product_clblast_works(unroll_backend_device *d, int32_t dtype) {
   if (d->clblast_state[which] == 0) {
     /* A size for each of CLBlast's two ways, direct and through padded copies, in each transposition. */
     bool right = true;
+    unroll_error err = {.struct_size = sizeof err, .message = "a wrong sum"};
     for (int form = 0; form < 3 && right; form++) {
       const product g = {.dtype = dtype, .trans_a = form == 2, .trans_b = form == 1};
-      right = one_test(d, &g, 33, 65, 70) && one_test(d, &g, 200, 515, 130);
+      right = one_test(d, &g, 33, 65, 70, &err) && one_test(d, &g, 200, 515, 130, &err);
     }
     d->clblast_state[which] = right ? 1 : -1;
     if (!right)
       opencl_log(d->host, UNROLL_LOG_WARN,
-                 "opencl: device %s (%s): CLBlast's %s product failed its test: own kernels are used instead",
-                 d->entry->id, d->entry->name, dtype_c(dtype));
+                 "opencl: device %s (%s): CLBlast's %s product failed its test (%s): own kernels are used instead",
+                 d->entry->id, d->entry->name, dtype_c(dtype), err.message);
   }
   const bool works = d->clblast_state[which] > 0;
   pthread_mutex_unlock(&d->lock);

@@ -5,17 +5,10 @@
 /* A flush this often hands work to the device while more is queued; a wait this often bounds what is in flight. */
 enum { LAUNCHES_A_FLUSH = 64, LAUNCHES_A_MARKER = 2048 };
 
-static unroll_status check_alive(unroll_backend_device *d, unroll_error *err) {
-  if (!atomic_load(&d->lost))
-    return UNROLL_OK;
-  return opencl_fail(err, UNROLL_E_DEVICE_LOST, CL_DEVICE_NOT_AVAILABLE, "opencl: device %s (%s) is lost", d->entry->id,
-                     d->entry->name);
-}
-
 unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
                             unroll_error *err) {
   (void)usage;
-  TRY(check_alive(d, err));
+  TRY(opencl_alive(d, err));
   if (bytes > d->entry->max_buffer)
     return opencl_fail(err, UNROLL_E_DEVICE_MEMORY, 0, "opencl: a buffer of %llu bytes, the device's largest has %llu",
                        (unsigned long long)bytes, (unsigned long long)d->entry->max_buffer);
@@ -42,7 +35,7 @@ void buffer_destroy(unroll_backend_buffer *b) {
 }
 
 unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_backend_queue **out, unroll_error *err) {
-  TRY(check_alive(d, err));
+  TRY(opencl_alive(d, err));
   unroll_backend_queue *q = opencl_alloc(d->host, 1, sizeof *q);
   if (!q)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for a queue");
@@ -72,7 +65,9 @@ unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_back
 void queue_destroy(unroll_backend_queue *q) {
   if (!q)
     return;
-  clFinish(q->queue);
+  const cl_int code = clFinish(q->queue);
+  if (code != CL_SUCCESS) /* there is nobody to tell, but a lost device has to be noted */
+    (void)opencl_error(q->device, NULL, code, "clFinish", NULL);
   if (q->marker)
     clReleaseEvent(q->marker);
   if (q->fill)
@@ -83,14 +78,14 @@ void queue_destroy(unroll_backend_queue *q) {
 }
 
 unroll_status queue_flush(unroll_backend_queue *q, unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   q->launches = 0;
   const cl_int code = clFlush(q->queue);
   return code == CL_SUCCESS ? UNROLL_OK : opencl_error(q->device, err, code, "clFlush", NULL);
 }
 
 unroll_status queue_sync(unroll_backend_queue *q, unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   q->launches = q->marked = 0;
   cl_int code = clFinish(q->queue);
   if (code != CL_SUCCESS)
@@ -116,14 +111,15 @@ unroll_status queue_count_launch(unroll_backend_queue *q, unroll_error *err) {
     return opencl_error(q->device, err, code, "clEnqueueMarkerWithWaitList", NULL);
   cl_event before = q->marker;
   q->marker = marker;
-  TRY(queue_flush(q, err));
+  const unroll_status status = queue_flush(q, err);
   if (before) {
-    code = clWaitForEvents(1, &before);
+    if (status == UNROLL_OK)
+      code = clWaitForEvents(1, &before);
     clReleaseEvent(before);
     if (code != CL_SUCCESS)
       return opencl_error(q->device, err, code, "clWaitForEvents", NULL);
   }
-  return UNROLL_OK;
+  return status;
 }
 
 /* ---- transfers ---- */
@@ -165,7 +161,7 @@ static unroll_status finish(unroll_backend_queue *q, cl_int code, const char *ca
 
 unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, const void *data,
                           uint64_t n, unroll_backend_event **event, unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   TRY(check_range(b, offset, n, "a write", err));
   cl_int code = CL_SUCCESS;
   cl_event *timed;
@@ -177,7 +173,7 @@ unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uin
 
 unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, void *data, uint64_t n,
                          unroll_backend_event **event, unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   TRY(check_range(b, offset, n, "a read", err));
   cl_int code = CL_SUCCESS;
   cl_event *timed;
@@ -190,7 +186,7 @@ unroll_status queue_read(unroll_backend_queue *q, unroll_backend_buffer *b, uint
 unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uint64_t to_offset,
                          unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **event,
                          unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   TRY(check_range(to, to_offset, n, "a copy", err));
   TRY(check_range(from, from_offset, n, "a copy", err));
   cl_int code = CL_SUCCESS;
@@ -206,7 +202,7 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
                          unroll_backend_event **event, unroll_error *err) {
   enum { EACH = 64 };
   unroll_backend_device *d = q->device;
-  TRY(check_alive(d, err));
+  TRY(opencl_alive(d, err));
   TRY(check_range(b, offset, n, "a fill", err));
   cl_int code = CL_SUCCESS;
   if (n && !q->fill) {
@@ -230,15 +226,16 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
       code = clSetKernelArg(q->fill, 2, sizeof count, &count);
     if (code == CL_SUCCESS)
       code = clSetKernelArg(q->fill, 3, sizeof byte, &byte);
-    if (code == CL_SUCCESS)
-      code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, timed);
+    if (code != CL_SUCCESS)
+      return opencl_error(d, err, code, "clSetKernelArg", "fill");
+    code = clEnqueueNDRangeKernel(q->queue, q->fill, 1, NULL, &global, &group, 0, NULL, timed);
   }
   return finish(q, code, "clEnqueueNDRangeKernel: fill", event, err);
 }
 
 /* ---- events ---- */
 unroll_status queue_wait(unroll_backend_queue *q, unroll_backend_event *event, unroll_error *err) {
-  TRY(check_alive(q->device, err));
+  TRY(opencl_alive(q->device, err));
   if (event->device != q->device)
     return event_wait(event, err);
   const cl_int code = clEnqueueBarrierWithWaitList(q->queue, 1, &event->event, NULL);
@@ -246,7 +243,7 @@ unroll_status queue_wait(unroll_backend_queue *q, unroll_backend_event *event, u
 }
 
 unroll_status event_wait(unroll_backend_event *event, unroll_error *err) {
-  TRY(check_alive(event->device, err));
+  TRY(opencl_alive(event->device, err));
   const cl_int code = clWaitForEvents(1, &event->event);
   return code == CL_SUCCESS ? UNROLL_OK : opencl_error(event->device, err, code, "clWaitForEvents", NULL);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plugin whose devices compute nothing. UNROLL_STUB names the one way in which it misbehaves. */
+/*
+ * A plugin whose devices compute nothing. UNROLL_STUB names the one way in which it misbehaves; STUB does too, and is no
+ * variable that the library expects a driver to read.
+ */
 #include "stub.h"
 #include <string.h>
 #include <unistd.h>
@@ -11,8 +14,8 @@ struct unroll_backend {
 };
 
 static int is(const char *way) {
-  const char *set = getenv("UNROLL_STUB");
-  return set && strcmp(set, way) == 0;
+  const char *set = getenv("UNROLL_STUB"), *other = getenv("STUB");
+  return (set && strcmp(set, way) == 0) || (other && strcmp(other, way) == 0);
 }
 
 static unroll_status refuse(unroll_error *err, unroll_status code, const char *message) {

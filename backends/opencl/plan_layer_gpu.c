@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan_layer_gpu.c: whole layers on devices with local memory and many work-items (kernels/layer_group.cl): which kind of
+ * launch, and how its work is divided.
+ *
+ * Sizes come from arithmetic. A tile of 8 rows x 4 gates is 32 sums, 32 values of the rows and 16 weights on their way: some
+ * 120 registers, so that two groups of 256 fit where a core has 64 K of them. It wants a byte of weights for 4 operations
+ * where L2 gives a core 64 a cycle, which the 16 KB that a group has on their way can use. Local memory: 16 KB of what is
+ * staged and 8 KB for the splits' sums, of the 32 KB that every device has.
+ */
+#include "layer.h"
+#include <stdio.h>
+
+enum { MOST_ITEMS = 256, MOST_LANES = 32, LEAST_LANES = 8, STEP_ROWS = 8, WHOLE_ROWS = 4, PART = 512 };
+enum { STAGE_BYTES = 16384, LEAST_DEPTH = 32, MOST_DEPTH = 1024 };
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t power_of_two(int64_t n, int64_t most) {
+  int64_t power = 1;
+  while (power < n && power < most)
+    power *= 2;
+  return power;
+}
+
+/* What a product goes over: h to its gates, or the gates back to h. */
+static int64_t product_depth(const layer *l, bool backward) {
+  return !backward ? l->H : l->phases == 2 ? 2 * l->H : l->gates * l->H;
+}
+
+static uint64_t local_bytes(const layer *l, const layer_split *s) {
+  const int64_t shared = s->splits > 1 ? s->rows * s->items : 1;
+  return (uint64_t)(s->buffers * s->rows * s->a_row * 4 + shared) * dtype_bytes(l->dtype);
+}
+
+/* Few lanes where the units are few, or where more groups are wanted than they make. */
+static int64_t choose_lanes(const layer *l, int64_t rows, int64_t wanted, int64_t most) {
+  int64_t lanes = smaller(MOST_LANES, most);
+  while (lanes > LEAST_LANES &&
+         (lanes / 2 >= l->H || ceil_div(l->H, lanes) * ceil_div(l->B, rows) < wanted))
+    lanes /= 2;
+  return lanes;
+}
+
+static void choose_splits(layer_split *s, int64_t lanes, int64_t k, int64_t most) {
+  s->splits = 1;
+  while (2 * s->splits * s->block_teams * lanes <= most && 2 * s->splits * 16 <= k)
+    s->splits *= 2;
+  s->items = lanes * s->block_teams * s->splits;
+  s->sums_are_long = k > PART * s->splits;
+}
+
+/* A launch a step: groups have a block each, and staged in local memory what they multiply. */
+static bool divide_step(const layer *l, bool backward, int64_t most, uint64_t local, layer_split *s) {
+  const int64_t k = product_depth(l, backward), bytes = (int64_t)dtype_bytes(l->dtype);
+  s->step_at_a_time = true;
+  s->rows = power_of_two(l->B, STEP_ROWS);
+  s->block_teams = s->item_blocks = s->buffers = 1;
+  const int64_t lanes = choose_lanes(l, s->rows, l->cores, most);
+  s->units = lanes / l->width;
+  choose_splits(s, lanes, k, most);
+  s->depth = power_of_two(k, smaller(smaller(MOST_DEPTH, STAGE_BYTES / (s->rows * bytes)), PART * s->splits));
+  s->depth = s->depth < LEAST_DEPTH ? LEAST_DEPTH : s->depth;
+  s->a_row = s->depth / 4 + 1;
+  return local_bytes(l, s) <= local;
+}
+
+/* Many steps a launch: a group has all units of its rows, few rows where the batch has few for each core. */
+static bool divide_whole(const layer *l, bool backward, int64_t most, uint64_t local, layer_split *s) {
+  const int64_t k = product_depth(l, backward), lanes = choose_lanes(l, 1, 0, most), blocks = ceil_div(l->H, lanes);
+  s->step_at_a_time = false;
+  s->rows = power_of_two(ceil_div(l->B, l->cores), WHOLE_ROWS);
+  s->item_blocks = blocks;
+  s->block_teams = smaller(blocks, most / lanes);
+  s->units = lanes / l->width;
+  choose_splits(s, lanes, k, most);
+  s->depth = PART * s->splits;
+  s->a_row = (ceil_div(k, 4) + (backward && l->phases == 2 ? ceil_div(l->H, 4) : 0)) | 1;
+  for (; s->rows > 0; s->rows /= 2)
+    /* With one buffer a group overwrites what it multiplied, so it needs to have all its blocks at once. */
+    for (s->buffers = 2; s->buffers > (backward && s->block_teams == blocks ? 0 : 1); s->buffers--)
+      if (local_bytes(l, s) <= local)
+        return true;
+  return false;
+}
+
+static int64_t most_items(const plan *p) {
+  size_t largest = 0;
+  if (clGetDeviceInfo(p->device->entry->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof largest, &largest, NULL) !=
+      CL_SUCCESS)
+    largest = 0;
+  int64_t most = MOST_ITEMS;
+  while ((size_t)most > largest)
+    most /= 2;
+  return most;
+}
+
+/* Whether local memory is what it says, and not a part of the device's memory. */
+static bool local_is_near(const plan *p) {
+  cl_device_local_mem_type type = CL_NONE;
+  return clGetDeviceInfo(p->device->entry->device, CL_DEVICE_LOCAL_MEM_TYPE, sizeof type, &type, NULL) == CL_SUCCESS &&
+         type == CL_LOCAL;
+}
+
+/*
+ * Which way a layer, or its gradient, goes: many steps a launch where the rows of the batch make groups for most cores or
+ * the weights are so few that a core has them near; else a launch a step where the rows are few; else, with much work in a
+ * step, the products of the lowered graph. A layer is lowered for both or for neither.
+ */
+static int32_t choose_path(const plan *p, const layer *l, bool backward, int64_t most) {
+  enum { SEQUENCE_UNITS = 256, STEP_BATCH = 32, NEAR_BYTES = 131072 };
+  layer_split s = {0};
+  const int32_t asked = p->device->recurrence;
+  if (asked == RECURRENCE_SCAN || most < LEAST_LANES || !divide_step(l, backward, most, p->device->local_bytes, &s) ||
+      (asked == RECURRENCE_AUTO && !local_is_near(p)))
+    return RECURRENCE_SCAN;
+  const bool fits = divide_whole(l, backward, most, p->device->local_bytes, &s);
+  if (asked != RECURRENCE_AUTO)
+    return asked == RECURRENCE_SEQUENCE && fits ? RECURRENCE_SEQUENCE : RECURRENCE_STEP;
+  const int64_t weights = l->gates * l->H * l->H * (int64_t)dtype_bytes(l->dtype);
+  const bool sequence = l->H <= SEQUENCE_UNITS && (2 * l->B >= l->cores || weights <= NEAR_BYTES);
+  if (sequence && fits)
+    return RECURRENCE_SEQUENCE;
+  return sequence || l->B <= STEP_BATCH ? RECURRENCE_STEP : RECURRENCE_SCAN;
+}
+
+bool layer_has_groups(const plan *p, const layer *l) {
+  return choose_path(p, l, false, most_items(p)) != RECURRENCE_SCAN &&
+         choose_path(p, l, true, most_items(p)) != RECURRENCE_SCAN;
+}
+
+/* ---- launches ---- */
+static const char *source_of(const layer_split *s) {
+  return s->backward ? "layer_group_backward.cl" : "layer_group_forward.cl";
+}
+
+static const char *kernel_of(const layer_split *s) { return s->backward ? "backward" : "forward"; }
+
+static void write_options(const layer *l, const layer_split *s, int phase, char *text, size_t size) {
+  snprintf(text, size,
+           "-Dreal=%s -DCELL=%d -DACTIVATION=%d -DHAVE_LENGTHS=%d -DWHOLE=%d -DLANES=%d -DROWS=%d -DSPLITS=%d "
+           "-DBLOCK_TEAMS=%d -DDEPTH=%d -DA_ROW=%d -DLONG=%d -D%s=%d -DPHASE=%d",
+           dtype_c(l->dtype), l->cell, l->activation, l->lengths != UNROLL_NO_TENSOR, !s->step_at_a_time,
+           (int)(s->units * l->width), (int)s->rows, (int)s->splits, (int)s->block_teams, (int)s->depth, (int)s->a_row,
+           s->sums_are_long, s->backward ? "BUFFERS" : "SAVE", s->backward ? (int)s->buffers : s->save, phase);
+}
+
+/* Whether the device takes groups of so many items of a kernel, whose registers it knows now. */
+static bool takes(const plan *p, const layer *l, const layer_split *s, int phase) {
+  char options[512];
+  unroll_error error = {.struct_size = sizeof error};
+  cl_program program;
+  cl_int code;
+  size_t most = 0;
+  cl_ulong local = 0;
+  const cl_device_id device = p->device->entry->device;
+  write_options(l, s, phase, options, sizeof options);
+  if (program_get(p->device, source_of(s), options, &program, &error) != UNROLL_OK)
+    return false;
+  cl_kernel kernel = clCreateKernel(program, kernel_of(s), &code);
+  if (code != CL_SUCCESS)
+    return false;
+  const bool known =
+      clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_WORK_GROUP_SIZE, sizeof most, &most, NULL) == CL_SUCCESS &&
+      clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_LOCAL_MEM_SIZE, sizeof local, &local, NULL) == CL_SUCCESS;
+  clReleaseKernel(kernel);
+  return known && most >= (size_t)s->items && local <= p->device->local_bytes;
+}
+
+layer_split layer_divide_groups(const plan *p, const layer *l, bool backward, bool save) {
+  layer_split s = {.backward = backward, .save = save};
+  for (int64_t most = most_items(p); most >= LEAST_LANES; most /= 2) {
+    if (choose_path(p, l, backward, most) != RECURRENCE_SEQUENCE ||
+        !divide_whole(l, backward, most, p->device->local_bytes, &s))
+      divide_step(l, backward, most, p->device->local_bytes, &s);
+    if (takes(p, l, &s, 0) && (!s.step_at_a_time || l->phases == 1 || takes(p, l, &s, 1)))
+      break;
+  }
+  s.item_rows = s.rows;
+  s.row_pieces = ceil_div(l->B, s.rows);
+  return s;
+}
+
+int64_t layer_chunk_groups(const layer *l, const layer_split *s) {
+  if (s->step_at_a_time)
+    return 1;
+  /* So many that a launch takes some 20 ms on a small device, where it must stay under 50 so as not to stop its display. */
+  const double flops = 2.0 * (double)(s->rows * l->gates * l->H * l->H), rate = 10e9;
+  const double steps = 0.02 * rate / ((flops + 1e4) * (double)ceil_div(s->row_pieces, l->cores));
+  return steps < 1 ? 1 : (int64_t)steps;
+}
+
+void layer_begin_groups(plan *p, const layer *l, const layer_split *s, int phases) {
+  char options[512];
+  write_options(l, s, phases == 2, options, sizeof options);
+  launch *step = plan_launch(p, source_of(s), kernel_of(s), "%s", options);
+  step->group = (size_t)s->items;
+  step->times = s->items;
+  plan_in_loop(p);
+}
+
+void layer_end_groups(plan *p, const layer *l, const layer_split *s) {
+  const int64_t blocks = ceil_div(l->H, s->units * l->width);
+  plan_items(p, (extent){s->row_pieces * ceil_div(blocks, s->item_blocks), -1}, 1);
+  arg_extent(p, l->t);
+  arg_long(p, l->B);
+  arg_long(p, l->I);
+  arg_long(p, l->H);
+  arg_long(p, l->padded);
+  arg_long(p, l->reverse);
+  arg_long(p, s->item_blocks);
+  arg_kind_of(p, ARG_FIRST, 0);
+  arg_kind_of(p, ARG_COUNT, 0);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vectors.cl: what kernels with a work-item per WIDTH neighbouring elements have in common, for inclusion: the type vec
+ * of WIDTH lanes (1, 2, 4, 8 or 16) of the type real, and its loads from and stores to global memory.
+ */
+#ifndef VECTORS
+#define VECTORS
+
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+#ifndef real
+#define real float
+#endif
+#ifndef WIDTH
+#define WIDTH 4
+#endif
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#if WIDTH == 1
+#define vec real
+#else
+#define vec CAT(real, WIDTH)
+#endif
+
+/* As vload and vstore, which PoCL cuts into pieces. */
+typedef struct loose_vec {
+  vec lanes;
+} __attribute__((packed, aligned(sizeof(real)))) loose_vec;
+#define VLOAD(i, p) (((const __global loose_vec *)(p))[i].lanes)
+#define VSTORE(v, i, p) (((__global loose_vec *)(p))[i].lanes = (v))
+
+/* A vector of which n lanes exist: the others are 0. By halves: a loop over lanes would need it in memory. */
+static vec load(const __global real *p, long n) {
+  if (n >= WIDTH)
+    return VLOAD(0, p);
+#if WIDTH == 1
+  return 0;
+#else
+  n = max(n, 0L);
+  const CAT(real, 2) v2 = (CAT(real, 2))(n & 1 ? p[n & -2] : (real)0, 0);
+#if WIDTH == 2
+  return v2;
+#else
+  const CAT(real, 4) v4 = n & 2 ? (CAT(real, 4))(vload2(0, p + (n & -4)), v2) : (CAT(real, 4))(v2, 0, 0);
+#if WIDTH == 4
+  return v4;
+#else
+  const CAT(real, 4) none = (CAT(real, 4))(0);
+  const CAT(real, 8) v8 = n & 4 ? (CAT(real, 8))(vload4(0, p + (n & -8)), v4) : (CAT(real, 8))(v4, none);
+#if WIDTH == 8
+  return v8;
+#else
+  return n & 8 ? (vec)(vload8(0, p), v8) : (vec)(v8, none, none);
+#endif
+#endif
+#endif
+#endif
+}
+
+static void store(vec v, __global real *p, long n) {
+  if (n >= WIDTH) {
+    VSTORE(v, 0, p);
+    return;
+  }
+  n = max(n, 0L);
+#if WIDTH >= 16
+  CAT(real, 8) v8 = v.lo;
+  if (n & 8) {
+    vstore8(v8, 0, p);
+    v8 = v.hi;
+  }
+#elif WIDTH == 8
+  const vec v8 = v;
+#endif
+#if WIDTH >= 8
+  CAT(real, 4) v4 = v8.lo;
+  if (n & 4) {
+    vstore4(v4, 0, p + (n & -8));
+    v4 = v8.hi;
+  }
+#elif WIDTH == 4
+  const vec v4 = v;
+#endif
+#if WIDTH >= 4
+  CAT(real, 2) v2 = v4.lo;
+  if (n & 2) {
+    vstore2(v2, 0, p + (n & -4));
+    v2 = v4.hi;
+  }
+#elif WIDTH == 2
+  const vec v2 = v;
+#endif
+#if WIDTH >= 2
+  if (n & 1)
+    p[n & -2] = v2.lo;
+#endif
+}
+
+#endif

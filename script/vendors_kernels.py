@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels, and the options that the backend builds them with: tests/kernel-variants.txt, and how it is made."""
+import collections
+import glob
+import os
+import re
+import subprocess
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+KERNELS = os.path.join(ROOT, "kernels")
+FOLDERS = [KERNELS, os.path.join(ROOT, "api", "include", "unroll")]
+LIST = os.path.join(ROOT, "tests", "kernel-variants.txt")
+DEVICES = os.path.join(ROOT, "docs", "devices.md")
+KINDS = {"gpu": (0, "gpu"), "cpu8": (8, "cpu"), "cpu16": (16, "cpu")}  # lanes of a CPU's vectors, the option kernels
+# Cases that an option of a device can make take another path; those of no other option: whole layers.
+CASES, LAYERS = {"product": "matmul"}, "layer|scan"
+HEAD = """\
+# What `unroll conform` makes the OpenCL backend build, by script/vendors --collect: kinds of device, source, options.
+# gpu: for GPUs; cpu8 and cpu16: for CPUs whose vectors hold 8 and 16 floats.
+"""
+
+Variant = collections.namedtuple("Variant", "source options kinds")
+
+
+def sources():
+    return sorted(os.path.basename(path) for path in glob.glob(os.path.join(KERNELS, "*.cl")))
+
+
+def read_file(name):
+    for folder in FOLDERS:
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                return file.read()
+    return None
+
+
+def whole(name, depth=0):
+    """The text that the backend hands to the driver: includes are put in where they stand."""
+    out = []
+    for line in read_file(name).splitlines(keepends=True):
+        found = re.match(rb'#include "([^"]+)"', line)
+        other = found[1].decode() if found and depth < 4 else None
+        out.append(whole(other, depth + 1) if other and read_file(other) is not None else line)
+    return b"".join(out)
+
+
+def without_comments(text):
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.S)
+
+
+def kernel_names(text):
+    plain = without_comments(text.decode())
+    return re.findall(r"\b__kernel\b(?:\s+__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\))?\s+void\s+(\w+)\s*\(", plain)
+
+
+def kernels_of(name):
+    """The kernels that stand in the file itself."""
+    return kernel_names(read_file(name))
+
+
+def macros_of(options):
+    return frozenset(re.findall(r"-D(\w+)", options))
+
+
+# ---- the list ----
+def read_list(path=LIST):
+    variants = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.startswith("#"):
+                kinds, source, *options = line.split()
+                variants.append(Variant(source, " ".join(options), tuple(kinds.split(","))))
+    return variants
+
+
+def write_list(found, path=LIST):
+    """found: (source, options) -> kinds."""
+    lines = [f"{','.join(sorted(kinds))} {source} {options}".rstrip() for (source, options), kinds in found.items()
+             if kinds]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(HEAD + "".join(line + "\n" for line in sorted(lines, key=lambda line: line.split(" ", 1)[1])))
+
+
+# ---- how it is made ----
+def fnv(data, state=0xCBF29CE484222325):
+    for byte in data:
+        state = (state ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return state
+
+
+def device_options():
+    """The options of a device that choose a path, with their values: where the backend reads them."""
+    with open(os.path.join(ROOT, "backends", "opencl", "backend.c"), encoding="utf-8") as file:
+        found = re.findall(r'strcmp\(o->key, "(\w+)"\) == 0\) \{\s*static const char \*const values\[\] = \{([^}]*)\}',
+                           file.read())
+    return {option: [value for value in re.findall(r'"(\w+)"', values) if value != "auto"] for option, values in found}
+
+
+def documented_options():
+    """The same options as docs/devices.md has them."""
+    with open(DEVICES, encoding="utf-8") as file:
+        rows = re.findall(r"^\| `(\w+)` \| `auto`((?:, `\w+`)+) \|", file.read(), re.M)
+    return {option: re.findall(r"`(\w+)`", values) for option, values in rows if option != "kernels"}
+
+
+def runs(kinds):
+    """(kind, options, which cases), of `unroll conform`."""
+    for kind in kinds:
+        as_kind = f"kernels={KINDS[kind][1]}"
+        yield kind, [as_kind], ""
+        for option, values in device_options().items():
+            for value in values:
+                yield kind, [as_kind, f"{option}={value}"], CASES.get(option, LAYERS)
+
+
+def built(cache, hashes):
+    """(source, options) of every program in a cache of the backend: a file begins with its key, in clear text."""
+    found, unknown = set(), 0
+    for path in glob.glob(os.path.join(cache, "cl-*.bin")):
+        with open(path, "rb") as file:
+            head = file.read(8192)
+        key = re.search(rb"source (\d+) ([0-9a-f]{16})[^\n]*\n-cl-std=CL1\.2 ?([^\n]*)\n", head)
+        source = hashes.get((int(key[1]), key[2].decode())) if key else None
+        if source:
+            found.add((source, key[3].decode().strip()))
+        else:
+            unknown += 1
+    if unknown or not found:
+        raise SystemExit(f"script/vendors: {cache}: {len(found)} programs known, {unknown} of no source in kernels/:"
+                         " are the plugin and its sources of one state?")
+    return found
+
+
+def build_lanes(folder):
+    library = os.path.join(folder, "lanes.so")
+    subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-DCL_TARGET_OPENCL_VERSION=120", "-shared", "-fPIC", "-o",
+                    library, os.path.join(ROOT, "script", "vendors_lanes.c")], check=True)
+    return library
+
+
+def collect(kinds, build, folder):
+    """Runs the judge as each of these kinds of device, and writes what the list has of them anew."""
+    os.makedirs(folder, exist_ok=True)
+    subprocess.run(["cmake", "--build", build, "--target", "unroll-opencl", "unroll_tool"], check=True,
+                   stdout=subprocess.DEVNULL)
+    texts = {name: whole(name) for name in sources()}
+    hashes = {(len(text), f"{fnv(text):016x}"): name for name, text in texts.items()}
+    shim = build_lanes(folder)
+    pocl = os.path.join(build, "cache", "pocl")
+    os.makedirs(pocl, exist_ok=True)
+    total = collections.defaultdict(set)
+    for variant in read_list() if os.path.exists(LIST) else []:
+        total[variant.source, variant.options] |= set(variant.kinds)
+    for kind, options, only in runs(kinds):
+        if not only:  # the first run of a kind
+            for known in list(total.values()):
+                known.discard(kind)
+        with tempfile.TemporaryDirectory(dir=folder) as cache:
+            environment = dict(os.environ, UNROLL_CACHE_DIR=cache, POCL_CACHE_DIR=pocl, LD_PRELOAD=shim,
+                               UNROLL_VENDORS_LANES=str(KINDS[kind][0]))
+            command = [os.path.join(build, "bin", "unroll"), "conform",
+                       os.path.join(build, "lib", "unroll", "unroll-opencl.so")]
+            for option in options:
+                command += ["--option", option]
+            run = subprocess.run(command + (["--only", only] if only else []), env=environment, text=True, check=False,
+                                 capture_output=True)
+            if run.returncode:
+                raise SystemExit(f"script/vendors: {' '.join(command)}: {run.stdout[-2000:]}{run.stderr[-500:]}")
+            found = built(cache, hashes)
+        new = {variant for variant in found if kind not in total[variant]}
+        for variant in found:
+            total[variant].add(kind)
+        write_list(total)
+        print(f"{kind} {' '.join(options)}: {len(found)} programs, {len(new)} new", flush=True)
+    listed = read_list()
+    print(f"{os.path.relpath(LIST, ROOT)}: {len(listed)} variants of {len({variant.source for variant in listed})} sources")

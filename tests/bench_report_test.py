@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What script/bench concludes: flops and limits of rows, which peer counts, targets met, missed and named."""
+import os
+import sys
+import tempfile
+import unittest
+
+ROOT = os.environ.get("UNROLL_SOURCE_DIR") or os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "bench"))
+
+import compare  # noqa: E402
+import report  # noqa: E402
+import rows  # noqa: E402
+import sides  # noqa: E402
+
+LIMITS = {"isa": "avx512", "threads": 2, "l2_bytes": 1 << 20, "l3_bytes": 32 << 20, "gflops": 400.0,
+          "avx512_core_gflops": 200.0, "avx2_core_gflops": 100.0, "sse2_core_gflops": 45.0, "l2_gbs": 400.0,
+          "l3_gbs": 200.0, "memory_gbs": 40.0}
+CAPPED = sides.CAPPED.format("avx2")
+
+
+def results(times, rows_of, gpu=False, lm=None, against=None):
+    """Of side -> ms for each row; PoCL is ours, at a peak of 200 GFLOP/s."""
+    told = []
+    for k, row in enumerate(rows_of):
+        row.times = {side: [ms[k], ms[k] * 2] for side, ms in times.items() if ms[k] is not None}
+        row.precisions = {side: "float" for side in row.times}
+        told.append(row.as_dict({} if gpu else LIMITS))
+    peak = {"platform": "Portable Computing Language", "device": "d", "driver": "3", "lanes": 8, "gflops": 200.0,
+            "group_gflops": 100.0,
+            "read_gbs": [1.0, 2.0, 3.0]}
+    about = {side: {"ours": False, "env": {}, "version": "1", "threads": 2} for side in times}
+    about["PoCL"] = {"ours": True, "device": "opencl:0.0", "env": {}, "peak": peak, "isa": "avx2",
+                     "against": against or "PyTorch"}
+    done = {"about": {"gpu": gpu, "processor": "p", "cores": 2, "system": "s", "unroll": ["unroll 1"], "seconds": 1,
+                      "rounds": 2, "cores_used_by_others": 0.0, "quick": False},
+            "limits": {} if gpu else LIMITS, "sides": about, "lm": lm or {}, "rows": told, "dispatch": []}
+    return {**done, "summary": report.summarise(done)}
+
+
+def judged(done, part):
+    found = [item for item in done["summary"] if part in item["what"]]
+    assert len(found) == 1, (part, done["summary"])
+    return found[0]
+
+
+def two_rows():
+    return [rows.Row("lstm", 50, 64, 256, 256, 1, False), rows.Row("lstm", 100, 1, 256, 256, 1, False, {"floor": 0.75})]
+
+
+class RowTest(unittest.TestCase):
+    def test_flops(self):
+        self.assertEqual(rows.Row("lstm", 10, 3, 5, 7, 1, False).flops, 2 * 10 * 3 * 4 * 7 * (5 + 7))
+        self.assertEqual(rows.Row("gru_after", 10, 3, 5, 7, 2, True).flops, 3 * 2 * 10 * 3 * 3 * 7 * (5 + 7 + 7 + 7))
+
+    def test_limit(self):
+        wide, narrow = two_rows()
+        self.assertEqual(wide.limit(LIMITS), (wide.flops / 400e6, "FMA"))
+        ms, by = narrow.limit(LIMITS)  # 1 MiB of W_h in each of 100 steps, and W_x once
+        self.assertEqual(by, "L2 reads")
+        self.assertAlmostEqual(ms, 101 * (1 << 20) / 400e6)
+
+    def test_the_rows_that_are_asked_for(self):
+        made = [rows.Row(*r) for r in rows.ROWS]
+        self.assertEqual([sum(not r.train for r in made), sum(r.train for r in made)], [11, 6])
+        self.assertEqual(len({r.name for r in made}), 17)
+        self.assertEqual([r.name for r in made if "floor" in r.more], ["LSTM T100 B1 I256 H256"])
+
+
+class SummaryTest(unittest.TestCase):
+    def test_means_and_floors(self):
+        done = results({"PoCL": [10, 1], "PyTorch": [16, 0.8], "OpenVINO": [8, 2]}, two_rows())
+        mean = judged(done, "speed to PyTorch")
+        self.assertEqual((mean["value"], mean["met"]), ("1.13", False))  # the root of 1.6 by 0.8
+        best = judged(done, "best peer")
+        self.assertEqual((best["value"], best["met"]), ("0.80", True))  # 0.8 each
+        self.assertTrue(judged(done, "floor")["met"])  # 0.8 is above the 0.75 of that row alone
+        self.assertEqual(judged(done, "OpenCL peak")["value"], "0 of 1")  # 3.36 GFLOP in 10 ms; the other reads
+
+    def test_a_row_below_its_floor_is_named(self):
+        done = results({"PoCL": [10, 1], "PyTorch": [8.9, 0.74]}, two_rows())
+        floor = judged(done, "floor")
+        self.assertEqual((floor["value"], floor["met"]), ("2 of 2", False))
+        self.assertEqual(floor["names"], ["LSTM T50 B64 I256 H256 (0.89)", "LSTM T100 B1 I256 H256 (0.74)"])
+        self.assertIn("2 of 2 MISSED", report.markdown(done))
+        self.assertIn("LSTM T100 B1 I256 H256 (0.74)", report.markdown(done))
+
+    def test_part_of_the_peak(self):
+        row = two_rows()[0]
+        limit_ms = row.flops / 200e6
+        done = results({"PoCL": [limit_ms / 0.74], "PyTorch": [100]}, [row])
+        self.assertEqual(judged(done, "OpenCL peak")["names"], [f"{row.name} (0.74)"])
+        done = results({"PoCL": [limit_ms / 0.76], "PyTorch": [100]}, [row])
+        self.assertTrue(judged(done, "OpenCL peak")["met"])
+
+    def test_the_capped_peer_counts_and_both_are_printed(self):
+        done = results({"PoCL": [10, 1], "PyTorch": [5, 0.5], CAPPED: [20, 2]}, two_rows(), against=CAPPED,
+                       lm={**rows.LM, "vocabulary": 9, "chars_per_s": {"PoCL": [9.0, 10.0], "PyTorch": [20.0],
+                                                                       CAPPED: [8.0]}})
+        self.assertEqual(judged(done, "speed to PyTorch")["value"], "2.00")
+        self.assertTrue(judged(done, "floor")["met"])
+        self.assertEqual(judged(done, "characters")["value"], "1.25")
+        text = report.markdown(done)
+        self.assertIn("geometric mean is 0.50", text)
+        self.assertIn("PoCL : PyTorch |", text)
+        self.assertIn(f"PoCL : {CAPPED} |", text)
+
+    def test_training_has_no_peer_but_pytorch(self):
+        row = rows.Row("lstm", 50, 64, 256, 256, 1, True)
+        done = results({"PoCL": [10], "PyTorch": [12], "OpenVINO": [None]}, [row])
+        self.assertEqual([item["what"] for item in done["summary"] if "best peer" in item["what"]], [])
+        self.assertTrue(judged(done, "speed to PyTorch")["met"])
+
+    def test_gpu_targets_hold_for_the_precision_asked_for(self):
+        def made():
+            return [rows.Row(*r) for r in rows.GPU_ROWS[:3]]
+        done = results({"PoCL": [1.9, 1, 1], "PyTorch": [2, 2.1, 1.6]}, made(), gpu=True)
+        # What ran in float does not meet a target for half, however fast.
+        self.assertEqual([item["met"] for item in done["summary"]], [False, True, False])
+        self.assertEqual(done["summary"][0]["value"], "1.90 ms in float")
+        self.assertIn("PoCL in float", report.markdown(done))
+        for row in done["rows"]:
+            row["precisions"] = {"PoCL": row["precision"], "PyTorch": row["precision"]}
+        self.assertEqual([item["met"] for item in report.summarise(done)], [True, True, True])
+        slower = results({"PoCL": [2.1, 1, 1], "PyTorch": [9, 1.9, 9]}, made(), gpu=True)
+        self.assertEqual([item["met"] for item in slower["summary"][:2]], [False, False])
+
+
+class SidesTest(unittest.TestCase):
+    def test_vectors_that_a_compiler_uses(self):
+        self.assertIsNone(sides.narrower_isa(190, LIMITS))
+        self.assertEqual(sides.narrower_isa(103, LIMITS), "avx2")
+        self.assertEqual(sides.narrower_isa(43, LIMITS), "sse2")
+        double_pumped = {**LIMITS, "avx2_core_gflops": 195.0}
+        self.assertIsNone(sides.narrower_isa(193, double_pumped))
+        self.assertIsNone(sides.narrower_isa(30, {"isa": "neon", "neon_core_gflops": 60.0, "gflops": 120.0}))
+
+    def test_best_rates(self):
+        known = {}
+        sides.best_rates(known, {"gflops": 5, "read_gbs": [1, 9], "threads": 2})
+        sides.best_rates(known, {"gflops": 4, "read_gbs": [2, 8], "threads": 1})
+        self.assertEqual(known, {"gflops": 5, "read_gbs": [2, 9], "threads": 1})
+
+    def test_peers_must_agree(self):
+        row = rows.Row("lstm", 2, 3, 5, 7, 1, False)
+        good = {"shape": [2, 3, 7], "sample": [0.5, -0.25]}
+        compare.compare_outputs(row, {"a": good, "b": {**good, "sample": [0.5001, -0.25]}})
+        for bad in ({**good, "sample": [0.5, -0.26]}, {**good, "shape": [1, 3, 7]},
+                    {**good, "sample": [0.5, float("nan")]}):
+            with self.assertRaises(SystemExit):
+                compare.compare_outputs(row, {"a": good, "b": bad})
+
+    def test_intel_folder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIsNone(sides.intel_environment(folder, folder))
+            os.makedirs(os.path.join(folder, "venv", "lib"))
+            library = os.path.join(folder, "venv", "lib", "libintelocl.so")
+            with open(library, "w", encoding="utf-8"):
+                pass
+            env = sides.intel_environment(folder, folder)
+            self.assertTrue(env["LD_LIBRARY_PATH"].startswith(os.path.dirname(library)))
+            with open(os.path.join(env["OCL_ICD_VENDORS"], "intel.icd"), encoding="utf-8") as file:
+                self.assertEqual(file.read(), library + "\n")
+
+
+class DocumentTest(unittest.TestCase):
+    def test_changes(self):
+        before = results({"PoCL": [10, 1], "PyTorch": [10, 1]}, two_rows())
+        now = results({"PoCL": [5, 1], "PyTorch": [10, 1]}, two_rows())
+        text = report.changes(now, before)
+        self.assertRegex(text, r"LSTM T50 B64 I256 H256 +\| +1\.00 \| +2\.00 \| +\+100% \|")
+        self.assertRegex(text, r"geometric mean +\| +1\.00 \| +1\.41 \| +\+41% \|")
+        self.assertIn("no row in common", report.changes(now, {**before, "rows": []}))
+
+    def test_into(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "d.md")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("a\n<!-- results of script/bench -->\nold\n<!-- end of results -->\nb\n")
+            report.put_into(path, "new\n")
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(),
+                                 "a\n<!-- results of script/bench -->\n\nnew\n\n<!-- end of results -->\nb\n")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("a\n")
+            with self.assertRaises(SystemExit):
+                report.put_into(path, "new\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

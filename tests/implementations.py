@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of implementation_matrix.py: the implementations of OpenCL, the options that are forced on each, and which suites
+run there. What is slow runs on a smaller set: the patterns of cases below. To force one more option, add a Row."""
+import collections
+import os
+import re
+
+BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
+SOURCE = os.environ.get("UNROLL_SOURCE_DIR", ".")
+ICD = "/etc/OpenCL/vendors"
+
+# Nothing but the head of each column; the cases of `unroll conform` are told apart by the first words of their names.
+SUITES = ("ops", "products", "layers", "scans", "programs", "command")
+KINDS = (("layers", re.compile("^(exact )?layer ")), ("scans", re.compile("^(exact )?(scan|net|recurrence) ")),
+         ("products", re.compile("^(exact )?(exact run-time |template [0-9]+ |run-time size [0-9]+ )?matmul ")),
+         ("ops", re.compile("")))
+
+# Every op in a shape or two, all that needs no op, and steps of templates.
+OPS = (r"^(unary [a-z]+ 17 |binary [a-z]+ (column|rank 6),|reduce [a-z_]+ (105 of rank 3 axes [157]|20011 of rank 1 axes 1)"
+       r"|(log_)?softmax (21|3000) |argmax|cross_entropy(_grad)? 65 |embedding|dropout 51 |categorical|length_mask 595 |reverse"
+       r"|pad 357 |slice 357 |concat .* 105 |transpose |select|(lstm|gru)[a-z_]* 7x65 .*absent 0|optimizer [a-z]+ 255 "
+       r"|template 2 (slice|select|length_mask)|run-time size 1 (softmax|slice|reduce)).*f32$|^abi ")
+# Small integers are compared bit by bit.
+PRODUCTS = r"^matmul rank 2 y (1x257|33x64|66x130) .*f32$|^exact matmul rank 2 (257x3|64x64)x.*f32$|^template 0 matmul .*f32$"
+# Every cell both ways, with and without lengths and gradient; and an exact one of more units than a work-group has.
+LAYERS = r"^layer [a-z_]+ (forward|reverse)( tanh)?( lengths)? T5 B3 I7 H17( grad)?, f32$|^exact layer .* T3 B33 I65 H130.*f32$"
+SCANS = (r"^(scan (add|linear|peephole|two) (forward|reverse lengths) T5 B3 I7 H17|recurrence |net (stack|language|shared)"
+         r"[a-z0-9 ]* (lstm|gru) ).*f32$")
+# For an interpreter of kernels.
+FEW = (r"^(unary tanh 17 |binary add column|softmax 21 |embedding|length_mask 595 |optimizer adam 255 .*step 10 |template 2 slice"
+       r"|matmul rank 2 y 33x64 k 3|layer [a-z_]+ forward( tanh)? lengths T5 B3 I7 H17( grad)?,|scan peephole reverse lengths T5)"
+       r".*f32$")
+EVERYTHING_F32 = "f32"
+
+PROGRAMS = ("opencl_backend_test", "dense_golden_test", "layers_golden_test", "gradcheck_test", "partition_test",
+            "long_run_test")
+
+Row = collections.namedtuple("Row", "options cases programs command")
+Row.__new__.__defaults__ = ((), (), (), False)
+SMALL = (OPS, PRODUCTS, LAYERS, SCANS)
+FORCED = tuple(Row((option,), cases) for option, cases in [
+    ("product=own", (PRODUCTS,)), ("product=tile", (PRODUCTS,)), ("product=clblast", (PRODUCTS,)),
+    ("recurrence=scan", (LAYERS,)), ("recurrence=step", (LAYERS,)), ("recurrence=sequence", (LAYERS,))])
+
+# environment: beside OCL_ICD_VENDORS, which is what the vendor's library is found by. prints: what the driver says for nothing.
+Implementation = collections.namedtuple("Implementation", "title vendor environment rows prints")
+Implementation.__new__.__defaults__ = ((),)
+
+
+def pocl(method):
+    return Implementation(f"PoCL, {method}", f"{ICD}/pocl.icd", {"POCL_WORK_GROUP_METHOD": method},
+                          (Row((), SMALL, ("opencl_backend_test",), True), Row(("kernels=gpu",), (PRODUCTS, LAYERS))))
+
+
+INTEL = os.path.join(SOURCE, "build", "intel-opencl")
+IMPLEMENTATIONS = {
+    # All cases, as a CPU and as a GPU, and all programs run on PoCL as tests of their own: the matrix counts those too.
+    "pocl": Implementation("PoCL", f"{ICD}/pocl.icd", {}, (*FORCED, Row(("kernels=gpu", "product=tile"), (LAYERS,)))),
+    "loopvec": pocl("loopvec"),
+    "workitemloops": pocl("workitemloops"),
+    "workitemrepl": pocl("workitemrepl"),
+    "intel": Implementation("Intel's CPU runtime", f"{INTEL}/vendors", {"LD_LIBRARY_PATH": f"{INTEL}/lib"},
+                            (Row((), (EVERYTHING_F32,), PROGRAMS, True), Row(("kernels=gpu",), SMALL), *FORCED)),
+    "rusticl": Implementation("rusticl, llvmpipe", f"{ICD}/rusticl.icd", {"RUSTICL_ENABLE": "llvmpipe"},
+                              (Row((), SMALL, ("opencl_backend_test", "dense_golden_test"), True),
+                               Row(("kernels=gpu",), (LAYERS,))),
+                              ("MESA: warning: Treating load_kernel_arg in control flow as uniform, "
+                               "results may be incorrect.",)),
+    "oclgrind": Implementation("Oclgrind, with its checks", "", {}, (Row((), (FEW,), (), True),
+                               Row(("kernels=gpu",), (FEW,)))),
+}
