@@ -125,15 +125,15 @@ INLINE void product(const item *me, const int columns, real *sum, const int sum_
                     const __global real *from, long from_row, int rows, const __global real *b, int K,
                     __local real *shared) {
   real part[ROWS * COLUMNS];
+#pragma unroll
+  for (int i = 0; i < ROWS * COLUMNS; i++)
+    part[i] = 0;
 #if LONG && SPLITS > 1
   real total[ROWS * COLUMNS];
 #pragma unroll
-  for (int i = 0; i < ROWS * columns; i++)
+  for (int i = 0; i < ROWS * COLUMNS; i++)
     total[i] = 0;
 #endif
-#pragma unroll
-  for (int i = 0; i < ROWS * columns; i++)
-    part[i] = 0;
   for (int k = 0; k < K; k += DEPTH) {
     const int n = min(DEPTH, K - k);
 #if WHOLE

@@ -29,45 +29,44 @@ typedef struct values {
 } values;
 
 /* The gradient that reaches the h and c of step j besides the product, and what was kept of the step. */
-INLINE values load_values(const job *w, const int phase, long j, long t, long row, long unit) {
+INLINE void load_values(values *v, const job *w, const int phase, long j, long t, long row, long unit) {
   const long at = row * w->S + unit;
-  values v = {.active = row < w->rows && unit < w->H};
-  if (!v.active)
-    return v;
+  *v = (values){.active = row < w->rows && unit < w->H};
+  if (!v->active)
+    return;
 #if HAVE_CELL
   if (j > 0)
-    v.dc = w->dc[w->b0 * w->S + at];
+    v->dc = w->dc[w->b0 * w->S + at];
   else if (w->dc_last)
-    v.dc = w->dc_last[(w->b0 + row) * w->H + unit];
+    v->dc = w->dc_last[(w->b0 + row) * w->H + unit];
 #endif
   if (phase == 0 && j == 0 && w->dh_last)
-    v.dh = w->dh_last[(w->b0 + row) * w->H + unit];
+    v->dh = w->dh_last[(w->b0 + row) * w->H + unit];
 #if HAVE_CARRY
   if (phase == 0 && j > 0)
-    v.dh = w->carry[w->b0 * w->S + at];
+    v->dh = w->carry[w->b0 * w->S + at];
 #endif
 #if HAVE_LENGTHS
-  v.active = j < w->T && t < w->lengths[row];
+  v->active = j < w->T && t < w->lengths[row];
 #else
-  v.active = j < w->T;
+  v->active = j < w->T;
 #endif
-  if (v.active) {
+  if (v->active) {
     if (phase == 0 && w->dy)
-      v.dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
+      v->dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
     const long before = ((w->reverse ? t + 1 : t) * w->B + w->b0) * w->S + at;
     const long after = ((w->reverse ? t : t + 1) * w->B + w->b0) * w->S + at;
     const __global real *kept = w->kept + (t * w->B + w->b0 + row) * KEEP * w->S + unit;
 #pragma unroll
     for (int i = 0; i < KEEP; i++)
-      v.keep[i] = kept[i * w->S];
-    v.h = w->states[after];
-    v.h_prev = w->states[before];
+      v->keep[i] = kept[i * w->S];
+    v->h = w->states[after];
+    v->h_prev = w->states[before];
 #if HAVE_CELL
-    v.c = w->cells[after];
-    v.c_prev = w->cells[before];
+    v->c = w->cells[after];
+    v->c_prev = w->cells[before];
 #endif
   }
-  return v;
 }
 
 /* From dh, the gradient of the step's state, to those of its gates. to: this row in local memory, NULL unless WHOLE. */
@@ -92,9 +91,8 @@ INLINE void finish(const job *w, const int phase, long j, long t, long row, long
 #pragma unroll
   for (int g = 0; g < GATES; g++)
     d[g] = 0;
-  if (v->active) {
+  if (v->active)
     carry = cell_backward(phase, dh, &v->dc, v->keep, v->h, v->h_prev, v->c, v->c_prev, d, &inner);
-  }
 #if HAVE_CELL
   w->dc[at] = v->dc;
 #endif
@@ -143,7 +141,7 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
   real sum[OWN];
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
-    v[o] = load_values(w, phase, j, t, own_row(me, o), unit);
+    load_values(&v[o], w, phase, j, t, own_row(me, o), unit);
     sum[o] = v[o].dh;
   }
 

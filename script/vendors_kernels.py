@@ -15,6 +15,7 @@ DEVICES = os.path.join(ROOT, "docs", "devices.md")
 KINDS = {"gpu": (0, "gpu"), "cpu8": (8, "cpu"), "cpu16": (16, "cpu")}  # lanes of a CPU's vectors, the option kernels
 # Cases that an option of a device can make take another path; those of no other option: whole layers.
 CASES, LAYERS = {"product": "matmul"}, "layer|scan"
+NO_PATH = {"kernels", "tune"}  # one is the kind, the other how long the choice of a path may take
 HEAD = """\
 # What `unroll conform` makes the OpenCL backend build, by script/vendors --collect: kinds of device, source, options.
 # gpu: for GPUs; cpu8 and cpu16: for CPUs whose vectors hold 8 and 16 floats.
@@ -95,14 +96,15 @@ def device_options():
     with open(os.path.join(ROOT, "backends", "opencl", "backend.c"), encoding="utf-8") as file:
         found = re.findall(r'strcmp\(o->key, "(\w+)"\) == 0\) \{\s*static const char \*const values\[\] = \{([^}]*)\}',
                            file.read())
-    return {option: [value for value in re.findall(r'"(\w+)"', values) if value != "auto"] for option, values in found}
+    return {option: [value for value in re.findall(r'"(\w+)"', values) if value != "auto"]
+            for option, values in found if option not in NO_PATH}
 
 
 def documented_options():
     """The same options as docs/devices.md has them."""
     with open(DEVICES, encoding="utf-8") as file:
         rows = re.findall(r"^\| `(\w+)` \| `auto`((?:, `\w+`)+) \|", file.read(), re.M)
-    return {option: re.findall(r"`(\w+)`", values) for option, values in rows if option != "kernels"}
+    return {option: re.findall(r"`(\w+)`", values) for option, values in rows if option not in NO_PATH}
 
 
 def runs(kinds):

@@ -17,7 +17,7 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"], ["conform"]]
+COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",

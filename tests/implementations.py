@@ -22,15 +22,15 @@ OPS = (r"^(unary [a-z]+ 17 |binary [a-z]+ (column|rank 6),|reduce [a-z_]+ (105 o
        r"|template 2 (slice|select|length_mask)|run-time size 1 (softmax|slice|reduce)).*f32$|^abi ")
 # Small integers are compared bit by bit.
 PRODUCTS = r"^matmul rank 2 y (1x257|33x64|66x130) .*f32$|^exact matmul rank 2 (257x3|64x64)x.*f32$|^template 0 matmul .*f32$"
-# Every cell both ways, with and without lengths and gradient; and an exact one of more units than a work-group has.
-LAYERS = r"^layer [a-z_]+ (forward|reverse)( tanh)?( lengths)? T5 B3 I7 H17( grad)?, f32$|^exact layer .* T3 B33 I65 H130.*f32$"
+# Every cell with its gradient, with lengths and without; and an exact one of more units.
+LAYERS = (r"^layer [a-z_]+ (forward( tanh)?|reverse( tanh)? lengths) T5 B3 I7 H17( grad)?, f32$"
+          r"|^exact layer rnn (forward|reverse) relu lengths T3 B33 I65 H130.*f32$")
 SCANS = (r"^(scan (add|linear|peephole|two) (forward|reverse lengths) T5 B3 I7 H17|recurrence |net (stack|language|shared)"
          r"[a-z0-9 ]* (lstm|gru) ).*f32$")
 # For an interpreter of kernels.
 FEW = (r"^(unary tanh 17 |binary add column|softmax 21 |embedding|length_mask 595 |optimizer adam 255 .*step 10 |template 2 slice"
        r"|matmul rank 2 y 33x64 k 3|layer [a-z_]+ forward( tanh)? lengths T5 B3 I7 H17( grad)?,|scan peephole reverse lengths T5)"
        r".*f32$")
-EVERYTHING_F32 = "f32"
 
 PROGRAMS = ("opencl_backend_test", "dense_golden_test", "layers_golden_test", "gradcheck_test", "partition_test",
             "long_run_test")
@@ -60,7 +60,7 @@ IMPLEMENTATIONS = {
     "workitemloops": pocl("workitemloops"),
     "workitemrepl": pocl("workitemrepl"),
     "intel": Implementation("Intel's CPU runtime", f"{INTEL}/vendors", {"LD_LIBRARY_PATH": f"{INTEL}/lib"},
-                            (Row((), (EVERYTHING_F32,), PROGRAMS, True), Row(("kernels=gpu",), SMALL), *FORCED)),
+                            (Row((), SMALL, PROGRAMS, True), Row(("kernels=gpu",), (PRODUCTS, LAYERS)), *FORCED)),
     "rusticl": Implementation("rusticl, llvmpipe", f"{ICD}/rusticl.icd", {"RUSTICL_ENABLE": "llvmpipe"},
                               (Row((), SMALL, ("opencl_backend_test", "dense_golden_test"), True),
                                Row(("kernels=gpu",), (LAYERS,))),

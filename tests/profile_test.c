@@ -87,7 +87,8 @@ static bench open_on(const char *plugin, const unroll_allocator *allocator) {
     unroll_context_destroy(x.ctx);
     skip();
   }
-  x.device = runs_device(x.ctx, plugin, NULL);
+  /* By steps: what a launch for many steps is told as has a test of its own. */
+  x.device = runs_device(x.ctx, plugin, strcmp(plugin, "opencl") == 0 ? "recurrence=scan" : NULL, NULL);
   return x;
 }
 
@@ -211,6 +212,34 @@ static void the_reference_has_a_span_per_node(void **state) {
   close_it(&x);
 }
 
+/* Spans of a whole layer are the node's, however many steps a launch has. */
+static void launches_of_a_layer_are_told(void **state) {
+  (void)state;
+  enum { T = 7 };
+  static const char *const ways[] = {"recurrence=sequence", "recurrence=step"};
+  for (int way = 0; way < 2; way++) {
+    unroll_error err = UNROLL_ERROR_INIT;
+    bench x = open_on("opencl", NULL);
+    unroll_device_close(x.device);
+    x.device = runs_device(x.ctx, "opencl", ways[way], NULL);
+    bind_it(&x, lstm_graph(T, UNROLL_REVERSE));
+    assert_status(UNROLL_OK, unroll_binding_profile(x.b, 1, &err));
+    assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+    seen_list l = read_all(x.b);
+    size_t steps = 0;
+    for (size_t i = 0; i < l.n; i++)
+      if (strcmp(l.of[i].label, "forward") == 0) {
+        assert_string_equal(l.of[i].op, "layer");
+        assert_int_equal(l.of[i].e.t, 0);
+        assert_int_equal(l.of[i].e.count, 1);
+        steps++;
+      }
+    assert_int_equal(steps, way == 0 ? 1 : T);
+    drop(&l);
+    close_it(&x);
+  }
+}
+
 static void timing_changes_no_bit(void **state) {
   unroll_error err = UNROLL_ERROR_INIT;
   bench x = open_on(*state, NULL);
@@ -258,7 +287,7 @@ static void foreign_products_are_told(void **state) {
   unroll_error err = UNROLL_ERROR_INIT;
   bench x = open_on("opencl", NULL);
   unroll_device_close(x.device);
-  x.device = runs_device(x.ctx, "opencl", "product=clblast", NULL);
+  x.device = runs_device(x.ctx, "opencl", "product=clblast", "recurrence=scan", NULL);
   bind_it(&x, lstm_graph(T, UNROLL_FORWARD));
   assert_status(UNROLL_OK, unroll_binding_profile(x.b, 1, &err));
   assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
@@ -517,6 +546,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       DEVICE_TESTS(steps_of_a_layer_are_told),
       cmocka_unit_test(the_reference_has_a_span_per_node),
+      cmocka_unit_test(launches_of_a_layer_are_told),
       DEVICE_TESTS(timing_changes_no_bit),
       DEVICE_TESTS(plain_queues_tell_nothing),
       cmocka_unit_test(foreign_products_are_told),

@@ -440,12 +440,12 @@ const command_spec command_tune = {
     .values_size = sizeof(tune_values),
     .notes =
         "What is found stands in the folder of built programs ($UNROLL_CACHE_DIR, $XDG_CACHE_HOME/unroll or "
-        "~/.cache/unroll) and is\n"
-        "used by every later run on the device, unless its option is tune=off. 'Before' is that: the tables and the "
-        "model that the\n"
-        "backend comes with. A layer's results do not depend on it, to the last bit. A shape that was measured "
-        "before is not\n"
-        "measured again without --again.\n",
+        "~/.cache/unroll)\n"
+        "and is used by every later run on the device, unless its option is tune=off. 'Before' is that: the tables "
+        "and the model\n"
+        "that the backend comes with. A layer's results do not depend on it, to the last bit. A shape that was "
+        "measured before is\n"
+        "not measured again without --again.\n",
     .example = "  unroll tune --device opencl:0.0\n"
                "  unroll tune --cell gru_after --hidden 512 --batch 16\n",
     .run = run,

@@ -537,12 +537,8 @@ static unroll_profile_span span_of(unroll_backend_binding *b, const launch *l, c
                                .node = l->node,
                                .binding = b,
                                .label = l->kernel,
-                               .t = l->loop ? s->first
-                                    : all   ? s->args->first
-                                            : s->t,
-                               .count = l->loop ? s->count
-                                        : all   ? s->args->count
-                                                : 1};
+                               .t = all ? s->args->first : s->t,
+                               .count = all ? s->args->count : 1};
 }
 
 static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q, uint32_t i, const run_state *s,

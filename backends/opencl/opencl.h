@@ -396,6 +396,8 @@ typedef struct product {
 
 /* Whether CLBlast works on this device for this dtype: compares one product with the plain sum, once. */
 bool product_clblast_works(unroll_backend_device *d, int32_t dtype);
+/* The test itself. err says why not, where it is not the numbers. */
+bool product_test(unroll_backend_device *d, int32_t dtype, unroll_error *err);
 unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k,
                                  uint64_t *bytes, unroll_error *err);
 unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,

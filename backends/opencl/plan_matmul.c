@@ -4,7 +4,7 @@
  * defaults are far from such a machine's peak; elsewhere CLBlast, once it has passed its test on the device; else
  * kernels/matmul_tile.cl, which the device option product=tile asks for on any device.
  */
-#include "opencl.h"
+#include "tune.h"
 
 enum { CHUNK = 512 }; /* values of k in a partial sum, of all own kernels */
 /* So many rows of an a that stands on its side stay in a cache until the next tile needs them. */
@@ -275,10 +275,15 @@ static unroll_status plan_clblast(plan *p, const gemm *g) {
 
 unroll_status plan_gemm(plan *p, const gemm *g) {
   const unroll_backend_device *d = p->device;
-  const bool clblast = d->product == PRODUCT_CLBLAST || (d->product == PRODUCT_AUTO && !d->cpu);
-  if (clblast && !g->batched && product_clblast_works(p->device, g->dtype))
-    return plan_clblast(p, g);
-  if (d->cpu && d->product != PRODUCT_TILE)
+  const int32_t asked = p->trial && p->trial->product ? p->trial->product : d->product;
+  const bool clblast = asked == PRODUCT_CLBLAST || (asked == PRODUCT_AUTO && !d->cpu);
+  if (clblast && !g->batched) {
+    if (!p->trial)
+      tune_clblast(p->device, g->dtype);
+    if (product_clblast_works(p->device, g->dtype) && !(asked == PRODUCT_AUTO && tune_prefers_tiles(p, g)))
+      return plan_clblast(p, g);
+  }
+  if (d->cpu && asked != PRODUCT_TILE)
     plan_cpu(p, g);
   else
     plan_tiles(p, g);

@@ -6,6 +6,7 @@
 
 /* A sum of more values of k than this goes through partial sums: f32 loses too much otherwise. */
 enum { K_BLOCK = 4096 };
+enum { TILE = 128 }; /* of CLBlast, at most */
 
 static unroll_status clblast_error(unroll_backend_device *d, unroll_error *err, CLBlastStatusCode code,
                                    const char *name) {
@@ -15,12 +16,17 @@ static unroll_status clblast_error(unroll_backend_device *d, unroll_error *err, 
   return opencl_error(d, err, (cl_int)code, "CLBlast", name);
 }
 
+static size_t whole_tiles(int64_t n) { return ((size_t)n + TILE - 1) / TILE * TILE; }
+
 unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k,
                                  uint64_t *bytes, unroll_error *err) {
   const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
   const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
-  /* One more in each size, and offsets that are not 0: then every matrix is padded, and no smaller run needs more. */
-  const size_t m1 = (size_t)m + 1, n1 = (size_t)n + 1, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK) + 1;
+  /*
+   * One more than whole tiles in each size, and offsets that are not 0: then every matrix is padded, and neither a smaller
+   * run nor other parameters of CLBlast (tune_product.c) need more.
+   */
+  const size_t m1 = whole_tiles(m) + 1, n1 = whole_tiles(n) + 1, k1 = whole_tiles(k < K_BLOCK ? k : K_BLOCK) + 1;
   const size_t lda = (g->trans_a ? m1 : k1) + (size_t)g->a_row, ldb = (g->trans_b ? k1 : n1) + (size_t)g->b_row;
   size_t size = 0;
   const CLBlastStatusCode code = g->dtype == UNROLL_F64
@@ -134,17 +140,22 @@ static bool one_test(unroll_backend_device *d, const product *g, size_t m, size_
   return right;
 }
 
+bool product_test(unroll_backend_device *d, int32_t dtype, unroll_error *err) {
+  /* A size for each of CLBlast's two ways, direct and through padded copies, in each transposition. */
+  bool right = true;
+  for (int form = 0; form < 3 && right; form++) {
+    const product g = {.dtype = dtype, .trans_a = form == 2, .trans_b = form == 1};
+    right = one_test(d, &g, 33, 65, 70, err) && one_test(d, &g, 200, 515, 130, err);
+  }
+  return right;
+}
+
 bool product_clblast_works(unroll_backend_device *d, int32_t dtype) {
   const int which = dtype == UNROLL_F64;
   pthread_mutex_lock(&d->lock);
   if (d->clblast_state[which] == 0) {
-    /* A size for each of CLBlast's two ways, direct and through padded copies, in each transposition. */
-    bool right = true;
     unroll_error err = {.struct_size = sizeof err, .message = "a wrong sum"};
-    for (int form = 0; form < 3 && right; form++) {
-      const product g = {.dtype = dtype, .trans_a = form == 2, .trans_b = form == 1};
-      right = one_test(d, &g, 33, 65, 70, &err) && one_test(d, &g, 200, 515, 130, &err);
-    }
+    const bool right = product_test(d, dtype, &err);
     d->clblast_state[which] = right ? 1 : -1;
     if (!right)
       opencl_log(d->host, UNROLL_LOG_WARN,

@@ -27,7 +27,7 @@ struct tuning {
   bool loaded;
   char *path, *head;        /* of the file; NULL: nothing is kept */
   tune_lines kept, shipped; /* measured here, and what came with the backend for such a device */
-  int clblast[2];           /* f32, f64: 0 nothing was applied yet */
+  bool clblast[2];          /* f32, f64: what was found is in force */
 };
 
 /* ---- lines (tune_store.c); the caller holds the lock ---- */
@@ -52,7 +52,8 @@ layer_split tune_layer(plan *p, const layer *l, layer_split model, const tune_ta
 enum { TUNE_RUNS = 64 };
 
 typedef struct tune_trial {
-  layer_split split;
+  layer_split split; /* of a layer, */
+  int32_t product;   /* of a product */
   unroll_backend_exec *exec;
   unroll_backend_binding *binding;
   bool failed;
@@ -69,6 +70,8 @@ typedef struct tune_limits {
 
 /* Times the current node with each trial's split. */
 void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tune_limits *limits);
+/* Times a product of these sizes, of matrices without gaps. */
+void tune_time_product(plan *p, const gemm *g, tune_trial *trials, uint32_t n, const tune_limits *limits);
 double tune_now(void); /* ns */
 
 /* ---- products (tune_product.c) ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tune_trial.c: times splits of a layer on the device. A trial is the one node alone, in buffers of its own that hold
+ * tune_trial.c: times splits of a layer, or ways to a product, on the device. A trial is the one node alone, in buffers of its own that hold
  * zeros, over few steps: what a step costs does not depend on values, nor on how many there are.
  */
 #include "tune.h"
@@ -14,6 +14,7 @@ typedef struct bench { /* what the trials share */
   unroll_backend_queue *queue;
   unroll_graph_view view;
   unroll_node_view node;
+  unroll_matmul_attr attr;
   unroll_tensor_view *tensors;
   uint32_t *edges;
   unroll_slot *slots;
@@ -40,35 +41,22 @@ static uint64_t bytes_of(const unroll_tensor_view *t) {
   return bytes;
 }
 
-/* The view of the one node: each edge has a tensor and a slot of its own. */
-static unroll_status copy_node(bench *b, const plan *p, const layer *l, int64_t steps) {
-  const unroll_host *host = p->device->host;
-  const uint32_t n = p->node->n_in + p->node->n_out;
+static unroll_status make_room(bench *b, uint32_t n) {
+  const unroll_host *host = b->device->host;
   b->tensors = opencl_alloc(host, n, sizeof *b->tensors);
   b->edges = opencl_alloc(host, n, sizeof *b->edges);
   b->slots = opencl_alloc(host, n, sizeof *b->slots);
   b->generations = opencl_alloc(host, n, sizeof *b->generations);
   if (!b->tensors || !b->edges || !b->slots || !b->generations)
-    return UNROLL_E_MEMORY;
-  for (uint32_t i = 0; i < n; i++) {
-    const uint32_t id = i < p->node->n_in ? plan_in(p, i) : plan_out(p, i - p->node->n_in);
-    unroll_tensor_view *t = &b->tensors[i];
+    return opencl_fail(&b->error, UNROLL_E_MEMORY, 0, "no memory for a trial");
+  for (uint32_t i = 0; i < n; i++)
     b->generations[i] = 1;
-    b->edges[i] = id == UNROLL_NO_TENSOR || left_out(p->node, i) ? UNROLL_NO_TENSOR : i;
-    *t = *plan_view(p, id == UNROLL_NO_TENSOR ? plan_in(p, 0) : id);
-    t->slot = i;
-    t->alias = -1;
-    t->offset = 0;
-    t->step = 0;
-    t->period = 0;
-    for (int32_t axis = 0; axis < UNROLL_MAX_RANK; axis++)
-      t->dim[axis] = -1;
-    if (t->rank == 3) /* x, y, dy and dx: time is their first axis */
-      t->shape[0] = steps;
-    else if (t->dtype == UNROLL_U8) /* of what is saved each step has its part, and one is left over */
-      t->shape[0] = t->shape[0] / (l->max_t + 1) * (steps + 1) + l->max_t + 1;
-  }
-  b->node = *p->node;
+  return UNROLL_OK;
+}
+
+/* Of the node, each of whose edges has a tensor and a slot of its own: the inputs, then the outputs. */
+static void make_view(bench *b) {
+  const uint32_t n = b->node.n_in + b->node.n_out;
   b->node.first_in = 0;
   b->node.first_out = b->node.n_in;
   b->view = (unroll_graph_view){.struct_size = sizeof b->view,
@@ -84,6 +72,66 @@ static unroll_status copy_node(bench *b, const plan *p, const layer *l, int64_t 
                                 .nodes = &b->node,
                                 .tensors = b->tensors,
                                 .edges = b->edges};
+}
+
+static void place_tensor(unroll_tensor_view *t, uint32_t slot) {
+  t->slot = slot;
+  t->alias = -1;
+  t->offset = 0;
+  t->step = 0;
+  t->period = 0;
+  for (int32_t axis = 0; axis < UNROLL_MAX_RANK; axis++)
+    t->dim[axis] = -1;
+}
+
+static unroll_status copy_node(bench *b, const plan *p, const layer *l, int64_t steps) {
+  const uint32_t n = p->node->n_in + p->node->n_out;
+  TRY(make_room(b, n));
+  for (uint32_t i = 0; i < n; i++) {
+    const uint32_t id = i < p->node->n_in ? plan_in(p, i) : plan_out(p, i - p->node->n_in);
+    unroll_tensor_view *t = &b->tensors[i];
+    b->edges[i] = id == UNROLL_NO_TENSOR || left_out(p->node, i) ? UNROLL_NO_TENSOR : i;
+    *t = *plan_view(p, id == UNROLL_NO_TENSOR ? plan_in(p, 0) : id);
+    place_tensor(t, i);
+    if (t->rank == 3) /* x, y, dy and dx: time is their first axis */
+      t->shape[0] = steps;
+    else if (t->dtype == UNROLL_U8) /* of what is saved each step has its part, and one is left over */
+      t->shape[0] = t->shape[0] / (l->max_t + 1) * (steps + 1) + l->max_t + 1;
+  }
+  b->node = *p->node;
+  make_view(b);
+  return UNROLL_OK;
+}
+
+static void make_matrix(bench *b, uint32_t i, int32_t dtype, int64_t rows, int64_t columns, bool turned) {
+  b->edges[i] = i;
+  b->tensors[i] = (unroll_tensor_view){.dtype = dtype,
+                                       .rank = 2,
+                                       .role = UNROLL_ROLE_INPUT,
+                                       .shape = {turned ? columns : rows, turned ? rows : columns},
+                                       .name = "trial"};
+  b->tensors[i].stride[0] = b->tensors[i].shape[1];
+  b->tensors[i].stride[1] = 1;
+  place_tensor(&b->tensors[i], i);
+}
+
+static unroll_status make_product(bench *b, const plan *p, const gemm *g) {
+  const int64_t m = extent_max(p, g->m), n = extent_max(p, g->n), k = extent_max(p, g->k);
+  TRY(make_room(b, 3));
+  make_matrix(b, 0, g->dtype, m, k, g->trans_a);
+  make_matrix(b, 1, g->dtype, k, n, g->trans_b);
+  make_matrix(b, 2, g->dtype, m, n, false);
+  b->attr = (unroll_matmul_attr){g->trans_a, g->trans_b};
+  b->node = (unroll_node_view){.op = UNROLL_OP_MATMUL,
+                               .op_version = 1,
+                               .n_in = 2,
+                               .n_out = 1,
+                               .layer = -1,
+                               .direction = -1,
+                               .attr = &b->attr,
+                               .attr_size = sizeof b->attr,
+                               .name = "trial"};
+  make_view(b);
   return UNROLL_OK;
 }
 
@@ -107,7 +155,9 @@ static unroll_status fill_lengths(bench *b, unroll_backend_buffer *lengths, int6
 }
 
 static unroll_status fill_slots(bench *b, int64_t B, int64_t steps) {
-  const uint32_t lengths = b->node.op == UNROLL_OP_LAYER ? LENGTHS_FORWARD : LENGTHS_BACKWARD;
+  const uint32_t lengths = b->node.op == UNROLL_OP_LAYER        ? LENGTHS_FORWARD
+                           : b->node.op == UNROLL_OP_LAYER_GRAD ? LENGTHS_BACKWARD
+                                                                : UNROLL_NO_TENSOR;
   for (uint32_t i = 0; i < b->view.n_slots; i++) {
     if (b->edges[i] == UNROLL_NO_TENSOR)
       continue;
@@ -137,7 +187,8 @@ static void build(bench *b, tune_trial *trials, uint32_t n, const tune_limits *l
   for (uint32_t i = 0; i < n; i++)
     trials[i].failed = true;
   for (uint32_t i = 0; i < n && (i == 0 || tune_now() - start < limits->building); i++) {
-    const trial_choice choice = {.split = &trials[i].split};
+    const trial_choice choice = {.split = b->node.op == UNROLL_OP_MATMUL ? NULL : &trials[i].split,
+                                 .product = trials[i].product};
     unroll_exec_info info = {.struct_size = sizeof info};
     if (exec_compile_trial(b->device, &b->view, &choice, &trials[i].exec, &b->error) == UNROLL_OK &&
         exec_info(trials[i].exec, &info, &b->error) == UNROLL_OK && info.workspace_bytes > workspace)
@@ -211,13 +262,15 @@ static void clean(bench *b, tune_trial *trials, uint32_t n) {
   opencl_free(host, b->generations);
 }
 
-void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tune_limits *limits) {
+/* l or g. */
+static void run_trials(plan *p, const layer *l, const gemm *g, tune_trial *trials, uint32_t n,
+                       const tune_limits *limits) {
   bench b = {.device = p->device, .error = {.struct_size = sizeof b.error}};
   unroll_status status = queue_create(p->device, 0, &b.queue, &b.error);
   if (status == UNROLL_OK)
-    status = copy_node(&b, p, l, limits->steps);
+    status = l ? copy_node(&b, p, l, limits->steps) : make_product(&b, p, g);
   if (status == UNROLL_OK)
-    status = fill_slots(&b, l->B, limits->steps);
+    status = fill_slots(&b, l ? l->B : 0, limits->steps);
   if (status == UNROLL_OK) {
     build(&b, trials, n, limits);
     race(&b, trials, n, limits);
@@ -226,4 +279,12 @@ void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tu
     opencl_log(p->device->host, UNROLL_LOG_DEBUG, "opencl: tuning: %s: a trial failed: %s", p->node->name,
                b.error.message);
   clean(&b, trials, n);
+}
+
+void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tune_limits *limits) {
+  run_trials(p, l, NULL, trials, n, limits);
+}
+
+void tune_time_product(plan *p, const gemm *g, tune_trial *trials, uint32_t n, const tune_limits *limits) {
+  run_trials(p, NULL, g, trials, n, limits);
 }
