@@ -155,7 +155,7 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
   const __global real *panels = w->rt + (phase ? 2 * H * w->blocks : 0) * LANES;
   product(me, 1, sum, 1, a, w->d_hidden + step + (phase == 1 ? 2 * H : 0), w->D, w->rows,
           panels + min(block, w->blocks - 1) * k * LANES + me->lane, fed ? (int)k : 0, shared);
-#if WHOLE && BUFFERS == 1
+#if WHOLE && BUFFERS == 1 && SPLITS == 1 /* else the splits met after their last value of k */
   barrier(CLK_LOCAL_MEM_FENCE);
 #endif
 

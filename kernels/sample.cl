@@ -27,9 +27,12 @@ __kernel void argmax(const __global real *x, long x_at, __global int *y, long y_
     return;
   x += x_at + row * N;
   long best = 0;
+  real top = x[0]; /* not x[best]: a compiler of Intel's crashes on isnan of that */
   for (long i = 1; i < N; i++)
-    if (x[i] > x[best] || (isnan(x[i]) && !isnan(x[best])))
+    if (!(x[i] <= top || isnan(top))) {
       best = i;
+      top = x[i];
+    }
   y[y_at + row] = (int)best;
 }
 

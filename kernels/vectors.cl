@@ -30,6 +30,22 @@ typedef struct loose_vec {
 #define VLOAD(i, p) (((const __global loose_vec *)(p))[i].lanes)
 #define VSTORE(v, i, p) (((__global loose_vec *)(p))[i].lanes = (v))
 
+/* One vector of two, lane by lane: Oclgrind 21.10 crashes where a vector is widened as a whole. */
+#if WIDTH >= 4
+static CAT(real, 4) join2(CAT(real, 2) a, CAT(real, 2) b) { return (CAT(real, 4))(a.s0, a.s1, b.s0, b.s1); }
+#endif
+#if WIDTH >= 8
+static CAT(real, 8) join4(CAT(real, 4) a, CAT(real, 4) b) {
+  return (CAT(real, 8))(a.s0, a.s1, a.s2, a.s3, b.s0, b.s1, b.s2, b.s3);
+}
+#endif
+#if WIDTH >= 16
+static CAT(real, 16) join8(CAT(real, 8) a, CAT(real, 8) b) {
+  return (CAT(real, 16))(a.s0, a.s1, a.s2, a.s3, a.s4, a.s5, a.s6, a.s7, b.s0, b.s1, b.s2, b.s3, b.s4, b.s5, b.s6,
+                         b.s7);
+}
+#endif
+
 /* A vector of which n lanes exist: the others are 0. By halves: a loop over lanes would need it in memory. */
 static vec load(const __global real *p, long n) {
   if (n >= WIDTH)
@@ -42,16 +58,16 @@ static vec load(const __global real *p, long n) {
 #if WIDTH == 2
   return v2;
 #else
-  const CAT(real, 4) v4 = n & 2 ? (CAT(real, 4))(vload2(0, p + (n & -4)), v2) : (CAT(real, 4))(v2, 0, 0);
+  const CAT(real, 4) v4 = n & 2 ? join2(vload2(0, p + (n & -4)), v2) : join2(v2, (CAT(real, 2))(0));
 #if WIDTH == 4
   return v4;
 #else
   const CAT(real, 4) none = (CAT(real, 4))(0);
-  const CAT(real, 8) v8 = n & 4 ? (CAT(real, 8))(vload4(0, p + (n & -8)), v4) : (CAT(real, 8))(v4, none);
+  const CAT(real, 8) v8 = n & 4 ? join4(vload4(0, p + (n & -8)), v4) : join4(v4, none);
 #if WIDTH == 8
   return v8;
 #else
-  return n & 8 ? (vec)(vload8(0, p), v8) : (vec)(v8, none, none);
+  return n & 8 ? join8(vload8(0, p), v8) : join8(v8, (CAT(real, 8))(0));
 #endif
 #endif
 #endif

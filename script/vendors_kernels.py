@@ -177,4 +177,5 @@ def collect(kinds, build, folder):
         write_list(total)
         print(f"{kind} {' '.join(options)}: {len(found)} programs, {len(new)} new", flush=True)
     listed = read_list()
-    print(f"{os.path.relpath(LIST, ROOT)}: {len(listed)} variants of {len({variant.source for variant in listed})} sources")
+    print(f"{os.path.relpath(LIST, ROOT)}: {len(listed)} variants of"
+          f" {len({variant.source for variant in listed})} sources")

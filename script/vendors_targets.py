@@ -51,7 +51,7 @@ class Failed(Exception):
 def call(command, **more):
     run = subprocess.run(command, text=True, errors="replace", capture_output=True, check=False, **more)
     if run.returncode:
-        raise Failed(f"{' '.join(command)}\n{run.stdout}{run.stderr}")
+        raise Failed(f"{' '.join(command)}\nexit code {run.returncode}\n{run.stdout}{run.stderr}")
     return run.stdout + run.stderr
 
 

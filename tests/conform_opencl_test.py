@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there."""
+"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there. Its counts are two rows of
+implementation_matrix.py."""
 import json
 import os
 import subprocess
 import sys
+
+import implementation_matrix
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
@@ -25,7 +28,7 @@ def has_device():
     return any(plugin["id"] == "opencl" and plugin["devices"] for plugin in plugins)
 
 
-def judge(*options):
+def judge(rows, *options):
     done = run("conform", PLUGIN, "--json", *options)
     if not done.stdout:
         print(done.stderr)
@@ -36,6 +39,9 @@ def judge(*options):
     bad = [c for c in report["list"] if c["verdict"] not in ("passed", "unsupported") and c not in absent]
     for case in bad:
         print(f"{case['verdict']}: {case['name']}\n  {case['error']}")
+    title = ", ".join(["default device, all cases", *options[1::2]])
+    rows.append({"title": title, "seconds": report["seconds"], "cells": implementation_matrix.count_cases(
+        (c["name"], c["verdict"] == "passed") for c in report["list"] if c["verdict"] != "unsupported" and c not in absent)})
     holes = [row for row in report["coverage"] if row["cases"] == 0]
     print(*options, "; ".join(f"{report[key]} {key}" for key in ("cases", "passed", "failed", "crashed", "skipped", "unsupported")),
           f"in {report['seconds']:.1f} s, {len(holes)} holes")
@@ -48,7 +54,10 @@ def main():
     if not has_device():
         skip("no OpenCL device")
     # The second time as a GPU: with the kernels and sizes of work-groups that are chosen for one.
-    return max(judge(), judge("--option", "kernels=gpu"))
+    rows = []
+    code = max(judge(rows), judge(rows, "--option", "kernels=gpu"))
+    implementation_matrix.write("conform", rows, 0)
+    return code
 
 
 if __name__ == "__main__":

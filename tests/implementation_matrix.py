@@ -102,9 +102,8 @@ class Run:
             return
         absent = ("has no map", "has no buffer_from_host")
         cases = [c for c in json.loads(done.stdout)["list"] if c["verdict"] != "unsupported" and c["error"] not in absent]
+        count_cases(((c["name"], self.passed(c)) for c in cases), cells)
         for case in cases:
-            kind = next(kind for kind, names in KINDS if names.search(case["name"]))
-            count(cells, kind, self.passed(case))
             if not self.passed(case):
                 self.fail(f"{what} --only '^{re.escape(case['name'])}$'", f"{case['verdict']}: {case['error']}")
         if not cases:
@@ -133,11 +132,11 @@ class Run:
                      "--hidden", "17", "--embedding", "5", "--dropout", "0.2", "--steps-per-update", "4", "--batch", "3",
                      "--updates", "1"]
             sample = [UNROLL, "sample", model, "--device", "opencl", "--length", "4"]
-            for command, right in [(train, lambda out: "update 1: loss" in out),
-                                   (sample, lambda out: len(out.splitlines()[-1:][0]) >= 4 if out else False)]:
+            for command, right in [(train, lambda it: "update 1: loss" in it.stdout + it.stderr),
+                                   (sample, lambda it: len(it.stdout) >= 4)]:
                 done = self.command(*command)
                 # Oclgrind sometimes aborts at exit: what it reported and the program's own output are the judges there.
-                ok = right(done.stdout) and not self.reported() and (done.returncode == 0 or bool(self.prefix))
+                ok = right(done) and not self.reported() and (done.returncode == 0 or bool(self.prefix))
                 count(cells, "command", ok)
                 if not ok:
                     self.fail(" ".join(command), done.stdout + done.stderr + self.reported())
@@ -165,6 +164,14 @@ def count(cells, suite, passed, times=1):
     cell = cells.setdefault(suite, [0, 0])
     cell[0] += times if passed else 0
     cell[1] += times
+
+
+def count_cases(cases, cells=None):
+    """(name, passed) into the cells of their suites."""
+    cells = {} if cells is None else cells
+    for name, passed in cases:
+        count(cells, next(kind for kind, names in KINDS if names.search(name)), passed)
+    return cells
 
 
 def write(name, rows, seconds):
@@ -195,7 +202,7 @@ def rows_of_other_tests():
         for part in parts:
             if part.split("\n", 1)[0] in implementations.PROGRAMS:
                 passed, total = counts_of_program(part)
-                rows = rows or [{"title": "PoCL", "cells": {}, "seconds": 0}]
+                rows = rows or [{"title": "default device", "cells": {}, "seconds": 0}]
                 count(rows[0]["cells"], "programs", True, passed)
                 count(rows[0]["cells"], "programs", False, total - passed)
     return rows

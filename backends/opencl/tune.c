@@ -205,12 +205,16 @@ static bool find_near(const tune_lines *lines, const char *key, const layer *l, 
 }
 
 /* ---- the choice ---- */
-/* A hair's breadth is no reason to leave the model, and steps wait for each other: other work on the machine hurts them more. */
-static double score(const tune_trial *t, const layer_split *model) {
-  const double handicap = same_split(&t->split, model)                        ? 1
-                          : t->split.step_at_a_time && !model->step_at_a_time ? 1.08
-                                                                              : 1.03;
-  return t->best * handicap;
+/*
+ * Whether a trial is to take the model's place. A hair's breadth is no reason, and steps wait for each other: other work on
+ * the machine hurts them more. It has to win seven turns of ten, too, or what else the machine does has won them.
+ */
+static bool beats(const tune_trial *t, const tune_trial *model) {
+  uint32_t wins = 0;
+  for (uint32_t i = 0; i < t->n_runs; i++)
+    wins += t->runs[i] < model->runs[i];
+  const bool to_steps = t->split.step_at_a_time && !model->split.step_at_a_time;
+  return t->best > 0 && t->best < (to_steps ? 0.92 : 0.97) * model->best && 10 * wins >= 7 * t->n_runs;
 }
 
 static layer_split measure(plan *p, const layer *l, const layer_split *model, const tune_task *task, const char *key) {
@@ -230,7 +234,7 @@ static layer_split measure(plan *p, const layer *l, const layer_split *model, co
     return *model;
   uint32_t best = 0;
   for (uint32_t i = 1; i < n; i++)
-    if (trials[i].best > 0 && score(&trials[i], model) < score(&trials[best], model))
+    if (beats(&trials[i], &trials[0]) && (best == 0 || trials[i].best < trials[best].best))
       best = i;
   char value[TUNE_LINE];
   for (uint32_t i = 0; i < n; i++) {

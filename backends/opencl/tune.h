@@ -59,7 +59,7 @@ typedef struct tune_trial {
   bool failed;
   double best; /* ns of a step, 0: it could not be run */
   uint32_t n_runs;
-  double runs[TUNE_RUNS];
+  double runs[TUNE_RUNS]; /* in the order of turns */
 } tune_trial;
 
 typedef struct tune_limits {

@@ -160,7 +160,7 @@ static void measure(unroll_backend_device *d, const kernel_kind *kind, int32_t d
   for (size_t best = 0; best < SETS;) {
     best = SETS;
     for (size_t i = 0; i < SETS; i++)
-      if (ns[i] > 0 && (own <= 0 || ns[i] < 0.95 * own) && (best == SETS || ns[i] < ns[best]))
+      if (ns[i] > 0 && (own <= 0 || ns[i] < 0.9 * own) && (best == SETS || ns[i] < ns[best]))
         best = i;
     if (best < SETS)
       write_set(kind, kind->sets[best], value);
