@@ -3,8 +3,8 @@
  * layer_cell.cl: the cell of a layer, CELL, as layer_*.cl want it: its pointwise part (cell_*.cl), the vectors that it
  * works on, and how its sums and phases are numbered.
  */
-#include "vectors.cl"
 #include "activations.cl"
+#include "vectors.cl"
 #ifndef UNITS /* vectors of units in a block */
 #define UNITS 1
 #endif

@@ -96,7 +96,8 @@ INLINE void quad(const int columns, real *part, const __local real4 *a, const __
 
 /* part += a·b over the split's part of n values of k. */
 INLINE void multiply(const int columns, real *part, const __local real4 *a, const __global real *b, int split, int n) {
-  const int each = ((n + 4 * QUADS - 1) / (4 * QUADS) + SPLITS - 1) / SPLITS * 4 * QUADS, last = min((split + 1) * each, n);
+  const int each = ((n + 4 * QUADS - 1) / (4 * QUADS) + SPLITS - 1) / SPLITS * 4 * QUADS,
+            last = min((split + 1) * each, n);
   int k = split * each;
   b += (long)k * columns * LANES;
   for (; k + 4 * QUADS <= last; k += 4 * QUADS, b += 4 * QUADS * columns * LANES)

@@ -170,10 +170,10 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
 backward(const __global real *restrict rt, long rt_at, const __global int *lengths, long lengths_at,
          const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
          const __global real *dc_last, long dc_last_at, const __global real *states, long states_at,
-         const __global real *cells, long cells_at, const __global real *kept, long kept_at, __global real *d, long d_at,
-         __global real *d_hidden, long d_hidden_at, __global real *carry, long carry_at, __global real *dc, long dc_at,
-         __global real *dh0, long dh0_at, __global real *dc0, long dc0_at, long D, long T, long B, long I, long H, long S,
-         long reverse, long item_blocks, long first, long count) {
+         const __global real *cells, long cells_at, const __global real *kept, long kept_at, __global real *d,
+         long d_at, __global real *d_hidden, long d_hidden_at, __global real *carry, long carry_at, __global real *dc,
+         long dc_at, __global real *dh0, long dh0_at, __global real *dc0, long dc0_at, long D, long T, long B, long I,
+         long H, long S, long reverse, long item_blocks, long first, long count) {
   __local real4 a[WHOLE ? BUFFERS : 1][ROWS * A_ROW];
   __local real shared[SHARED];
   const item me = this_item();

@@ -70,8 +70,8 @@ INLINE void walk(const job *w, const item *me, const int phase, long i, long blo
 
   const int K = HAVE_LENGTHS && t >= w->longest ? 0 : (int)H;
   const long columns = (GATES_BEFORE(phase) * w->blocks + min(block, w->blocks - 1) * PHASE_GATES(phase)) * LANES;
-  product(me, PHASE_GATES(phase), sum + H_SUM, SUMS, a, phase ? keep_at + 3 * S : h_before,
-          phase ? KEEP * S : prev_row, w->rows, w->r + columns * H + me->lane, K, shared);
+  product(me, PHASE_GATES(phase), sum + H_SUM, SUMS, a, phase ? keep_at + 3 * S : h_before, phase ? KEEP * S : prev_row,
+          w->rows, w->r + columns * H + me->lane, K, shared);
 
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
@@ -125,8 +125,8 @@ INLINE void walk(const job *w, const item *me, const int phase, long i, long blo
 }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
-forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *restrict r, long r_at,
-        const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
+forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *restrict r,
+        long r_at, const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
         const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
         long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,
         long c_last_at, __global real *states, long states_at, __global real *cells, long cells_at, __global real *kept,

@@ -37,8 +37,7 @@ static uint64_t local_bytes(const layer *l, const layer_split *s) {
 /* Few lanes where the units are few, or where more groups are wanted than they make. */
 static int64_t choose_lanes(const layer *l, int64_t rows, int64_t wanted, int64_t most) {
   int64_t lanes = smaller(MOST_LANES, most);
-  while (lanes > LEAST_LANES &&
-         (lanes / 2 >= l->H || ceil_div(l->H, lanes) * ceil_div(l->B, rows) < wanted))
+  while (lanes > LEAST_LANES && (lanes / 2 >= l->H || ceil_div(l->H, lanes) * ceil_div(l->B, rows) < wanted))
     lanes /= 2;
   return lanes;
 }
