@@ -11,8 +11,8 @@
 #define SERIAL 0
 #endif
 
-__kernel void embedding(const __global real *table, long table_at, const __global int *ids, long ids_at,
-                        __global real *y, long y_at, long V, long E, long items) {
+__kernel VECTORISED void embedding(const __global real *table, long table_at, const __global int *ids, long ids_at,
+                                   __global real *y, long y_at, long V, long E, long items) {
   const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
   if (item >= items)
     return;
@@ -24,8 +24,8 @@ __kernel void embedding(const __global real *table, long table_at, const __globa
   store(value, y + y_at + row * E + e, E - e);
 }
 
-__kernel void lists(const __global int *ids, long ids_at, __global int *head, long head_at, __global int *next,
-                    long next_at, long V, long n, long items) {
+__kernel VECTORISED void lists(const __global int *ids, long ids_at, __global int *head, long head_at,
+                               __global int *next, long next_at, long V, long n, long items) {
   const long item = (long)get_global_id(0);
   if (item >= items)
     return;
@@ -53,9 +53,9 @@ __kernel void lists(const __global int *ids, long ids_at, __global int *head, lo
 #endif
 }
 
-__kernel void embedding_grad(const __global int *head, long head_at, const __global int *next, long next_at,
-                             const __global real *dy, long dy_at, __global real *dtable, long dtable_at, long E,
-                             long items) {
+__kernel VECTORISED void embedding_grad(const __global int *head, long head_at, const __global int *next, long next_at,
+                                        const __global real *dy, long dy_at, __global real *dtable, long dtable_at,
+                                        long E, long items) {
   const long item = (long)get_global_id(0), strips = (E + WIDTH - 1) / WIDTH;
   if (item >= items)
     return;

@@ -13,9 +13,9 @@
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
 
-__kernel void gru_after_gates(const __global real *xp, long xp_at, const __global real *hp, long hp_at,
-                              const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
-                              __global real *gates, long gates_at, long H, long items) {
+__kernel VECTORISED void gru_after_gates(const __global real *xp, long xp_at, const __global real *hp, long hp_at,
+                                         const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
+                                         __global real *gates, long gates_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
@@ -36,10 +36,10 @@ __kernel void gru_after_gates(const __global real *xp, long xp_at, const __globa
 #endif
 }
 
-__kernel void gru_after_gates_grad(const __global real *gates, long gates_at, const __global real *h_prev,
-                                   long h_prev_at, const __global real *dh, long dh_at, __global real *dxp, long dxp_at,
-                                   __global real *dhp, long dhp_at, __global real *dh_prev, long dh_prev_at, long H,
-                                   long items) {
+__kernel VECTORISED void gru_after_gates_grad(const __global real *gates, long gates_at, const __global real *h_prev,
+                                              long h_prev_at, const __global real *dh, long dh_at, __global real *dxp,
+                                              long dxp_at, __global real *dhp, long dhp_at, __global real *dh_prev,
+                                              long dh_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

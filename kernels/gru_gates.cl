@@ -12,8 +12,8 @@
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
 
-__kernel void gru_reset(const __global real *pre, long pre_at, const __global real *h_prev, long h_prev_at,
-                        __global real *rz, long rz_at, __global real *rh, long rh_at, long H, long items) {
+__kernel VECTORISED void gru_reset(const __global real *pre, long pre_at, const __global real *h_prev, long h_prev_at,
+                                   __global real *rz, long rz_at, __global real *rh, long rh_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
@@ -30,10 +30,10 @@ __kernel void gru_reset(const __global real *pre, long pre_at, const __global re
 #endif
 }
 
-__kernel void gru_reset_grad(const __global real *rz, long rz_at, const __global real *h_prev, long h_prev_at,
-                             const __global real *drz, long drz_at, const __global real *drh, long drh_at,
-                             __global real *dpre, long dpre_at, __global real *dh_prev, long dh_prev_at, long H,
-                             long items) {
+__kernel VECTORISED void gru_reset_grad(const __global real *rz, long rz_at, const __global real *h_prev,
+                                        long h_prev_at, const __global real *drz, long drz_at, const __global real *drh,
+                                        long drh_at, __global real *dpre, long dpre_at, __global real *dh_prev,
+                                        long dh_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
@@ -60,9 +60,9 @@ __kernel void gru_reset_grad(const __global real *rz, long rz_at, const __global
 #endif
 }
 
-__kernel void gru_update(const __global real *pre, long pre_at, const __global real *rz, long rz_at,
-                         const __global real *h_prev, long h_prev_at, __global real *h, long h_at, __global real *n_out,
-                         long n_out_at, long H, long items) {
+__kernel VECTORISED void gru_update(const __global real *pre, long pre_at, const __global real *rz, long rz_at,
+                                    const __global real *h_prev, long h_prev_at, __global real *h, long h_at,
+                                    __global real *n_out, long n_out_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
@@ -76,10 +76,10 @@ __kernel void gru_update(const __global real *pre, long pre_at, const __global r
 #endif
 }
 
-__kernel void gru_update_grad(const __global real *rz, long rz_at, const __global real *n_in, long n_in_at,
-                              const __global real *h_prev, long h_prev_at, const __global real *dh, long dh_at,
-                              __global real *dpre, long dpre_at, __global real *drz, long drz_at,
-                              __global real *dh_prev, long dh_prev_at, long H, long items) {
+__kernel VECTORISED void gru_update_grad(const __global real *rz, long rz_at, const __global real *n_in, long n_in_at,
+                                         const __global real *h_prev, long h_prev_at, const __global real *dh,
+                                         long dh_at, __global real *dpre, long dpre_at, __global real *drz, long drz_at,
+                                         __global real *dh_prev, long dh_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

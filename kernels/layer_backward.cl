@@ -71,15 +71,16 @@ static void finish(vec dh, const places *p, int phase, long row, long unit, bool
 #endif
 }
 
-__kernel void backward(const __global real *rt, long rt_at, const __global int *lengths, long lengths_at,
-                       const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
-                       const __global real *dc_last, long dc_last_at, const __global real *states, long states_at,
-                       const __global real *cells, long cells_at, const __global real *kept, long kept_at,
-                       __global real *d, long d_at, __global real *d_hidden, long d_hidden_at, __global real *carry,
-                       long carry_at, __global real *dc, long dc_at, __global real *dh0, long dh0_at,
-                       __global real *dc0, long dc0_at, long D, volatile __global int *claims, long claims_at, long T,
-                       long B, long I, long H, long S, long reverse, long item_rows, long item_blocks, long pieces,
-                       long phases, long first, long count) {
+__kernel VECTORISED void backward(const __global real *rt, long rt_at, const __global int *lengths, long lengths_at,
+                                  const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
+                                  const __global real *dc_last, long dc_last_at, const __global real *states,
+                                  long states_at, const __global real *cells, long cells_at, const __global real *kept,
+                                  long kept_at, __global real *d, long d_at, __global real *d_hidden, long d_hidden_at,
+                                  __global real *carry, long carry_at, __global real *dc, long dc_at,
+                                  __global real *dh0, long dh0_at, __global real *dc0, long dc0_at, long D,
+                                  volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
+                                  long reverse, long item_rows, long item_blocks, long pieces, long phases, long first,
+                                  long count) {
   const long blocks = (H + UNITS * WIDTH - 1) / (UNITS * WIDTH), parts = (blocks + item_blocks - 1) / item_blocks;
   vec sum[PADDED_ROWS * UNITS];
   int order[ITEM_ROWS];

@@ -95,15 +95,14 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
 #endif
 }
 
-__kernel void forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *r,
-                      long r_at, const __global real *bias, long bias_at, const __global real *inner_bias,
-                      long inner_bias_at, const __global real *h0, long h0_at, const __global real *c0, long c0_at,
-                      const __global int *lengths, long lengths_at, __global real *y, long y_at, __global real *h_last,
-                      long h_last_at, __global real *c_last, long c_last_at, __global real *states, long states_at,
-                      __global real *cells, long cells_at, __global real *kept, long kept_at,
-                      volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
-                      long reverse, long item_rows, long item_blocks, long pieces, long phases, long first,
-                      long count) {
+__kernel VECTORISED void
+forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *r, long r_at,
+        const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
+        const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
+        long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,
+        long c_last_at, __global real *states, long states_at, __global real *cells, long cells_at, __global real *kept,
+        long kept_at, volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
+        long reverse, long item_rows, long item_blocks, long pieces, long phases, long first, long count) {
   const long blocks = (H + UNITS * WIDTH - 1) / (UNITS * WIDTH), parts = (blocks + item_blocks - 1) / item_blocks;
   vec sum[PADDED_ROWS * SUMS * UNITS];
   int order[ITEM_ROWS];

@@ -23,8 +23,8 @@
 #define PACK_K 16
 #endif
 
-__kernel void pack(const __global real *weights, long weights_at, __global real *out, long out_at, long H, long K,
-                   long gate_step, long unit_step, long k_step, long items) {
+__kernel VECTORISED void pack(const __global real *weights, long weights_at, __global real *out, long out_at, long H,
+                              long K, long gate_step, long unit_step, long k_step, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;

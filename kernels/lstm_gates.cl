@@ -13,9 +13,9 @@
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
 
-__kernel void lstm_gates(const __global real *pre, long pre_at, const __global real *c_prev, long c_prev_at,
-                         __global real *h, long h_at, __global real *c, long c_at, __global real *gates, long gates_at,
-                         long H, long items) {
+__kernel VECTORISED void lstm_gates(const __global real *pre, long pre_at, const __global real *c_prev, long c_prev_at,
+                                    __global real *h, long h_at, __global real *c, long c_at, __global real *gates,
+                                    long gates_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
@@ -40,10 +40,10 @@ __kernel void lstm_gates(const __global real *pre, long pre_at, const __global r
 }
 
 /* tanh(c) is computed again: that is cheaper than to keep it. */
-__kernel void lstm_gates_grad(const __global real *gates, long gates_at, const __global real *c_prev, long c_prev_at,
-                              const __global real *dh, long dh_at, const __global real *dc, long dc_at,
-                              __global real *dpre, long dpre_at, __global real *dc_prev, long dc_prev_at, long H,
-                              long items) {
+__kernel VECTORISED void lstm_gates_grad(const __global real *gates, long gates_at, const __global real *c_prev,
+                                         long c_prev_at, const __global real *dh, long dh_at, const __global real *dc,
+                                         long dc_at, __global real *dpre, long dpre_at, __global real *dc_prev,
+                                         long dc_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

@@ -41,9 +41,10 @@
  * and batches. y of block s starts s·M·N elements on. Rows of a and b, as they lie in memory, are a_row and b_row elements
  * apart. Rows past M repeat the last one and are not stored.
  */
-__kernel void product(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c,
-                      long c_at, __global real *y, long y_at, long M, long N, long K, long k_block, long a_row,
-                      long b_row, long c_row, long a_batch, long b_batch, long c_batch) {
+__kernel VECTORISED void product(const __global real *a, long a_at, const __global real *b, long b_at,
+                                 const __global real *c, long c_at, __global real *y, long y_at, long M, long N, long K,
+                                 long k_block, long a_row, long b_row, long c_row, long a_batch, long b_batch,
+                                 long c_batch) {
   const long tiles = (M + ROWS - 1) / ROWS, panels = (N + PANEL - 1) / PANEL, blocks = (K + k_block - 1) / k_block;
   const long id = (long)get_global_id(0), column = id / tiles, slab = column / panels, batch = slab / blocks;
   const long m0 = (id - column * tiles) * ROWS, n0 = (column - slab * panels) * PANEL, block = slab - batch * blocks;

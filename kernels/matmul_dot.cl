@@ -30,9 +30,11 @@
 #define VLOAD CAT(vload, WIDTH)
 
 /* One item: ROWS x COLUMNS of y = a [M,K] · b [N,K] transposed + c. Past the end, rows repeat and are not stored. */
-__kernel void dot_rows(const __global real *a, long a_at, const __global real *b, long b_at, const __global real *c,
-                       long c_at, __global real *y, long y_at, long M, long N, long K, long a_row, long b_row,
-                       long c_row, long a_batch, long b_batch, long c_batch) {
+__kernel __attribute__((vec_type_hint(vec))) void dot_rows(const __global real *a, long a_at, const __global real *b,
+                                                           long b_at, const __global real *c, long c_at,
+                                                           __global real *y, long y_at, long M, long N, long K,
+                                                           long a_row, long b_row, long c_row, long a_batch,
+                                                           long b_batch, long c_batch) {
   const long tiles = (M + ROWS - 1) / ROWS, strips = (N + COLUMNS - 1) / COLUMNS;
   const long id = (long)get_global_id(0), strip = id / tiles, batch = strip / strips;
   const long m0 = (id - strip * tiles) * ROWS, n0 = (strip - batch * strips) * COLUMNS;

@@ -35,8 +35,9 @@
 #ifndef PACK_K
 #define PACK_K 16
 #endif
-__kernel void pack(const __global real *b, long b_at, __global real *out, long out_at, long N, long K, long b_row,
-                   long b_batch, long out_batch, long items) {
+__kernel __attribute__((vec_type_hint(vec))) void pack(const __global real *b, long b_at, __global real *out,
+                                                       long out_at, long N, long K, long b_row, long b_batch,
+                                                       long out_batch, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;
@@ -83,8 +84,9 @@ static void store(vec v, __global real *p, long n) {
 #endif
 
 /* One item: WIDTH columns of one row of y = c + parts[0] + parts[1] + .., each [M,N]; batches as in product. */
-__kernel void add(const __global real *parts, long parts_at, const __global real *c, long c_at, __global real *y,
-                  long y_at, long M, long N, long blocks, long c_row, long c_batch, long items) {
+__kernel __attribute__((vec_type_hint(vec))) void add(const __global real *parts, long parts_at, const __global real *c,
+                                                      long c_at, __global real *y, long y_at, long M, long N,
+                                                      long blocks, long c_row, long c_batch, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;

@@ -16,13 +16,13 @@
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1u)
 
-__kernel void optimizer(const __global real *param, long param_at, const __global real *grad, long grad_at,
-                        const __global real *lr, long lr_at, const __global int *step, long step_at,
-                        const __global real *scale, long scale_at, const __global real *s1, long s1_at,
-                        const __global real *s2, long s2_at, __global real *param_out, long param_out_at,
-                        __global real *s1_out, long s1_out_at, __global real *s2_out, long s2_out_at, long n,
-                        real beta1, real rest1, real log_beta1, real beta2, real rest2, real log_beta2, real epsilon,
-                        real decay) {
+__kernel VECTORISED void optimizer(const __global real *param, long param_at, const __global real *grad, long grad_at,
+                                   const __global real *lr, long lr_at, const __global int *step, long step_at,
+                                   const __global real *scale, long scale_at, const __global real *s1, long s1_at,
+                                   const __global real *s2, long s2_at, __global real *param_out, long param_out_at,
+                                   __global real *s1_out, long s1_out_at, __global real *s2_out, long s2_out_at, long n,
+                                   real beta1, real rest1, real log_beta1, real beta2, real rest2, real log_beta2,
+                                   real epsilon, real decay) {
   const long first = (long)get_global_id(0) * (BLOCKS * WIDTH), last = min(first + BLOCKS * WIDTH, n);
   if (first >= n)
     return;

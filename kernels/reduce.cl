@@ -29,8 +29,8 @@
 #endif
 
 /* I > 1: an item owns WIDTH neighbours of I and walks down R, whose rows are row elements apart. */
-__kernel void columns(const __global real *x, long x_at, __global real *y, long y_at, long R, long I, long row,
-                      long block, long items) {
+__kernel VECTORISED void columns(const __global real *x, long x_at, __global real *y, long y_at, long R, long I,
+                                 long row, long block, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;
@@ -50,7 +50,8 @@ __kernel void columns(const __global real *x, long x_at, __global real *y, long 
 }
 
 /* I = 1: an item owns a block, in WIDTH interleaved partial results. */
-__kernel void rows(const __global real *x, long x_at, __global real *y, long y_at, long R, long block, long items) {
+__kernel VECTORISED void rows(const __global real *x, long x_at, __global real *y, long y_at, long R, long block,
+                              long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;

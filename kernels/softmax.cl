@@ -34,7 +34,7 @@ static real exponentials(const __global real *x, long N, real top) {
   return sum;
 }
 
-__kernel void softmax(const __global real *x, long x_at, __global real *y, long y_at, long N, long items) {
+__kernel VECTORISED void softmax(const __global real *x, long x_at, __global real *y, long y_at, long N, long items) {
   const long row = (long)get_global_id(0);
   if (row >= items)
     return;
@@ -45,7 +45,8 @@ __kernel void softmax(const __global real *x, long x_at, __global real *y, long 
     store(exponential(load(x + i, N - i) - (vec)(top)) * (vec)(scale), y + i, N - i);
 }
 
-__kernel void log_softmax(const __global real *x, long x_at, __global real *y, long y_at, long N, long items) {
+__kernel VECTORISED void log_softmax(const __global real *x, long x_at, __global real *y, long y_at, long N,
+                                     long items) {
   const long row = (long)get_global_id(0);
   if (row >= items)
     return;
@@ -56,8 +57,8 @@ __kernel void log_softmax(const __global real *x, long x_at, __global real *y, l
     store(load(x + i, N - i) - (vec)(top) - (vec)(shift), y + i, N - i);
 }
 
-__kernel void cross_entropy(const __global real *x, long x_at, const __global int *targets, long targets_at,
-                            __global real *loss, long loss_at, long N, long items) {
+__kernel VECTORISED void cross_entropy(const __global real *x, long x_at, const __global int *targets, long targets_at,
+                                       __global real *loss, long loss_at, long N, long items) {
   const long row = (long)get_global_id(0);
   if (row >= items)
     return;
@@ -74,9 +75,9 @@ __kernel void cross_entropy(const __global real *x, long x_at, const __global in
 }
 
 /* (softmax - onehot)·dloss, in one multiplication per element: the target's own element is written once more. */
-__kernel void cross_entropy_grad(const __global real *x, long x_at, const __global int *targets, long targets_at,
-                                 const __global real *dloss, long dloss_at, __global real *y, long y_at, long N,
-                                 long items) {
+__kernel VECTORISED void cross_entropy_grad(const __global real *x, long x_at, const __global int *targets,
+                                            long targets_at, const __global real *dloss, long dloss_at,
+                                            __global real *y, long y_at, long N, long items) {
   const long row = (long)get_global_id(0);
   if (row >= items)
     return;

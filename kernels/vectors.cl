@@ -23,6 +23,12 @@
 #define vec CAT(real, WIDTH)
 #endif
 
+/*
+ * Of a kernel whose work-items work on vectors: a compiler that makes vectors of neighbouring work-items, as Intel's
+ * does, is told not to do so again. A sum over columns is 25 times faster there for it.
+ */
+#define VECTORISED __attribute__((vec_type_hint(vec)))
+
 /* As vload and vstore, which PoCL cuts into pieces. */
 typedef struct loose_vec {
   vec lanes;

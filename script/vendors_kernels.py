@@ -53,7 +53,7 @@ def without_comments(text):
 
 def kernel_names(text):
     plain = without_comments(text.decode())
-    return re.findall(r"\b__kernel\b(?:\s+__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\))?\s+void\s+(\w+)\s*\(", plain)
+    return re.findall(r"\b__kernel\b[^{;]*?\bvoid\s+(\w+)\s*\(", plain)  # attributes may stand between
 
 
 def kernels_of(name):

@@ -29,11 +29,15 @@ LAYERS = (r"^layer [a-z_]+ (forward( tanh)?|reverse( tanh)? lengths) T5 B3 I7 H1
 SCANS = (r"^(scan (add|linear|peephole|two) (forward|reverse lengths) T5 B3 I7 H17|recurrence |net (stack|language|shared)"
          r"[a-z0-9 ]* (lstm|gru) ).*f32$")
 # Where a kernel takes long to build, or to run.
-FEW = (r"^(unary tanh 17 |binary add (column|rank 6)|reduce sum (105 of rank 3 axes 5|20011)|softmax 21 |embedding"
-       r"|length_mask 595 |optimizer adam 255 |template 2 slice|matmul rank 2 y 33x64 k 3|exact matmul rank 2 64x64x64"
-       r"|recurrence gru|scan peephole reverse lengths T5|transpose 210 |categorical 7x17 top 3|lstm_gates(_grad)? 7x65 absent 0)"
-       r".*f32$")
+FEW_OPS = (r"^(unary tanh 17 |binary add (column|rank 6)|reduce sum (105 of rank 3 axes 5|20011)|softmax 21 |embedding"
+           r"|length_mask 595 |optimizer adam 255 |template 2 slice|transpose 210 |categorical 7x17 top 3"
+           r"|lstm_gates(_grad)? 7x65 absent 0).*f32$")
+FEW_PRODUCTS = r"^(matmul rank 2 y 33x64 k 3|exact matmul rank 2 64x64x64).*f32$"
+FEW_SCANS = r"^scan peephole reverse lengths T5 .*f32$"
 FEW_LAYERS = r"^layer (lstm|gru) reverse lengths T5 B3 I7 H17( grad)?, f32$"
+FEW = (FEW_OPS, FEW_PRODUCTS, FEW_SCANS, FEW_LAYERS)
+# Where kernels are interpreted.
+LEAST = (FEW_OPS, r"^matmul rank 2 y 33x64 k 3( trans_b)?, f32$", r"^layer lstm reverse lengths T5 B3 I7 H17 grad, f32$")
 
 PROGRAMS = ("opencl_backend_test", "dense_golden_test", "layers_golden_test", "gradcheck_test", "partition_test",
             "long_run_test")
@@ -52,7 +56,7 @@ Implementation.__new__.__defaults__ = ((),)
 def pocl(method):
     """Work-groups of many items come with the kernels of a GPU alone."""
     return Implementation(f"PoCL, {method}", f"{ICD}/pocl.icd", {"POCL_WORK_GROUP_METHOD": method},
-                          (Row((), (FEW, FEW_LAYERS), (), True), Row(("kernels=gpu",), (FEW, FEW_LAYERS))))
+                          (Row((), FEW, (), True), Row(("kernels=gpu",), FEW)))
 
 
 INTEL = os.path.join(SOURCE, "build", "intel-opencl")
@@ -64,14 +68,12 @@ IMPLEMENTATIONS = {
     "workitemrepl": pocl("workitemrepl"),
     "intel": Implementation("Intel's CPU runtime", f"{INTEL}/vendors", {"LD_LIBRARY_PATH": f"{INTEL}/lib"},
                             (Row((), SMALL, ("opencl_backend_test", "dense_golden_test", "partition_test", "long_run_test"), True),
-                             Row(("kernels=gpu",), (FEW, FEW_LAYERS)), Row(("product=tile",), (PRODUCTS,)),
+                             Row(("kernels=gpu",), FEW), Row(("product=tile",), (PRODUCTS,)),
                              Row(("recurrence=scan",), (LAYERS,)), Row(("recurrence=step",), (FEW_LAYERS,)))),
-    # Its compiler takes half a minute for a whole layer.
     "rusticl": Implementation("rusticl, llvmpipe", f"{ICD}/rusticl.icd", {"RUSTICL_ENABLE": "llvmpipe"},
-                              (Row(("recurrence=scan",), (FEW, LAYERS), (), False),
-                               Row(("recurrence=scan", "kernels=gpu"), (FEW,))),
+                              (Row((), FEW, (), True), Row(("recurrence=scan",), (LAYERS,))),
                               ("MESA: warning: Treating load_kernel_arg in control flow as uniform, "
                                "results may be incorrect.",)),
-    "oclgrind": Implementation("Oclgrind, with its checks", "", {}, (Row((), (FEW, FEW_LAYERS), (), True),
-                               Row(("kernels=gpu",), (FEW, FEW_LAYERS)))),
+    "oclgrind": Implementation("Oclgrind, with its checks", "", {}, (Row((), FEW, (), True),
+                               Row(("kernels=gpu",), LEAST))),
 }

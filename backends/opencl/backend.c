@@ -425,7 +425,8 @@ static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_opt
   d->backend = b;
   d->host = b->host;
   d->entry = &b->devices[i];
-  d->cpu = (d->entry->type & CL_DEVICE_TYPE_CPU) != 0;
+  /* llvmpipe is a processor that makes lanes of work-items, as a GPU does; vectors are cut into pieces there. */
+  d->cpu = (d->entry->type & CL_DEVICE_TYPE_CPU) != 0 && strncmp(d->entry->name, "llvmpipe", 8) != 0;
   d->cores = (int64_t)device_uint(d->entry->device, CL_DEVICE_MAX_COMPUTE_UNITS);
   if (d->cores < 1)
     d->cores = 1;
