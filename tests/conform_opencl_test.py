@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there. Its counts are two rows of
-implementation_matrix.py."""
+"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there. Its counts are
+two rows of implementation_matrix.py."""
 import json
 import os
 import subprocess
@@ -34,14 +34,13 @@ def judge(rows, *options):
         print(done.stderr)
         return 1
     report = json.loads(done.stdout)
-    # Optional functions of the table that this backend does without.
-    absent = [c for c in report["list"] if c["verdict"] == "skipped" and c["error"] in ("has no map", "has no buffer_from_host")]
-    bad = [c for c in report["list"] if c["verdict"] not in ("passed", "unsupported") and c not in absent]
+    judged = [c for c in report["list"] if implementation_matrix.was_judged(c)]
+    bad = [c for c in judged if c["verdict"] != "passed"]
     for case in bad:
         print(f"{case['verdict']}: {case['name']}\n  {case['error']}")
     title = ", ".join(["default device, all cases", *options[1::2]])
     rows.append({"title": title, "seconds": report["seconds"], "cells": implementation_matrix.count_cases(
-        (c["name"], c["verdict"] == "passed") for c in report["list"] if c["verdict"] != "unsupported" and c not in absent)})
+        (c["name"], c["verdict"] == "passed") for c in judged)})
     holes = [row for row in report["coverage"] if row["cases"] == 0]
     print(*options, "; ".join(f"{report[key]} {key}" for key in ("cases", "passed", "failed", "crashed", "skipped", "unsupported")),
           f"in {report['seconds']:.1f} s, {len(holes)} holes")

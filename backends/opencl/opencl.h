@@ -62,16 +62,16 @@ struct unroll_backend_device {
   cl_command_queue own_queue; /* for the self-test of products and for sizes that CLBlast wants a queue for */
   bool cpu;
   int32_t product;
-  int64_t cores;    /* compute units */
+  int64_t cores; /* compute units */
   int32_t recurrence, tune;
   struct tuning *tuning;
   uint32_t width32, width64; /* lanes of f32 and f64 that a kernel handles at once */
   uint64_t local_bytes;
   size_t group; /* work-items of a work-group */
   bool masked[UNROLL_OP_END];
-  char *cache; /* directory, or NULL */
-  atomic_int lost;    /* the error that said so, or 0 */
-  atomic_uint faults; /* calls of OpenCL that failed: what was packed before the last one is packed again */
+  char *cache;              /* directory, or NULL */
+  atomic_int lost;          /* the error that said so, or 0 */
+  atomic_uint faults;       /* calls of OpenCL that failed: what was packed before the last one is packed again */
   pthread_mutex_t lock;     /* guards what follows */
   struct program *programs; /* every program built so far */
   bool tidied;              /* the cache's folder */
@@ -288,8 +288,8 @@ typedef struct plan {
   const unroll_node_view *node;
   uint32_t node_index;
   const trial_choice *trial; /* NULL but for a trial */
-  bool dry;       /* for a claim: nothing is compiled or tested on the device */
-  launch nowhere; /* what plan_launch returns after an error, so that callers may fill its fields */
+  bool dry;                  /* for a claim: nothing is compiled or tested on the device */
+  launch nowhere;            /* what plan_launch returns after an error, so that callers may fill its fields */
   unroll_status status;
   unroll_error error;
 } plan;
@@ -332,8 +332,8 @@ void arg_bytes(plan *p, const void *data, uint32_t n);
 void arg_kind_of(plan *p, arg_kind kind, int64_t value);
 void plan_loop(plan *p, extent steps, int64_t extra, int64_t chunk); /* the launches that follow with plan_in_loop */
 void plan_in_loop(plan *p);
-operand plan_scratch(plan *p, uint64_t bytes); /* in the workspace, for this node */
-operand plan_packed(plan *p, uint64_t bytes);  /* in the binding's own buffer */
+operand plan_scratch(plan *p, uint64_t bytes);                 /* in the workspace, for this node */
+operand plan_packed(plan *p, uint64_t bytes);                  /* in the binding's own buffer */
 void plan_elements(plan *p, uint32_t tensor, int64_t divisor); /* items: a tensor's elements by divisor */
 unroll_status plan_node(plan *p, uint32_t node); /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
 void plan_free(plan *p);
@@ -365,7 +365,7 @@ unroll_status plan_gates(plan *p);
 unroll_status plan_layer(plan *p);
 unroll_status plan_layer_grad(plan *p);
 unroll_status plan_matmul(plan *p);
-void plan_fill(plan *p, uint32_t id, double value);   /* one value everywhere */
+void plan_fill(plan *p, uint32_t id, double value); /* one value everywhere */
 
 /* ---- products (plan_matmul.c) ---- */
 typedef struct gemm { /* y [P,M,N] = op(a) · op(b) + c */
