@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there. Its counts are
-two rows of implementation_matrix.py."""
+"""The OpenCL backend before `unroll conform`. Skipped where the plugin or a device of it is not there. The counts are a
+row of implementation_matrix.py."""
 import json
 import os
 import subprocess
@@ -28,7 +28,12 @@ def has_device():
     return any(plugin["id"] == "opencl" and plugin["devices"] for plugin in plugins)
 
 
-def judge(rows, *options):
+def judge(row, *options):
+    """row names the file of its counts."""
+    if not os.path.exists(PLUGIN):
+        skip("the OpenCL backend was not built")
+    if not has_device():
+        skip("no OpenCL device")
     done = run("conform", PLUGIN, "--json", *options)
     if not done.stdout:
         print(done.stderr)
@@ -38,26 +43,16 @@ def judge(rows, *options):
     bad = [c for c in judged if c["verdict"] != "passed"]
     for case in bad:
         print(f"{case['verdict']}: {case['name']}\n  {case['error']}")
+    cells = implementation_matrix.count_cases((c["name"], c["verdict"] == "passed") for c in judged)
     title = ", ".join(["default device, all cases", *options[1::2]])
-    rows.append({"title": title, "seconds": report["seconds"], "cells": implementation_matrix.count_cases(
-        (c["name"], c["verdict"] == "passed") for c in judged)})
-    holes = [row for row in report["coverage"] if row["cases"] == 0]
-    print(*options, "; ".join(f"{report[key]} {key}" for key in ("cases", "passed", "failed", "crashed", "skipped", "unsupported")),
-          f"in {report['seconds']:.1f} s, {len(holes)} holes")
+    seconds = report["seconds"]
+    implementation_matrix.write(row, [{"title": title, "cells": cells, "seconds": seconds}], seconds)
+    holes = [line for line in report["coverage"] if line["cases"] == 0]
+    verdicts = ("cases", "passed", "failed", "crashed", "skipped", "unsupported")
+    print(*options, "; ".join(f"{report[key]} {key}" for key in verdicts),
+          f"in {seconds:.1f} s, {len(holes)} holes")
     return 1 if bad or holes or done.returncode != 0 else 0
 
 
-def main():
-    if not os.path.exists(PLUGIN):
-        skip("the OpenCL backend was not built")
-    if not has_device():
-        skip("no OpenCL device")
-    # The second time as a GPU: with the kernels and sizes of work-groups that are chosen for one.
-    rows = []
-    code = max(judge(rows), judge(rows, "--option", "kernels=gpu"))
-    implementation_matrix.write("conform", rows, 0)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(judge("conform"))

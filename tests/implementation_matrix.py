@@ -192,13 +192,17 @@ def counts_of_program(output):
     return passed, passed + number(r"^\[  FAILED  \].*?(\d+) test\(s\)")
 
 
+def rows_of(name):
+    path = os.path.join(MATRIX, name + ".json")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)["rows"]
+
+
 def rows_of_other_tests():
-    """What ran on PoCL as tests of their own: conform_opencl_test's rows, and the programs."""
-    rows = []
-    path = os.path.join(MATRIX, "conform.json")
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            rows = json.load(file)["rows"]
+    """What ran as tests of their own: conform_opencl_test's and conform_opencl_gpu_test's rows, and the programs."""
+    rows = rows_of("conform") + rows_of("conform_gpu")
     log = os.path.join(BUILD, "Testing", "Temporary", "LastTest.log")
     if os.path.exists(log):
         with open(log, encoding="utf-8", errors="replace") as file:
@@ -213,12 +217,7 @@ def rows_of_other_tests():
 
 
 def print_matrix():
-    rows = rows_of_other_tests()
-    for name in IMPLEMENTATIONS:
-        path = os.path.join(MATRIX, name + ".json")
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                rows += json.load(file)["rows"]
+    rows = rows_of_other_tests() + [row for name in IMPLEMENTATIONS for row in rows_of(name)]
     if not rows:
         return 0
     lines = [["passed/run", *SUITES, "seconds"]]
