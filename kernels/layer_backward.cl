@@ -71,7 +71,7 @@ static void finish(vec dh, const places *p, int phase, long row, long unit, bool
 #endif
 }
 
-__kernel VECTORISED void backward(const __global real *rt, long rt_at, const __global int *lengths, long lengths_at,
+__kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __global int *lengths, long lengths_at,
                                   const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
                                   const __global real *dc_last, long dc_last_at, const __global real *states,
                                   long states_at, const __global real *cells, long cells_at, const __global real *kept,

@@ -96,7 +96,7 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
 }
 
 __kernel VECTORISED void
-forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *r, long r_at,
+forward(const __global real *x, long x_at, const __global panel *w, long w_at, const __global panel *r, long r_at,
         const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
         const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
         long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,

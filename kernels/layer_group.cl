@@ -7,9 +7,12 @@
  * batch, over one of SPLITS parts of k: so few rows still keep many loads of weights in flight, which is what such a
  * device waits for. A work-group has those rows and BLOCK_TEAMS blocks at a time.
  *
- *   WHOLE   the group has all blocks of its rows: a launch is many steps, and what the product multiplies stays in local
- *           memory. There is one barrier a phase
- *   else    it has some blocks: a launch is one phase of one step, and DEPTH values of k at a time are staged in local memory
+ *   WHOLE       the group has all blocks of its rows: a launch is many steps, and what the product multiplies stays in
+ *               local memory. There is one barrier a phase
+ *   PERSISTENT  it has one block: a launch is many steps, between which groups wait for each other (layer_persistent.cl)
+ *   else        it has some blocks: a launch is one phase of one step
+ *
+ * Unless WHOLE, DEPTH values of k at a time are staged in local memory.
  *
  * The weights come from panels of layer_pack.cl, [block][k][column][LANES], so that lanes read neighbours. The other side
  * lies in local memory in rows of A_ROW vectors of four: all lanes read the same four values of k with one load; A_ROW is
@@ -44,8 +47,14 @@
 #ifndef LONG /* K is more than 512 SPLITS */
 #define LONG 0
 #endif
-#ifndef PHASE /* of a launch, unless WHOLE */
+#ifndef PHASE /* of a launch that is one phase */
 #define PHASE 0
+#endif
+#ifndef EVEN /* a split's part of k is that of a whole DEPTH, a multiple of 4, also where fewer are left */
+#define EVEN 0
+#endif
+#ifndef PERSISTENT
+#define PERSISTENT 0
 #endif
 #define ITEMS (LANES * SPLITS * BLOCK_TEAMS)
 #define OWN ((ROWS + SPLITS - 1) / SPLITS) /* rows that an item finishes: every SPLITS-th of its tile */
@@ -78,7 +87,7 @@ static void stage(__local real *to, const __global real *from, long from_row, in
 #define LANE_OF(v, i) ((i) == 0 ? (v).s0 : (i) == 1 ? (v).s1 : (i) == 2 ? (v).s2 : (v).s3)
 
 /* Four values of k: part [ROWS][columns] += a·b. */
-INLINE void quad(const int columns, real *part, const __local real4 *a, const __global real *b) {
+INLINE void quad(const int columns, real *part, const __local real4 *a, const __global panel *b) {
   real4 x[ROWS];
 #pragma unroll
   for (int r = 0; r < ROWS; r++)
@@ -87,7 +96,7 @@ INLINE void quad(const int columns, real *part, const __local real4 *a, const __
   for (int i = 0; i < 4; i++)
 #pragma unroll
     for (int c = 0; c < columns; c++) {
-      const real w = b[(i * columns + c) * LANES];
+      const real w = PANEL_AT(b, (i * columns + c) * LANES);
 #pragma unroll
       for (int r = 0; r < ROWS; r++)
         part[r * columns + c] = fma(LANE_OF(x[r], i), w, part[r * columns + c]);
@@ -95,9 +104,9 @@ INLINE void quad(const int columns, real *part, const __local real4 *a, const __
 }
 
 /* part += a·b over the split's part of n values of k. */
-INLINE void multiply(const int columns, real *part, const __local real4 *a, const __global real *b, int split, int n) {
-  const int each = ((n + 4 * QUADS - 1) / (4 * QUADS) + SPLITS - 1) / SPLITS * 4 * QUADS,
-            last = min((split + 1) * each, n);
+INLINE void multiply(const int columns, real *part, const __local real4 *a, const __global panel *b, int split, int n) {
+  const int quads = ((n + 4 * QUADS - 1) / (4 * QUADS) + SPLITS - 1) / SPLITS * QUADS;
+  const int each = EVEN ? DEPTH / SPLITS : 4 * quads, last = min((split + 1) * each, n);
   int k = split * each;
   b += (long)k * columns * LANES;
   for (; k + 4 * QUADS <= last; k += 4 * QUADS, b += 4 * QUADS * columns * LANES)
@@ -111,20 +120,47 @@ INLINE void multiply(const int columns, real *part, const __local real4 *a, cons
   for (; k < last; k++, b += columns * LANES)
 #pragma unroll
     for (int c = 0; c < columns; c++) {
-      const real w = b[c * LANES];
+      const real w = PANEL_AT(b, c * LANES);
 #pragma unroll
       for (int r = 0; r < ROWS; r++)
         part[r * columns + c] = fma(((const __local real *)(a + r * A_ROW))[k], w, part[r * columns + c]);
     }
 }
 
+/* After DEPTH values of k their sums go to those of all. */
+INLINE void add_up(const int columns, real *to, const int to_row, real *part) {
+#pragma unroll
+  for (int r = 0; r < ROWS; r++)
+#pragma unroll
+    for (int c = 0; c < columns; c++) {
+      to[r * to_row + c] += part[r * columns + c];
+      part[r * columns + c] = 0;
+    }
+}
+#if SPLITS == 1
+#define NEXT_DEPTH(columns) add_up(columns, sum, sum_row, part);
+#elif LONG
+#define NEXT_DEPTH(columns) add_up(columns, total, columns, part);
+#else
+#define NEXT_DEPTH(columns)
+#endif
+
+#if PERSISTENT
+#include "layer_persistent.cl"
+#else
+typedef panel held; /* nothing is */
+#define HELD(phase) 0
+#define MEETING_ARGS
+#endif
+
 /*
  * sum[o][c] += a·b over all K, of the rows that this item finishes and its unit; a row of sum has sum_row values. a is the
- * group's rows in local memory; unless WHOLE, it is where from, whose rows are from_row apart, passes through.
+ * group's rows in local memory; unless WHOLE, it is where from, whose rows are from_row apart, passes through. The first
+ * `whole` times DEPTH values of b are the item's own already.
  */
 INLINE void product(const item *me, const int columns, real *sum, const int sum_row, __local real4 *a,
-                    const __global real *from, long from_row, int rows, const __global real *b, int K,
-                    __local real *shared) {
+                    const __global real *from, long from_row, int rows, const __global panel *b, int K, const int whole,
+                    const held *own, __local real *shared) {
   real part[ROWS * COLUMNS];
 #pragma unroll
   for (int i = 0; i < ROWS * COLUMNS; i++)
@@ -135,30 +171,33 @@ INLINE void product(const item *me, const int columns, real *sum, const int sum_
   for (int i = 0; i < ROWS * COLUMNS; i++)
     total[i] = 0;
 #endif
-  for (int k = 0; k < K; k += DEPTH) {
+#if PERSISTENT
+  if (K > 0) /* the plan holds no more than there is */
+#pragma unroll
+    for (int n = 0; n < whole; n++) {
+      barrier(CLK_LOCAL_MEM_FENCE);
+      stage_fresh((__local real *)a, from + n * DEPTH, from_row, rows, min(DEPTH, K - n * DEPTH));
+      barrier(CLK_LOCAL_MEM_FENCE);
+      multiply_held(columns, part, a + me->split * (PART / 4), own + HELD_SIZE(n * PART * columns));
+      NEXT_DEPTH(columns)
+    }
+#endif
+  for (int k = whole * DEPTH; k < K; k += DEPTH) {
     const int n = min(DEPTH, K - k);
 #if WHOLE
     const __local real4 *tile = a + k / 4;
 #else
     const __local real4 *tile = a;
     barrier(CLK_LOCAL_MEM_FENCE);
+#if PERSISTENT
+    stage_fresh((__local real *)a, from + k, from_row, rows, n);
+#else
     stage((__local real *)a, from + k, from_row, rows, n);
+#endif
     barrier(CLK_LOCAL_MEM_FENCE);
 #endif
     multiply(columns, part, tile, b + (long)k * columns * LANES, me->split, n);
-#if SPLITS == 1 || LONG
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-#pragma unroll
-      for (int c = 0; c < columns; c++) {
-#if SPLITS == 1
-        sum[r * sum_row + c] += part[r * columns + c];
-#else
-        total[r * columns + c] += part[r * columns + c];
-#endif
-        part[r * columns + c] = 0;
-      }
-#endif
+    NEXT_DEPTH(columns)
   }
 #if SPLITS > 1
 #if LONG

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * layer_group_backward.cl: steps of the gradient of a recurrence for GPUs, last step first: many in a launch, or one phase of
- * one (see layer_group.cl). Arguments are those of layer_backward.cl, with the panels of W_hᵀ in blocks of LANES units.
+ * one (see layer_group.cl). Arguments are those of layer_backward.cl, with the panels of W_hᵀ in blocks of LANES units;
+ * PERSISTENT, those of meet.
  *
  * WHOLE: a row in local memory is the gates of a step on W_h's side, as d_hidden has them; but with two phases those of n
  * start at a multiple of four. There are BUFFERS of them: with two, steps take turns; with one, a barrier more keeps the
  * gates of the later step until all have multiplied them, so it takes a group that has all its blocks in one round.
  */
 #define COLUMNS 1
+#define COLUMNS_OF(phase) 1
 #include "layer_group.cl"
 #ifndef BUFFERS
 #define BUFFERS 2
@@ -15,7 +17,8 @@
 #define HAVE_CARRY (CELL >= 3 || HAVE_LENGTHS)
 
 typedef struct job {
-  const __global real *rt, *dy, *dh_last, *dc_last, *states, *cells, *kept;
+  const __global panel *rt;
+  const __global real *dy, *dh_last, *dc_last, *states, *cells, *kept;
   const __global int *lengths;
   __global real *d, *d_hidden, *carry, *dc, *dh0, *dc0;
   long T, B, H, S, D, reverse, b0, blocks;
@@ -132,9 +135,22 @@ INLINE void finish(const job *w, const int phase, long j, long t, long row, long
 #endif
 }
 
-/* A phase of step j for one block. a: the gates that the product multiplies, or where they are staged; next as finish has it. */
+/* Values of k that a phase's product has, and where its panels of a block start, for this item's unit. */
+INLINE long depth_of(const job *w, const int phase) {
+  return PHASES == 1 ? GATES * w->H : phase == 0 ? 2 * w->H : w->H;
+}
+
+INLINE const __global panel *panels_of(const job *w, const item *me, const int phase, long block) {
+  const __global panel *panels = w->rt + (phase ? 2 * w->H * w->blocks : 0) * LANES;
+  return panels + min(block, w->blocks - 1) * depth_of(w, phase) * LANES + me->lane;
+}
+
+/*
+ * A phase of step j for one block. a: the gates that the product multiplies, or where they are staged; next as finish has
+ * it, own as product.
+ */
 INLINE void walk(const job *w, const item *me, const int phase, long j, long block, __local real4 *a,
-                 __local real *next, __local real *shared) {
+                 __local real *next, const held *own, __local real *shared) {
   const long H = w->H, t = w->reverse ? j : w->T - 1 - j, later = w->reverse ? t - 1 : t + 1;
   const long unit = block * LANES + me->lane;
   values v[OWN];
@@ -147,14 +163,12 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
 
   /* In phase 1 n of this step, else the gates of the step after it. */
   const long step = ((phase == 1 ? t : later) * w->B + w->b0) * w->D;
-  const long k = PHASES == 1 ? GATES * H : phase == 0 ? 2 * H : H;
   bool fed = phase == 1 ? j < w->T : j > 0;
 #if HAVE_LENGTHS
   fed = fed && (phase == 1 ? t : later) < w->longest;
 #endif
-  const __global real *panels = w->rt + (phase ? 2 * H * w->blocks : 0) * LANES;
   product(me, 1, sum, 1, a, w->d_hidden + step + (phase == 1 ? 2 * H : 0), w->D, w->rows,
-          panels + min(block, w->blocks - 1) * k * LANES + me->lane, fed ? (int)k : 0, shared);
+          panels_of(w, me, phase, block), fed ? (int)depth_of(w, phase) : 0, HELD(phase), own, shared);
 #if WHOLE && BUFFERS == 1 && SPLITS == 1 /* else the splits met after their last value of k */
   barrier(CLK_LOCAL_MEM_FENCE);
 #endif
@@ -167,15 +181,22 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
 }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
-backward(const __global real *restrict rt, long rt_at, const __global int *lengths, long lengths_at,
+backward(const __global panel *restrict rt, long rt_at, const __global int *lengths, long lengths_at,
          const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
          const __global real *dc_last, long dc_last_at, const __global real *states, long states_at,
          const __global real *cells, long cells_at, const __global real *kept, long kept_at, __global real *d,
          long d_at, __global real *d_hidden, long d_hidden_at, __global real *carry, long carry_at, __global real *dc,
          long dc_at, __global real *dh0, long dh0_at, __global real *dc0, long dc0_at, long D, long T, long B, long I,
-         long H, long S, long reverse, long item_blocks, long first, long count) {
+         long H, long S, long reverse, long item_blocks, long first, long count MEETING_ARGS) {
   __local real4 a[WHOLE ? BUFFERS : 1][ROWS * A_ROW];
   __local real shared[SHARED];
+#if PERSISTENT
+  __local int told;
+  if (count == 0) {
+    rehearse(meeting + meeting_at, spins, &told);
+    return;
+  }
+#endif
   const item me = this_item();
   const long blocks = (H + LANES - 1) / LANES, parts = (blocks + item_blocks - 1) / item_blocks;
   const long group = (long)get_group_id(0), piece = group / parts, block0 = (group - piece * parts) * item_blocks;
@@ -219,17 +240,33 @@ backward(const __global real *restrict rt, long rt_at, const __global int *lengt
   for (long j = first; j < first + count; j++) {
     __local real4 *now = a[j % BUFFERS];
     for (long block = 0; block < blocks; block += BLOCK_TEAMS)
-      walk(&w, &me, 0, j, block + me.block, a[(j + 1) % BUFFERS], (__local real *)now, shared);
+      walk(&w, &me, 0, j, block + me.block, a[(j + 1) % BUFFERS], (__local real *)now, 0, shared);
     barrier(CLK_LOCAL_MEM_FENCE);
 #if PHASES == 2
     if (j < T) {
       for (long block = 0; block < blocks; block += BLOCK_TEAMS)
-        walk(&w, &me, 1, j, block + me.block, now + (2 * H + 3) / 4, (__local real *)now, shared);
+        walk(&w, &me, 1, j, block + me.block, now + (2 * H + 3) / 4, (__local real *)now, 0, shared);
       barrier(CLK_LOCAL_MEM_FENCE);
     }
 #endif
   }
+#elif PERSISTENT
+  held own[HELD_VALUES(0)];
+  hold(1, HELD(0), own, panels_of(&w, &me, 0, block0), me.split, (int)depth_of(&w, 0));
+#if PHASES == 2
+  held own_next[HELD_VALUES(1)];
+  hold(1, HELD(1), own_next, panels_of(&w, &me, 1, block0), me.split, (int)depth_of(&w, 1));
+#endif
+  bool on = true;
+  for (long j = first; j < first + count && on; j++) {
+    walk(&w, &me, 0, j, block0, a[0], 0, own, shared);
+#if PHASES == 2
+    meet(meeting + meeting_at, spins, &told);
+    walk(&w, &me, 1, j, block0, a[0], 0, own_next, shared);
+#endif
+    on = meet(meeting + meeting_at, spins, &told);
+  }
 #else
-  walk(&w, &me, PHASE, first, block0 + me.block, a[0], 0, shared);
+  walk(&w, &me, PHASE, first, block0 + me.block, a[0], 0, 0, shared);
 #endif
 }

@@ -1,28 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * layer_group_forward.cl: steps of a recurrence for GPUs: many in a launch, or one phase of one (see layer_group.cl). Arguments
- * are those of layer_forward.cl, HOISTED, with the panels of W_h in blocks of LANES units.
+ * are those of layer_forward.cl, HOISTED, with the panels of W_h in blocks of LANES units; PERSISTENT, those of meet.
  *
  * What an item stores for a row and a unit nobody else reads in the same launch, except from local memory. So it reads its
  * own h and c of the step before, like x, before the product, which hides the wait for them.
  */
 #define COLUMNS (PHASES == 2 ? 2 : GATES)
+#define COLUMNS_OF(phase) PHASE_GATES(phase)
 #include "layer_group.cl"
 #ifndef SAVE
 #define SAVE 0
 #endif
 
 typedef struct job {
-  const __global real *x, *r, *inner_bias, *h0, *c0;
+  const __global real *x, *inner_bias, *h0, *c0;
+  const __global panel *r;
   const __global int *lengths;
   __global real *y, *h_last, *c_last, *states, *cells, *kept;
   long T, B, H, S, reverse, b0, blocks;
   int rows, longest;
 } job;
 
-/* A phase of step i for one block. next: where the following product finds its rows, of units; NULL unless WHOLE. */
+/* Where the panels of a block and phase start, for this item's unit. */
+INLINE const __global panel *panels_of(const job *w, const item *me, const int phase, long block) {
+  const long columns = (GATES_BEFORE(phase) * w->blocks + min(block, w->blocks - 1) * PHASE_GATES(phase)) * LANES;
+  return w->r + columns * w->H + me->lane;
+}
+
+/*
+ * A phase of step i for one block. next: where the following product finds its rows, of units; NULL unless WHOLE. own: see
+ * product.
+ */
 INLINE void walk(const job *w, const item *me, const int phase, long i, long block, __local real4 *a,
-                 __local real *next, __local real *shared) {
+                 __local real *next, const held *own, __local real *shared) {
   const long H = w->H, S = w->S, t = w->reverse ? w->T - 1 - i : i, unit = block * LANES + me->lane;
   const long before = ((SAVE ? (w->reverse ? t + 1 : t) : i & 1) * w->B + w->b0) * S;
   const long after = ((SAVE ? (w->reverse ? t : t + 1) : (i + 1) & 1) * w->B + w->b0) * S;
@@ -69,9 +80,8 @@ INLINE void walk(const job *w, const item *me, const int phase, long i, long blo
   }
 
   const int K = HAVE_LENGTHS && t >= w->longest ? 0 : (int)H;
-  const long columns = (GATES_BEFORE(phase) * w->blocks + min(block, w->blocks - 1) * PHASE_GATES(phase)) * LANES;
   product(me, PHASE_GATES(phase), sum + H_SUM, SUMS, a, phase ? keep_at + 3 * S : h_before, phase ? KEEP * S : prev_row,
-          w->rows, w->r + columns * H + me->lane, K, shared);
+          w->rows, panels_of(w, me, phase, block), K, HELD(phase), own, shared);
 
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
@@ -125,14 +135,22 @@ INLINE void walk(const job *w, const item *me, const int phase, long i, long blo
 }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void
-forward(const __global real *x, long x_at, const __global real *w, long w_at, const __global real *restrict r,
+forward(const __global real *x, long x_at, const __global panel *w, long w_at, const __global panel *restrict r,
         long r_at, const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
         const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
         long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,
         long c_last_at, __global real *states, long states_at, __global real *cells, long cells_at, __global real *kept,
-        long kept_at, long T, long B, long I, long H, long S, long reverse, long item_blocks, long first, long count) {
+        long kept_at, long T, long B, long I, long H, long S, long reverse, long item_blocks, long first,
+        long count MEETING_ARGS) {
   __local real4 a[WHOLE ? 2 : 1][ROWS * A_ROW];
   __local real shared[SHARED];
+#if PERSISTENT
+  __local int told;
+  if (count == 0) {
+    rehearse(meeting + meeting_at, spins, &told);
+    return;
+  }
+#endif
   const item me = this_item();
   const long blocks = (H + LANES - 1) / LANES, parts = (blocks + item_blocks - 1) / item_blocks;
   const long group = (long)get_group_id(0), piece = group / parts, block0 = (group - piece * parts) * item_blocks;
@@ -175,15 +193,31 @@ forward(const __global real *x, long x_at, const __global real *w, long w_at, co
   for (long i = first; i < first + count; i++) {
     const int from = PHASES == 2 ? 0 : (int)(i & 1);
     for (long block = 0; block < blocks; block += BLOCK_TEAMS)
-      walk(&j, &me, 0, i, block + me.block, a[from], (__local real *)a[1 - from], shared);
+      walk(&j, &me, 0, i, block + me.block, a[from], (__local real *)a[1 - from], 0, shared);
     barrier(CLK_LOCAL_MEM_FENCE);
 #if PHASES == 2
     for (long block = 0; block < blocks; block += BLOCK_TEAMS)
-      walk(&j, &me, 1, i, block + me.block, a[1], (__local real *)a[0], shared);
+      walk(&j, &me, 1, i, block + me.block, a[1], (__local real *)a[0], 0, shared);
     barrier(CLK_LOCAL_MEM_FENCE);
 #endif
   }
+#elif PERSISTENT
+  held own[HELD_VALUES(0)];
+  hold(COLUMNS_OF(0), HELD(0), own, panels_of(&j, &me, 0, block0), me.split, (int)H);
+#if PHASES == 2
+  held own_next[HELD_VALUES(1)];
+  hold(COLUMNS_OF(1), HELD(1), own_next, panels_of(&j, &me, 1, block0), me.split, (int)H);
+#endif
+  bool on = true;
+  for (long i = first; i < first + count && on; i++) {
+    walk(&j, &me, 0, i, block0, a[0], 0, own, shared);
+#if PHASES == 2
+    meet(meeting + meeting_at, spins, &told);
+    walk(&j, &me, 1, i, block0, a[0], 0, own_next, shared);
+#endif
+    on = meet(meeting + meeting_at, spins, &told);
+  }
 #else
-  walk(&j, &me, PHASE, first, block0 + me.block, a[0], 0, shared);
+  walk(&j, &me, PHASE, first, block0 + me.block, a[0], 0, 0, shared);
 #endif
 }

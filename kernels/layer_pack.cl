@@ -2,7 +2,7 @@
 /*
  * layer_pack.cl: weights into the panels that layer_tile.cl reads. A block of units has GATES·UNITS columns of vectors,
  * gate by gate, VECS of them a pass: out [block][pass][k][VECS][WIDTH]. Gates stand in the order of ORDER, four bits
- * each, the first one lowest. Columns past the last unit are 0.
+ * each, the first one lowest. Columns past the last unit are 0. PANEL is what values are kept as (see vectors.cl).
  *
  * The weight of gate g, unit u and k is at g·gate_step + u·unit_step + k·k_step.
  */
@@ -23,7 +23,7 @@
 #define PACK_K 16
 #endif
 
-__kernel VECTORISED void pack(const __global real *weights, long weights_at, __global real *out, long out_at, long H,
+__kernel VECTORISED void pack(const __global real *weights, long weights_at, __global panel *out, long out_at, long H,
                               long K, long gate_step, long unit_step, long k_step, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
@@ -39,6 +39,6 @@ __kernel VECTORISED void pack(const __global real *weights, long weights_at, __g
     vec line;
     for (int i = 0; i < WIDTH; i++)
       ((real *)&line)[i] = i < lanes ? weights[i * unit_step + k * k_step] : 0;
-    VSTORE(line, 0, out + k * VECS * WIDTH);
+    PANEL_VSTORE(line, 0, out + k * VECS * WIDTH);
   }
 }

@@ -20,7 +20,7 @@
  * ahead: how far behind b the chunk stands that will be read next.
  */
 static void tile(vec *sum, int sum_row, const __global real *a, long a_row, const int *order, int rows,
-                 const __global real *b, int steps, long ahead) {
+                 const __global panel *b, int steps, long ahead) {
   const __global real *row[ROWS];
   vec part[ROWS][VECS];
 #pragma unroll
@@ -34,7 +34,7 @@ static void tile(vec *sum, int sum_row, const __global real *a, long a_row, cons
     vec x[VECS];
 #pragma unroll
     for (int v = 0; v < VECS; v++) {
-      x[v] = VLOAD(v, b);
+      x[v] = PANEL_VLOAD(v, b);
       PREFETCH(b + ahead + v * WIDTH);
     }
 #pragma unroll
@@ -55,7 +55,7 @@ static void tile(vec *sum, int sum_row, const __global real *a, long a_row, cons
 
 /* sum [rows][sum_row] += a [rows][K] · b, whose columns are n_vecs vectors, VECS a pass. */
 static void multiply(vec *sum, int sum_row, int n_vecs, const __global real *a, long a_row, const int *order, int rows,
-                     const __global real *b, long K) {
+                     const __global panel *b, long K) {
   for (int v = 0; v < n_vecs; v += VECS)
     for (long k = 0; k < K; k += CHUNK) {
       const int steps = (int)min((long)CHUNK, K - k);

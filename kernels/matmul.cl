@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * matmul.cl: y = op(a)·op(b) + c for CPU devices: a tile of ROWS x PANEL of y in registers; b in panels as
- * matmul_pack.cl makes them, or row-major as it stands. A work-group is one work-item, and there is no barrier.
+ * matmul.cl: y = op(a)·op(b) + c for CPU devices: a tile of ROWS x PANEL_ROW of y in registers; b in panels as
+ * matmul_pack.cl makes them, of PANEL, or row-major as it stands. A work-group is one work-item, and there is no barrier.
  *
  * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows
  * with K/CHUNK + CHUNK and not with K.
@@ -29,7 +29,7 @@
 #ifndef AHEAD /* values of k that are asked for before they are needed, where a stands on its side */
 #define AHEAD 64
 #endif
-#define PANEL (WIDTH * VECS)
+#define PANEL_ROW (WIDTH * VECS)
 #if HAVE_C
 #define ADDEND(m, n) load(c + (m)*c_row + (n), N - (n))
 #else
@@ -37,17 +37,19 @@
 #endif
 
 /*
- * One item: ROWS x PANEL of y, over k_block values of k; items count tiles of rows fastest, then panels, blocks of k
+ * One item: ROWS x PANEL_ROW of y, over k_block values of k; items count tiles of rows fastest, then panels, blocks of k
  * and batches. y of block s starts s·M·N elements on. Rows of a and b, as they lie in memory, are a_row and b_row elements
  * apart. Rows past M repeat the last one and are not stored.
  */
-__kernel VECTORISED void product(const __global real *a, long a_at, const __global real *b, long b_at,
+__kernel VECTORISED void product(const __global real *a, long a_at, const __global panel *b, long b_at,
                                  const __global real *c, long c_at, __global real *y, long y_at, long M, long N, long K,
                                  long k_block, long a_row, long b_row, long c_row, long a_batch, long b_batch,
                                  long c_batch) {
-  const long tiles = (M + ROWS - 1) / ROWS, panels = (N + PANEL - 1) / PANEL, blocks = (K + k_block - 1) / k_block;
+  const long tiles = (M + ROWS - 1) / ROWS, panels = (N + PANEL_ROW - 1) / PANEL_ROW,
+             blocks = (K + k_block - 1) / k_block;
   const long id = (long)get_global_id(0), column = id / tiles, slab = column / panels, batch = slab / blocks;
-  const long m0 = (id - column * tiles) * ROWS, n0 = (column - slab * panels) * PANEL, block = slab - batch * blocks;
+  const long m0 = (id - column * tiles) * ROWS, n0 = (column - slab * panels) * PANEL_ROW,
+             block = slab - batch * blocks;
   const long k0 = block * k_block, k1 = min(k0 + k_block, K);
   a += a_at + batch * a_batch;
   y += y_at + (batch * blocks + block) * M * N;
@@ -58,8 +60,8 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
       PREFETCH(c + (m0 + r) * c_row + n0 + v * WIDTH);
 #endif
 #if PACKED
-  b += b_at + batch * b_batch + n0 * K + k0 * PANEL;
-#define B_ROW PANEL
+  b += b_at + batch * b_batch + n0 * K + k0 * PANEL_ROW;
+#define B_ROW PANEL_ROW
 #else
   b += b_at + batch * b_batch + n0 + k0 * b_row;
 #define B_ROW b_row
@@ -88,7 +90,7 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
       for (int v = 0; v < VECS; v++)
         sum[r][v] = (vec)(0);
 #if !PACKED
-    if (n0 + PANEL > N)
+    if (n0 + PANEL_ROW > N)
       for (long k = 0; k < steps; k++, b += B_ROW) {
 #pragma unroll
         for (int v = 0; v < VECS; v++) {
@@ -107,7 +109,7 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
 #endif
 #pragma unroll
         for (int v = 0; v < VECS; v++)
-          x[v] = VLOAD(v, b);
+          x[v] = PANEL_VLOAD(v, b);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
           const vec s = (vec)(row[r][k * A_STEP]);

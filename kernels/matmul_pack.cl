@@ -2,19 +2,14 @@
 /*
  * matmul_pack.cl: what surrounds the product of matmul.cl.
  *
- *   pack   b [K,N] or [N,K] into panels [N/PANEL][K][PANEL], zeros past N: a step of k then reads whole cache lines one
- *          after another, whatever the layout of b was
+ *   pack   b [K,N] or [N,K] into panels [N/PANEL_ROW][K][PANEL_ROW], zeros past N: a step of k then reads whole cache
+ *          lines one after another, whatever the layout of b was. PANEL is what values are kept as (see vectors.cl)
  *   add    the sum of the blocks of k, in order, and c
  */
-#ifdef cl_khr_fp64
-#pragma OPENCL EXTENSION cl_khr_fp64 : enable
-#endif
-#ifndef real
-#define real float
-#endif
 #ifndef WIDTH /* lanes of a vector: 8 floats fill a register of AVX2, 16 one of AVX-512 */
 #define WIDTH 8
 #endif
+#include "vectors.cl"
 #ifndef VECS /* vectors in a row of a panel */
 #define VECS 2
 #endif
@@ -24,57 +19,34 @@
 #ifndef HAVE_C
 #define HAVE_C 0
 #endif
-#define PANEL (WIDTH * VECS)
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-#define vec CAT(real, WIDTH)
-#define VLOAD CAT(vload, WIDTH)
-#define VSTORE CAT(vstore, WIDTH)
+#define PANEL_ROW (WIDTH * VECS)
 
 /* One item: PACK_K steps of k of one panel. Batches are b_batch and out_batch elements apart. */
 #ifndef PACK_K
 #define PACK_K 16
 #endif
-__kernel __attribute__((vec_type_hint(vec))) void pack(const __global real *b, long b_at, __global real *out,
-                                                       long out_at, long N, long K, long b_row, long b_batch,
-                                                       long out_batch, long items) {
+__kernel VECTORISED void pack(const __global real *b, long b_at, __global panel *out, long out_at, long N, long K,
+                              long b_row, long b_batch, long out_batch, long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;
-  const long parts = (K + PACK_K - 1) / PACK_K, panels = (N + PANEL - 1) / PANEL;
-  const long column = id / parts, batch = column / panels, panel = column - batch * panels;
+  const long parts = (K + PACK_K - 1) / PACK_K, panels = (N + PANEL_ROW - 1) / PANEL_ROW;
+  const long column = id / parts, batch = column / panels, n0 = (column - batch * panels) * PANEL_ROW;
   const long k0 = (id - column * parts) * PACK_K, k1 = min(k0 + PACK_K, K);
-  const long columns = min((long)PANEL, N - panel * PANEL);
+  const long columns = min((long)PANEL_ROW, N - n0);
   b += b_at + batch * b_batch;
-  out += out_at + batch * out_batch + panel * K * PANEL;
-  real line[PANEL];
+  out += out_at + batch * out_batch + n0 * K;
+  real line[PANEL_ROW];
   for (long k = k0; k < k1; k++) {
-    for (int j = 0; j < PANEL; j++)
+    for (int j = 0; j < PANEL_ROW; j++)
 #if TRANS_B
-      line[j] = j < columns ? b[(panel * PANEL + j) * b_row + k] : 0;
+      line[j] = j < columns ? b[(n0 + j) * b_row + k] : 0;
 #else
-      line[j] = j < columns ? b[k * b_row + panel * PANEL + j] : 0;
+      line[j] = j < columns ? b[k * b_row + n0 + j] : 0;
 #endif
     for (int v = 0; v < VECS; v++)
-      VSTORE(VLOAD(v, line), v, out + k * PANEL);
+      PANEL_VSTORE(CAT(vload, WIDTH)(v, line), v, out + k * PANEL_ROW);
   }
-}
-
-static vec load(const __global real *p, long n) {
-  if (n >= WIDTH)
-    return VLOAD(0, p);
-  vec v = (vec)(0);
-  for (long i = 0; i < n; i++)
-    ((real *)&v)[i] = p[i];
-  return v;
-}
-
-static void store(vec v, __global real *p, long n) {
-  if (n >= WIDTH)
-    VSTORE(v, 0, p);
-  else
-    for (long i = 0; i < n; i++)
-      p[i] = ((real *)&v)[i];
 }
 
 #if HAVE_C
@@ -84,9 +56,9 @@ static void store(vec v, __global real *p, long n) {
 #endif
 
 /* One item: WIDTH columns of one row of y = c + parts[0] + parts[1] + .., each [M,N]; batches as in product. */
-__kernel __attribute__((vec_type_hint(vec))) void add(const __global real *parts, long parts_at, const __global real *c,
-                                                      long c_at, __global real *y, long y_at, long M, long N,
-                                                      long blocks, long c_row, long c_batch, long items) {
+__kernel VECTORISED void add(const __global real *parts, long parts_at, const __global real *c, long c_at,
+                             __global real *y, long y_at, long M, long N, long blocks, long c_row, long c_batch,
+                             long items) {
   const long id = (long)get_global_id(0);
   if (id >= items)
     return;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vectors.cl: what kernels with a work-item per WIDTH neighbouring elements have in common, for inclusion: the type vec
- * of WIDTH lanes (1, 2, 4, 8 or 16) of the type real, and its loads from and stores to global memory.
+ * of WIDTH lanes (1, 2, 4, 8 or 16) of the type real, and its loads from and stores to global memory; and of what packed
+ * weights are stored as: PANEL, which is real or, where real is float, half. Half is for memory alone, so that no
+ * extension is needed.
  */
 #ifndef VECTORS
 #define VECTORS
@@ -35,6 +37,41 @@ typedef struct loose_vec {
 } __attribute__((packed, aligned(sizeof(real)))) loose_vec;
 #define VLOAD(i, p) (((const __global loose_vec *)(p))[i].lanes)
 #define VSTORE(v, i, p) (((__global loose_vec *)(p))[i].lanes = (v))
+
+/*
+ * Panels of packed weights: the type behind pointers to them, the i-th vec of one, and the i-th scalar. Rounded to the
+ * nearest even on the way in.
+ */
+#ifndef PANEL
+#define PANEL real
+#endif
+#define HALVES_half 1
+#define HALVES CAT(HALVES_, PANEL) /* 1 where panels are of half; any other name is 0 to #if */
+#if HALVES
+#define panel half
+#define PANEL_AT(p, i) vload_half(i, p)
+#if WIDTH == 1
+#define PANEL_VLOAD(i, p) vload_half(i, p)
+#define PANEL_VSTORE(v, i, p) vstore_half_rte(v, i, p)
+#else
+#if WIDTH == 16 && defined(__x86_64__) && defined(__AVX512F__)
+/* On PoCL, whose vload_half16 is two loads of eight: a layer of one row takes a fifth longer with it. */
+typedef half halves __attribute__((ext_vector_type(16)));
+typedef struct loose_halves {
+  halves lanes;
+} __attribute__((packed, aligned(2))) loose_halves;
+#define PANEL_VLOAD(i, p) __builtin_convertvector(((const __global loose_halves *)(p))[i].lanes, vec)
+#else
+#define PANEL_VLOAD(i, p) CAT(vload_half, WIDTH)(i, p)
+#endif
+#define PANEL_VSTORE(v, i, p) CAT(CAT(vstore_half, WIDTH), _rte)(v, i, p)
+#endif
+#else
+#define panel real
+#define PANEL_AT(p, i) ((p)[i])
+#define PANEL_VLOAD(i, p) VLOAD(i, p)
+#define PANEL_VSTORE(v, i, p) VSTORE(v, i, p)
+#endif
 
 /* One vector of two, lane by lane: Oclgrind 21.10 crashes where a vector is widened as a whole. */
 #if WIDTH >= 4

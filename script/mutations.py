@@ -4,11 +4,13 @@ import dataclasses
 import re
 
 TOKEN = re.compile(r"""(?P<space>[ \t]+|\\\n)|(?P<newline>\n)|(?P<comment>/\*.*?\*/|//[^\n]*)|(?P<string>"[^"\n]*")
-    |(?P<name>[A-Za-z_]\w*)|(?P<number>0[xX][0-9A-Fa-f]+[uUlL]*|\d+\.\d*(?:[eE][-+]?\d+)?f?|\d+[uUlL]*)
+    |(?P<name>[A-Za-z_]\w*)
+    |(?P<number>0[xX][0-9A-Fa-f]+(?:\.[0-9A-Fa-f]*)?[pP][-+]?\d+f?|0[xX][0-9A-Fa-f]+[uUlL]*|\d+\.\d*(?:[eE][-+]?\d+)?f?|\d+[uUlL]*)
     |(?P<sign><<=|>>=|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||\#\#|[-+*/%&|^]=|.)""", re.VERBOSE | re.DOTALL)
 
 TYPES = {"bits_t", "bool", "char", "double", "float", "in_t", "in_v", "int", "long", "out_t", "out_v", "real", "short",
-         "type", "uchar", "uint", "ulong", "unroll_philox_key", "ushort", "vec", "void", "walk", "words"}
+         "type", "uchar", "uint", "ulong", "unroll_philox_key", "ushort", "vec", "void", "walk", "words",
+         "item", "job", "loose_vec", "panel", "places", "real4"}
 DECLARES = TYPES | {"const", "static", "typedef", "struct", "__local", "__kernel", "__global", "__attribute__"}
 ARITHMETIC = {"+": "-", "-": "+", "*": "/", "/": "*", "%": "*", "+=": "-=", "-=": "+=", "*=": "/="}
 BITWISE = {"&": "|", "|": "&", "^": "&", "<<": ">>", ">>": "<<", "|=": "&="}
@@ -21,7 +23,10 @@ ALIKE = [("row", "column"), ("m", "n"), ("M", "N"), ("N", "K"), ("m0", "n0"), ("
          ("id", "row"), ("ROWS", "COLUMNS"), ("T", "B"), ("B", "R"), ("whole", "last"), ("total", "sum"), ("d_r", "d_z"), ("t", "b"),
          ("a_batch", "b_batch"), ("above", "count"), ("x", "y"), ("c0", "c1"), ("c2", "c3"), ("low0", "low1"),
          ("high0", "high1"), ("V", "E"), ("v", "e"), ("before", "y"), ("d_n", "d_r"), ("limit", "trial"), ("R", "I"),
-         ("rate1", "rate"), ("m", "v"), ("p", "g"), ("p", "q"), ("parts", "panels"), ("as", "bs"), ("strips", "tiles")]
+         ("rate1", "rate"), ("m", "v"), ("p", "g"), ("p", "q"), ("parts", "panels"), ("as", "bs"), ("strips", "tiles"),
+         ("h_prev", "h_next"), ("c_prev", "c_next"), ("before", "after"), ("first", "count"), ("block", "blocks"),
+         ("row", "unit"), ("active", "fed"), ("later", "t"), ("block0", "block1"), ("piece", "pieces"), ("H", "S"),
+         ("x", "h"), ("rows", "active"), ("split", "block"), ("lane", "id"), ("d", "d_hidden"), ("carry", "dc")]
 
 
 @dataclasses.dataclass
@@ -102,7 +107,7 @@ def constants(tokens):
     for i, token in enumerate(tokens):
         if token.kind != "number":
             continue
-        if "." in token.text:
+        if "." in token.text or "p" in token.text:
             yield token.start, token.end, f"({token.text} * 2)", "constant"
             continue
         digits = token.text.rstrip("uUlL")

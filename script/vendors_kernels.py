@@ -2,6 +2,7 @@
 """The kernels, and the options that the backend builds them with: tests/kernel-variants.txt, and how it is made."""
 import collections
 import glob
+import itertools
 import os
 import re
 import subprocess
@@ -13,12 +14,19 @@ FOLDERS = [KERNELS, os.path.join(ROOT, "api", "include", "unroll")]
 LIST = os.path.join(ROOT, "tests", "kernel-variants.txt")
 DEVICES = os.path.join(ROOT, "docs", "devices.md")
 KINDS = {"gpu": (0, "gpu"), "cpu8": (8, "cpu"), "cpu16": (16, "cpu")}  # lanes of a CPU's vectors, the option kernels
-# Cases that an option of a device can make take another path; those of no other option: whole layers.
-CASES, LAYERS = {"product": "matmul"}, "layer|scan"
-NO_PATH = {"kernels", "tune"}  # one is the kind, the other how long the choice of a path may take
+# Cases that an option of a device can make take another path (as halves only small integers are right); those of no
+# other option: whole layers.
+CASES = {"product": "matmul", "precision": "^exact ", "matrix": "^exact (run-time )?matmul"}
+LAYERS = "layer|scan"
+ALSO = {"matrix": ["precision=half"]}  # without which an option changes nothing
+# One is the kind, one how long the choice of a path may take; the others change how kernels are launched.
+NO_PATH = {"kernels", "tune", "command_buffer", "concurrent"}
+MATRIX_MACROS = ("MATRIX", "SUBGROUPS_M", "SUBGROUPS_N", "FRAGMENTS_M", "FRAGMENTS_N", "TRANS_A", "TRANS_B", "HAVE_C",
+                 "PACKED", "CHUNK")
 HEAD = """\
 # What `unroll conform` makes the OpenCL backend build, by script/vendors --collect: kinds of device, source, options.
-# gpu: for GPUs; cpu8 and cpu16: for CPUs whose vectors hold 8 and 16 floats.
+# gpu: for GPUs; cpu8 and cpu16: for CPUs whose vectors hold 8 and 16 floats. nvidia_*, amd_*, intel_*: for GPUs with
+# that matrix instruction, by backends/opencl/matrix.c.
 """
 
 Variant = collections.namedtuple("Variant", "source options kinds")
@@ -92,19 +100,36 @@ def fnv(data, state=0xCBF29CE484222325):
 
 
 def device_options():
-    """The options of a device that choose a path, with their values: where the backend reads them."""
+    """The options of a device that choose a path, with their values but the default, which is the first: where the
+    backend reads them."""
     with open(os.path.join(ROOT, "backends", "opencl", "backend.c"), encoding="utf-8") as file:
-        found = re.findall(r'strcmp\(o->key, "(\w+)"\) == 0\) \{\s*static const char \*const values\[\] = \{([^}]*)\}',
-                           file.read())
-    return {option: [value for value in re.findall(r'"(\w+)"', values) if value != "auto"]
-            for option, values in found if option not in NO_PATH}
+        table = re.search(r"\} choices\[\] = \{(.*?)\n\};", file.read(), re.S)
+    found = re.findall(r'\{"(\w+)",\s*\{"\w+"((?:, "\w+")+)\}', table[1]) if table else []
+    return {option: re.findall(r'"(\w+)"', values) for option, values in found if option not in NO_PATH}
 
 
 def documented_options():
     """The same options as docs/devices.md has them."""
     with open(DEVICES, encoding="utf-8") as file:
-        rows = re.findall(r"^\| `(\w+)` \| `auto`((?:, `\w+`)+) \|", file.read(), re.M)
+        rows = re.findall(r"^\| `(\w+)` \| `\w+`((?:, `\w+`)+) \|", file.read(), re.M)
     return {option: re.findall(r"`(\w+)`", values) for option, values in rows if option not in NO_PATH}
+
+
+def matrix_variants():
+    """(source, options) -> kinds, of products by matrix instructions: every tile that backends/opencl/matrix.c has."""
+    with open(os.path.join(ROOT, "backends", "opencl", "matrix.c"), encoding="utf-8") as file:
+        text = file.read()
+    numbers = dict(re.findall(r"\b([A-Z]\w+) = (\d+)", text))
+    found = collections.defaultdict(set)
+    for name, tiles in re.findall(r'\[(\w+)\] = \{"[^"]+", \d+, \d+, \d+, ((?:\{[\d, ]+\}(?:, )?)+)\}', text):
+        for tile in re.findall(r"\{([\d, ]+)\}", tiles):
+            for form in itertools.product((0, 1), repeat=4):
+                if form[0] and form[3]:  # a transposed a has no packed b beside it
+                    continue
+                values = [numbers[name], *tile.split(", "), *form, 512]
+                options = " ".join(f"-D{macro}={value}" for macro, value in zip(MATRIX_MACROS, values))
+                found["matmul_matrix.cl", options].add("gpu" if name == "EMULATED" else name.lower())
+    return found
 
 
 def runs(kinds):
@@ -114,7 +139,7 @@ def runs(kinds):
         yield kind, [as_kind], ""
         for option, values in device_options().items():
             for value in values:
-                yield kind, [as_kind, f"{option}={value}"], CASES.get(option, LAYERS)
+                yield kind, [as_kind, *ALSO.get(option, ()), f"{option}={value}"], CASES.get(option, LAYERS)
 
 
 def built(cache, hashes):
@@ -154,7 +179,7 @@ def collect(kinds, build, folder):
     os.makedirs(pocl, exist_ok=True)
     total = collections.defaultdict(set)
     for variant in read_list() if os.path.exists(LIST) else []:
-        total[variant.source, variant.options] |= set(variant.kinds)
+        total[variant.source, variant.options] |= set(variant.kinds) & set(KINDS)
     for kind, options, only in runs(kinds):
         if not only:  # the first run of a kind
             for known in list(total.values()):
@@ -174,6 +199,8 @@ def collect(kinds, build, folder):
         new = {variant for variant in found if kind not in total[variant]}
         for variant in found:
             total[variant].add(kind)
+        for variant, own in matrix_variants().items():
+            total[variant] |= own
         write_list(total)
         print(f"{kind} {' '.join(options)}: {len(found)} programs, {len(new)} new", flush=True)
     listed = read_list()

@@ -24,13 +24,19 @@ Figures = collections.namedtuple("Figures", "regs scalar spill local fit")
 Target = collections.namedtuple("Target", "name family chip kinds")
 
 GPU, ALL = ("gpu",), ("gpu", "cpu8", "cpu16")
-TARGETS = [Target(chip, "AMD", chip, GPU) for chip in ("gfx803", "gfx900", "gfx906", "gfx90a", "gfx1030", "gfx1100")]
-TARGETS += [Target(chip, "NVIDIA", chip, GPU) for chip in ("sm_75", "sm_80", "sm_90")]
-TARGETS += [Target(name, "Intel", chip, GPU) for name, chip in (("Gen9", "skl"), ("Gen12LP", "tgllp"), ("Arc", "dg2"))]
+# The kinds that are built for a chip's matrix instruction alone, as backends/opencl/matrix.c names it.
+MATRIX = {"gfx90a": ("amd_mfma",), "gfx1100": ("amd_wmma",), "sm_75": ("nvidia_k8",), "sm_80": ("nvidia_k16",),
+          "sm_90": ("nvidia_k16",), "dg2": ("intel_8",)}
+CHIPS = [(chip, "AMD", chip) for chip in ("gfx803", "gfx900", "gfx906", "gfx90a", "gfx1030", "gfx1100")]
+CHIPS += [(chip, "NVIDIA", chip) for chip in ("sm_75", "sm_80", "sm_90")]
+CHIPS += [("Gen9", "Intel", "skl"), ("Gen12LP", "Intel", "tgllp"), ("Arc", "Intel", "dg2")]
+TARGETS = [Target(name, family, chip, GPU + MATRIX.get(chip, ())) for name, family, chip in CHIPS]
+TARGETS += [Target("Max", "Intel", "pvc", ("intel_16",))]
 TARGETS += [Target("Intel", "SPIR-V", "spir64", ALL), Target("Arm", "SPIR-V", "spir", ALL)]
 TARGETS += [Target("AVX2", "host", "haswell", ("cpu8",)), Target("AVX-512", "host", "skylake-avx512", ("cpu16",))]
 
 CLANG, LLVM_AS, TO_SPIRV = "clang-15", "llvm-as-15", "llvm-spirv-15"
+NEWER = {"gfx1100": "clang-16"}  # clang 15 gives a work-item there 128 of 256 registers
 AMD_LIBRARY = "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode"
 NVIDIA_LIBRARY = "/usr/lib/clc/nvptx64--nvidiacl.bc"
 NVIDIA_CHIP = {"sm_90": "sm_80"}  # clang 15 knows no sm_90: ptxas makes it of the PTX for sm_80, as the driver does
@@ -63,8 +69,8 @@ class Tools:
         os.makedirs(os.path.join(folder, "kept"), exist_ok=True)
         self.missing = {}  # family -> why it isn't compiled for, or not fully
         self.versions = {}
-        for family, programs in (("AMD", [CLANG, LLVM_AS]), ("NVIDIA", [CLANG]), ("Intel", []), ("host", [CLANG]),
-                                 ("SPIR-V", [CLANG, TO_SPIRV, "spirv-val"])):
+        for family, programs in (("AMD", [CLANG, *NEWER.values(), LLVM_AS]), ("NVIDIA", [CLANG]), ("Intel", []),
+                                 ("host", [CLANG]), ("SPIR-V", [CLANG, TO_SPIRV, "spirv-val"])):
             absent = [name for name in programs if not shutil.which(name)]
             if absent:
                 self.missing[family] = "not found: " + ", ".join(absent)
@@ -154,8 +160,8 @@ class Tools:
     # ---- compiling: each returns what there is to be read ----
     def compile_amd(self, chip, folder, source, options):
         out = os.path.join(folder, "k.s")
-        call([CLANG, "-x", "cl", *options, "-target", "amdgcn-amd-amdhsa", f"-mcpu={chip}", "-O2", "-S", source, "-o",
-              out, f"--rocm-device-lib-path={self.amd_library}"])
+        call([NEWER.get(chip, CLANG), "-x", "cl", *options, "-target", "amdgcn-amd-amdhsa", f"-mcpu={chip}", "-O2",
+              "-S", source, "-o", out, f"--rocm-device-lib-path={self.amd_library}"])
         with open(out, encoding="utf-8") as file:
             return "".join(line for line in file if re.search(r"@function$|^; Occupancy|^  (- |  \.\w)", line))
 
@@ -171,6 +177,8 @@ class Tools:
         return said + call([self.ptxas, "-v", f"-arch={chip}", out, "-o", os.path.join(folder, "k.cubin")])
 
     def compile_intel(self, chip, folder, source, options):
+        if set(options) & {"-DMATRIX=5", "-DMATRIX=6"}:  # ocloc's own list of a chip's extensions lacks it
+            options = ["-Dcl_intel_subgroup_matrix_multiply_accumulate=1", *options]
         call([*self.ocloc, "compile", "-file", source, "-device", chip, "-options", " ".join(options), "-output", "k",
               "-out_dir", folder, "--format", "zebin", "-q"], env=self.intel, cwd=folder)
         with open(glob.glob(os.path.join(folder, "k_*.bin"))[0], "rb") as file:

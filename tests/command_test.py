@@ -134,6 +134,8 @@ class Usage(Case):
                 (["--lr", "nan"], "--lr: 'nan' is not a number above 0"), (["--lr", "1e999"], "--lr: '1e999' is not"),
                 (["--lr", "0x10"], "--lr: '0x10' is not"), (["--lr=-1"], "--lr: '-1' is not"),
                 (["--dropout", "1"], "--dropout: '1' is not a number from 0 to less than 1"),
+                (["--loss-scale", "dynami"], "--loss-scale: 'dynami' is not a number from 1 to 2^126, or dynamic"),
+                (["--loss-scale", "0"], "--loss-scale: '0' is not"), (["--loss-scale", "1e39"], "'1e39' is not"),
                 (["--cell", "lstm2"], "is not one of: rnn lstm gru gru_after"),
                 (["--hidden"], "--hidden needs a value"),
                 (["--hidden", "--layers"], "--hidden needs a value"), (["--verbose=yes"], "--verbose takes no value"),
@@ -147,6 +149,7 @@ class Usage(Case):
         self.fails(2, "needs MODEL", "sample", "--length", "3")
         self.fails(2, "--schedule-epochs", *LM, "t", "--out", "m", "--schedule", "cosine", "--minutes", "1")
         self.fails(2, "--hidden stands in the model", *LM, "t", "--resume", "m", "--hidden", "8")
+        self.fails(2, "--loss-scale stands in the model", *LM, "t", "--resume", "m", "--loss-scale", "dynamic")
 
     def test_unwritable_stdout(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
@@ -280,6 +283,19 @@ class Train(Case):
                 self.assertEqual(len(curves[0]), 8)
                 self.assertEqual(*curves)
                 os.remove(self.path("c.jsonl"))
+
+    def test_loss_scale(self):
+        curves = []
+        for scale in ("1", "1024", "dynamic"):
+            done = self.train(*TINY, "--out", self.path("s.safetensors"), "--updates", "4", "--loss-scale", scale,
+                              "--log", self.path("s.jsonl"))
+            lines = self.log("s.jsonl")
+            curves.append([(line["loss"], line["grad_norm"]) for line in lines])
+            self.assertEqual([line.get("loss_scale") for line in lines], [65536 if scale == "dynamic" else None] * 4)
+            self.assertEqual("0 of 4 updates skipped" in done.stderr, scale == "dynamic")
+            self.assertEqual("loss x 1024\n" in done.stderr, scale == "1024")
+        self.assertEqual(curves[0], curves[1])
+        self.assertEqual(curves[0], curves[2])
 
     def test_learning_rate_in_the_log(self):
         self.train(*TINY, "--out", self.path("d.safetensors"), "--updates", "120", "--log", self.path("d.jsonl"),

@@ -30,6 +30,14 @@ LAYERS = (r"^layer [a-z_]+ (forward( tanh)?|reverse( tanh)? lengths) T5 B3 I7 H1
           r"|^exact layer rnn reverse relu lengths T3 B33 I65 H130 grad, f32$")
 SCANS = (r"^(scan (add|linear|peephole|two) (forward|reverse lengths) T5 B3 I7 H17|recurrence "
          r"|net (stack|language|shared)[a-z0-9 ]* (lstm|gru) ).*f32$")
+# As halves, small integers are what they are as floats: products by matrix instructions, and layers of such products.
+HALVES = (r"^exact matmul rank 2 (257x3x65|64x64x64) .*f32$|^exact matmul rank 3 65x34x64.*f32$"
+          r"|^exact run-time matmul rank 2 100x33x34.*f32$",
+          r"^exact layer rnn reverse relu lengths T3 B33 I65 H130 grad, f32$")
+MATRIX = ("kernels=gpu", "precision=half", "matrix=emulated")
+# Sizes that leave edges of blocks and groups.
+WIDE = r"^layer (lstm .* T2 B(583|1000) |gru .* T2 B7 I4 H257 ).*grad, f32$"
+GROUPS = ("kernels=gpu", "product=tile")
 # Where a kernel takes long to build, or to run.
 FEW_OPS = (r"^(unary tanh 17 |binary add (column|rank 6)|reduce sum (105 of rank 3 axes 5|20011)|softmax 21 |embedding"
            r"|length_mask 595 |optimizer adam 255 |template 2 slice|transpose 210 |categorical 7x17 top 3"
@@ -37,6 +45,10 @@ FEW_OPS = (r"^(unary tanh 17 |binary add (column|rank 6)|reduce sum (105 of rank
 FEW_PRODUCTS = r"^(matmul rank 2 y 33x64 k 3|exact matmul rank 2 64x64x64).*f32$"
 FEW_SCANS = r"^scan peephole reverse lengths T5 .*f32$"
 FEW_LAYERS = r"^layer (lstm|gru) reverse lengths T5 B3 I7 H17( grad)?, f32$"
+# Likewise with weights packed as half, on any device.
+PANELS = (r"^exact (matmul rank 2 (1x257x3|64x64x64)|layer rnn (forward relu T5 B3 I7 H17|reverse relu lengths T3 B33 "
+          r"I65 H130 grad)).*f32$")
+FEW_PANELS = r"^exact (matmul rank 2 33x17x34 trans_b|layer rnn forward relu lengths T5 B3 I7 H17 grad), f32$"
 FEW = (FEW_OPS, FEW_PRODUCTS, FEW_SCANS, FEW_LAYERS)
 # Where kernels are interpreted.
 LEAST = (FEW_OPS, r"^matmul rank 2 y 33x64 k 3( trans_b)?, f32$",
@@ -52,7 +64,10 @@ Row.__new__.__defaults__ = ((), (), (), False)
 SMALL = (OPS, PRODUCTS, LAYERS, SCANS)
 FORCED = (Row(("product=own",), (PRODUCTS,)), Row(("product=tile",), (PRODUCTS,)),
           Row(("product=clblast",), (PRODUCTS,)), Row(("recurrence=scan",), (LAYERS,)),
-          Row(("recurrence=step",), (LAYERS,)), Row(("recurrence=sequence",), (LAYERS,)))
+          Row(("recurrence=step",), (LAYERS,)), Row(("recurrence=sequence",), (LAYERS,)),
+          Row(("concurrent=on",), (r"^net bidirectional .*f32$",)),
+          Row(("recurrence=scan", "product=own", "command_buffer=on"), (SCANS,)),
+          Row(("precision=half",), (PANELS,)), Row(("precision=half", "kernels=gpu"), (FEW_PANELS,)))
 
 # vendor: what OCL_ICD_VENDORS is set to, so that no other is found. prints: what the driver says for nothing.
 Implementation = collections.namedtuple("Implementation", "title vendor environment rows prints")
@@ -68,7 +83,10 @@ def pocl(method, cases_as_gpu=FEW):
 INTEL = os.path.join(SOURCE, "build", "intel-opencl")
 IMPLEMENTATIONS = {
     # All cases, as a CPU and as a GPU, and all programs run on PoCL as tests of their own: the matrix counts those too.
-    "pocl": Implementation("PoCL", f"{ICD}/pocl.icd", {}, (*FORCED, Row(("kernels=gpu", "product=tile"), (LAYERS,)))),
+    "pocl": Implementation("PoCL", f"{ICD}/pocl.icd", {}, (*FORCED, Row(("kernels=gpu", "product=tile"), (LAYERS,)),
+                                                               Row((*GROUPS, "recurrence=step"), (LAYERS, WIDE)),
+                                                               Row((*GROUPS, "recurrence=sequence"), (LAYERS, WIDE)),
+                                                               Row((*MATRIX, "recurrence=step"), HALVES))),
     "loopvec": pocl("loopvec"),
     "workitemloops": pocl("workitemloops"),
     # It writes out every work-item: kernels with barriers take minutes to build.
@@ -77,11 +95,16 @@ IMPLEMENTATIONS = {
     "intel": Implementation("Intel's CPU runtime", f"{INTEL}/vendors", {"LD_LIBRARY_PATH": f"{INTEL}/lib"},
                             (Row((), SMALL, FEW_PROGRAMS, True),
                              Row(("kernels=gpu",), FEW), Row(("product=tile",), (PRODUCTS,)),
-                             Row(("recurrence=scan",), (LAYERS,)), Row(("recurrence=step",), (FEW_LAYERS,)))),
+                             Row((*MATRIX, "recurrence=scan"), HALVES),
+                             Row(("recurrence=scan",), (LAYERS,)), Row(("recurrence=step",), (FEW_LAYERS,)),
+                             Row(("precision=half",), (PANELS,)))),
     "rusticl": Implementation("rusticl, llvmpipe", f"{ICD}/rusticl.icd", {"RUSTICL_ENABLE": "llvmpipe"},
-                              (Row((), FEW, (), True), Row(("recurrence=scan",), (LAYERS,))),
+                              (Row((), FEW, (), True), Row(("recurrence=scan",), (LAYERS,)),
+                               Row(("precision=half",), (FEW_PANELS,))),
                               ("MESA: warning: Treating load_kernel_arg in control flow as uniform, "
                                "results may be incorrect.",)),
     "oclgrind": Implementation("Oclgrind, with its checks", "", {}, (Row((), FEW, (), True),
-                               Row(("kernels=gpu",), LEAST))),
+                               Row(("kernels=gpu",), LEAST),
+                               Row(("precision=half",), (FEW_PANELS,)),
+                               Row(MATRIX, (r"^exact matmul rank 2 64x64x64 trans_b, f32$",)))),
 }

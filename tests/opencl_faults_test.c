@@ -136,7 +136,10 @@ static void one_fault(const setting *with, const char *only, long n, uint32_t va
   }
 }
 
-/* Of the calls of a function in one phase of life the first few fail, and every so many of the rest. */
+/*
+ * Of the calls of a function in one phase of life the first few fail, and every so many of the rest; with UNROLL_EVERY_CALL
+ * in the environment, as script/check faults has it, all of them.
+ */
 static void each_call_fails(const setting *with, int first, int stride) {
   static uint8_t trace[CL_FAULTS_TRACE][2];
   int times[256][PHASES] = {{0}};
@@ -149,7 +152,7 @@ static void each_call_fails(const setting *with, int first, int stride) {
   memcpy(trace, f->trace, sizeof trace);
   for (long i = 0; i < n; i++) {
     const int k = times[trace[i][0]][trace[i][1]]++;
-    if (k < first || k % stride == 0)
+    if (k < first || k % stride == 0 || getenv("UNROLL_EVERY_CALL"))
       one_fault(with, NULL, i + 1, (uint32_t)k, &want, &t);
   }
   print_message("%ld calls, made to fail: %d, of which %d were errors, %d did no harm\n", n, t.errors + t.fallbacks,

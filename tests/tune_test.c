@@ -2,7 +2,7 @@
 /*
  * The OpenCL backend's option tune: what is measured is kept for the next process, whatever is kept gives the same bits,
  * a file that is damaged or of something else is as good as none, and with tune=off nothing is timed. Skipped where there
- * is no OpenCL device whose kernels are those of a CPU.
+ * is no OpenCL device whose kernels are those of a CPU; the same device is then taken for a GPU, too.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +27,9 @@ static struct {
   unroll_context *ctx;
   int measured, kept, shipped, tried, wrong_file; /* what the log said since the last open */
   char folder[256], file[512];
-} test;
+  bool as_gpu;
+  int64_t batch;
+} test = {.batch = BATCH};
 
 static void listen(void *ctx, int32_t level, const char *message) {
   (void)ctx, (void)level;
@@ -39,11 +41,12 @@ static void listen(void *ctx, int32_t level, const char *message) {
 }
 
 static unroll_device *open_device(const char *tune) {
-  const unroll_option options[] = {{"cache", test.folder}, {"tune", tune}};
+  const unroll_option options[] = {
+      {"cache", test.folder}, {"tune", tune}, {"kernels", "gpu"}, {"recurrence", "layer"}, {"product", "tile"}};
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_device *device = NULL;
   test.measured = test.kept = test.shipped = test.tried = test.wrong_file = 0;
-  if (unroll_device_open(test.ctx, "opencl", options, 2, &device, &err) != UNROLL_OK)
+  if (unroll_device_open(test.ctx, "opencl", options, test.as_gpu ? 5 : 2, &device, &err) != UNROLL_OK)
     fail_msg("%s", err.message);
   return device;
 }
@@ -110,7 +113,7 @@ static unroll_graph *build(int32_t cell, int64_t hidden) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_graph *graph = NULL;
   assert_int_equal(unroll_graph_create(NULL, &graph, &err), UNROLL_OK);
-  const int64_t shape[] = {STEPS, BATCH, INPUT};
+  const int64_t shape[] = {STEPS, test.batch, INPUT};
   const unroll_tensor x = unroll_input(graph, "x", UNROLL_F32, 3, shape);
   const unroll_rnn_options rnn = {
       .struct_size = sizeof rnn, .cell = cell, .activation = UNROLL_TANH, .layers = 1, .hidden = hidden};
@@ -373,6 +376,76 @@ static void two_processes_may_write_at_once(void **state) {
   run_is_same("thorough", UNROLL_CELL_RNN, SMALL + 1);
 }
 
+/* ---- the same device, as a GPU: a file of its own, work-groups. Kernels take long to build: few of them ---- */
+static void take_for_gpu(int64_t batch) {
+  drop_files();
+  test.as_gpu = true;
+  test.batch = batch;
+}
+
+static void what_is_measured_of_groups_is_kept(void **state) {
+  char text[TEXT];
+  (void)state;
+  if (!test.ctx)
+    skip();
+  take_for_gpu(1); /* one row, one block: all that is left to try is a launch a step */
+  run_is_same("thorough", UNROLL_CELL_RNN, SMALL);
+  assert_int_equal(test.measured, 2);
+  assert_int_equal(test.tried, 4);
+  assert_true(find_file());
+  read_file(text);
+  assert_non_null(strstr(end_of_head(text), "layer forward rnn f32 hoisted=1 h=8 i=0 b=1 -> "));
+  assert_non_null(strstr(end_of_head(text), " lanes=8 rows=1 teams=1 us="));
+  assert_non_null(strstr(end_of_head(text), "layer backward rnn f32 hoisted=0 h=8 i=0 b=1 -> "));
+  run_is_same("quick", UNROLL_CELL_RNN, SMALL);
+  assert_int_equal(test.measured + test.tried, 0);
+  assert_int_equal(test.kept, 2);
+  run_is_same("off", UNROLL_CELL_RNN, SMALL);
+  assert_int_equal(test.measured + test.tried + test.kept, 0);
+}
+
+static void every_group_gives_the_same_bits(void **state) {
+  static const struct {
+    int32_t cell;
+    const char *name, *groups;
+    int kept;
+  } cases[] = {
+      {UNROLL_CELL_RNN, "rnn", "sequence lanes=16 rows=2 teams=3", 2},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=8 rows=8 teams=1", 2},
+      {UNROLL_CELL_GRU, "gru", "step lanes=16 rows=4 teams=1", 2},
+      {UNROLL_CELL_RNN, "rnn", "sequence lanes=16 rows=2 teams=2", 0}, /* splits want all blocks at once */
+      {UNROLL_CELL_RNN, "rnn", "sequence lanes=128 rows=2 teams=1", 0},
+      {UNROLL_CELL_RNN, "rnn", "sequence lanes=64 rows=2 teams=4", 0},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=8 rows=8 teams=2", 0},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=24 rows=8 teams=1", 0},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=8 rows=99999 teams=1", 0},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=8 rows=3 teams=1", 0},
+      {UNROLL_CELL_RNN, "rnn", "step lanes=0 rows=0 teams=0", 0},
+      {UNROLL_CELL_RNN, "rnn", "walk lanes=16 rows=2 teams=3", 0},
+      {UNROLL_CELL_RNN, "rnn", "step pieces=1 rows=8 vecs=1 parts=1", 0}, /* of a CPU */
+  };
+  char text[TEXT];
+  (void)state;
+  if (!test.ctx)
+    skip();
+  take_for_gpu(1);
+  run_is_same("thorough", UNROLL_CELL_RNN, SMALL);
+  assert_true(find_file());
+  read_file(text);
+  char *lines = end_of_head(text);
+  test.batch = BATCH;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    snprintf(lines, sizeof text - (size_t)(lines - text),
+             "layer forward %s f32 hoisted=1 h=%d i=0 b=%d -> %s us=1 model=1 thorough\n"
+             "layer backward %s f32 hoisted=0 h=%d i=0 b=%d -> %s us=1 model=1 thorough\n",
+             cases[i].name, HIDDEN, BATCH, cases[i].groups, cases[i].name, HIDDEN, BATCH, cases[i].groups);
+    write_file(text, strlen(text));
+    run_is_same("quick", cases[i].cell, HIDDEN); /* which measures nothing of so little */
+    assert_int_equal(test.kept, cases[i].kept);
+    assert_int_equal(test.measured, 0);
+  }
+}
+
 static void unknown_values_are_refused(void **state) {
   (void)state;
   if (!test.ctx)
@@ -400,10 +473,11 @@ int main(int argc, char **argv) {
   if (argc == 3)
     return measure(argv[2]);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(what_is_measured_is_kept),       cmocka_unit_test(off_measures_nothing),
-      cmocka_unit_test(quick_leaves_little_work_alone), cmocka_unit_test(every_split_gives_the_same_bits),
-      cmocka_unit_test(damaged_files_are_harmless),     cmocka_unit_test(two_processes_may_write_at_once),
-      cmocka_unit_test(unknown_values_are_refused),
+      cmocka_unit_test(what_is_measured_is_kept),        cmocka_unit_test(off_measures_nothing),
+      cmocka_unit_test(quick_leaves_little_work_alone),  cmocka_unit_test(every_split_gives_the_same_bits),
+      cmocka_unit_test(damaged_files_are_harmless),      cmocka_unit_test(two_processes_may_write_at_once),
+      cmocka_unit_test(unknown_values_are_refused),      cmocka_unit_test(what_is_measured_of_groups_is_kept),
+      cmocka_unit_test(every_group_gives_the_same_bits),
   };
   return cmocka_run_group_tests(tests, start, finish);
 }

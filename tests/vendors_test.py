@@ -80,6 +80,17 @@ def check_options():
     return [] if found == documented else [f"options of a device: {found}; docs/devices.md: {documented}"]
 
 
+def check_matrix():
+    """Every tile of a matrix instruction is listed, for a chip that has it; collecting can't find them."""
+    listed = {(variant.source, variant.options): set(variant.kinds) for variant in VARIANTS}
+    compiled = {kind for target in targets.TARGETS for kind in target.kinds}
+    known = kernels.matrix_variants()
+    faults = [f"{' '.join(variant)}: not listed for {', '.join(sorted(kinds))}" for variant, kinds in known.items()
+              if not kinds <= listed.get(variant, set())]
+    faults += [f"script/vendors compiles for no chip with {kind}" for kind in set().union(*known.values()) - compiled]
+    return faults if known else ["backends/opencl/matrix.c: no tiles found"]
+
+
 def check_hot():
     built = {variant.source for variant in VARIANTS}
     return [f"script/vendors: hot pattern {pattern} meets no listed source" for pattern in hot_patterns()
@@ -167,7 +178,7 @@ def check_reading():
 
 def main():
     faults = check_reading()
-    listed = check_sources() + check_backend() + check_hot()
+    listed = check_sources() + check_backend() + check_matrix() + check_hot()
     faults += check_options() + listed + ([HINT] if listed else []) + check_parsing()
     print("\n".join(faults + [f"{len(VARIANTS)} variants of {len({variant.source for variant in VARIANTS})} sources"]))
     return 1 if faults or not VARIANTS else 0

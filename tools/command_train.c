@@ -11,6 +11,9 @@
 #include "training.h"
 
 #define STANDARD_EPOCHS 10
+/* A dynamic loss scale as PyTorch's GradScaler has it. */
+#define DYNAMIC_SCALE 65536
+#define DYNAMIC_INTERVAL 2000
 
 typedef struct train_values {
   option_marks marks;
@@ -20,6 +23,7 @@ typedef struct train_values {
   const char *cell, *optimizer, *schedule;
   int64_t hidden, layers, embedding, steps, batch, updates, seed, evaluate_every;
   double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, schedule_epochs, clip, dropout, validation;
+  double loss_scale; /* 0: dynamic */
 } train_values;
 
 #define AT(field) .offset = offsetof(train_values, field)
@@ -54,7 +58,8 @@ static const option_spec options[] = {
     TEXT("out", "M.safetensors", out, "the model; M.best.safetensors is the best one by validation"),
     TEXT("resume", "M.safetensors", resume,
          "go on where that model was saved, with the same text; saved there without --out"),
-    TEXT("log", "F.jsonl", log, "a JSON object per update: update, loss in nats, lr, grad_norm, chars_per_s"),
+    TEXT("log", "F.jsonl", log,
+         "a JSON object per update: update, loss in nats, lr, grad_norm, chars_per_s; loss_scale, where it is dynamic"),
     HEADING("how long, until the first limit is reached (default --epochs 10)"),
     NUMBER("epochs", epochs, NULL, ABOVE_0, "passes over the text, counted from the first run on"),
     INTEGER("updates", "N", updates, NULL, 0, (double)INT64_MAX,
@@ -82,6 +87,17 @@ static const option_spec options[] = {
     NUMBER("schedule-epochs", schedule_epochs, NULL, ABOVE_0,
            "how long the schedule cosine takes (default: until the first run's limit)"),
     NUMBER("clip", clip, "1", FROM_0, "greatest norm of all gradients together; 0: as it comes"),
+    {.type = OPTION_NUMBER,
+     .name = "loss-scale",
+     .argument = "X|dynamic",
+     AT(loss_scale),
+     .standard = "1",
+     .word = "dynamic",
+     .min = 1,
+     .max = 0x1p126,
+     .expected = "a number from 1 to 2^126, or dynamic",
+     .help = "factor of the loss while gradients are made, for devices that compute with half precision; dynamic: from "
+             "65536 on, halved and the update skipped where gradients overflow, doubled after 2000 updates without"},
     NUMBER("validation-fraction", validation, "0.05", BELOW_1,
            "the last part of the text, kept for validation; 0: none"),
     INTEGER("evaluate-every", "N", evaluate_every, "0", 0, (double)INT64_MAX,
@@ -92,19 +108,10 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, so that it can't be chosen again with --resume. */
-static const char *const of_the_model[] = {"cell",
-                                           "hidden",
-                                           "layers",
-                                           "embedding",
-                                           "dropout",
-                                           "seed",
-                                           "batch",
-                                           "optimizer",
-                                           "momentum",
-                                           "weight-decay",
-                                           "clip",
-                                           "steps-per-update",
-                                           "validation-fraction"};
+static const char *const of_the_model[] = {
+    "cell", "hidden",     "layers",           "embedding",          "dropout",
+    "seed", "batch",      "optimizer",        "momentum",           "weight-decay",
+    "clip", "loss-scale", "steps-per-update", "validation-fraction"};
 
 static int32_t index_of(const char *word, const char *const *words) {
   int32_t i = 0;
@@ -166,6 +173,8 @@ static unroll_lm_options lm_options(const command_spec *command, const train_val
   o.batch = values->batch;
   o.dropout = values->dropout;
   o.clip = values->clip;
+  o.loss_scale = values->loss_scale > 0 ? values->loss_scale : DYNAMIC_SCALE;
+  o.loss_scale_interval = values->loss_scale > 0 ? 0 : DYNAMIC_INTERVAL;
   o.validation = values->validation;
   o.seed = (uint64_t)values->seed;
   set_optimizer(values, &o.optimizer);
@@ -196,6 +205,11 @@ static void introduce(const train_values *values, const unroll_lm *lm, const unr
   tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
   tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " characters", info.updates_per_epoch,
        o->batch, o->steps);
+  if (o->loss_scale_interval > 0)
+    tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
+         o->loss_scale, o->loss_scale_interval);
+  else if (o->loss_scale != 1)
+    tell("scale     loss x %g", o->loss_scale);
   if (values->resume)
     tell("resumed   at update %" PRIu64 " of %s", info.update, values->resume);
 }
@@ -239,6 +253,10 @@ static void say_what_was_kept(const training *t, const char *resumed_from) {
   const bool has_best = t->best_saved || (resumed_here && access(t->best, R_OK) == 0);
   const double nats = info.best_validation_loss;
   tell("last      %s, update %" PRIu64, t->out, info.update);
+  if (t->updates > 0 && info.options.loss_scale_interval > 0)
+    tell("scale     loss x %g at the last update; %" PRIu64 " of %" PRIu64
+         " updates skipped for gradients that overflowed",
+         t->loss_scale, t->skipped, t->updates);
   if (!isnan(nats))
     tell("best      %s, update %" PRIu64 ", validation %.4f nats, %.4f bits", has_best ? t->best : "not here",
          info.best_update, nats, nats / M_LN2);

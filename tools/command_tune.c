@@ -224,10 +224,14 @@ static int calibrate(const shape *s, unroll_device *device) {
 /* "sequence, 4 x 16 rows, tile 8x2" of an entry. */
 static void describe(const shape *s, int way, char *text, size_t size) {
   char kind[16];
-  long long pieces, rows, vecs, parts;
+  long long pieces, rows, vecs, parts, lanes, teams;
   const char *value = strstr(s->entry[way], " -> ");
   if (!value) {
     snprintf(text, size, "by the model");
+    return;
+  }
+  if (sscanf(value, " -> %15s lanes=%lld rows=%lld teams=%lld", kind, &lanes, &rows, &teams) == 4) {
+    snprintf(text, size, "%s, groups of %lld rows, %lld x %lld units", kind, rows, teams, lanes);
     return;
   }
   if (sscanf(value, " -> %15s pieces=%lld rows=%lld vecs=%lld parts=%lld", kind, &pieces, &rows, &vecs, &parts) != 5 ||
@@ -351,14 +355,22 @@ static void show(progress *p, double start, size_t done, size_t of, const char *
   progress_show(p, t, (double)done / (double)of, details, COUNT(details));
 }
 
-/*
- * All that is measured before comes first where products are tuned too, which is for the whole process; on a CPU device
- * before and after take turns.
- */
+/* Whether products may be CLBlast's, whose parameters are for the whole process. */
+static bool tunes_products(const tune_values *values, unroll_device *device) {
+  const unroll_device_info *info = unroll_device_describe(device);
+  bool clblast = !info || info->kind != UNROLL_KIND_CPU, own = false;
+  for (size_t i = 0; i < values->common.device_options.count; i++) {
+    const char *option = values->common.device_options.paths[i];
+    clblast = clblast || strcmp(option, "kernels=gpu") == 0 || strcmp(option, "product=clblast") == 0;
+    own = own || strcmp(option, "product=own") == 0 || strcmp(option, "product=tile") == 0;
+  }
+  return clblast && !own;
+}
+
+/* Before and after take turns; but all that is measured before comes first where products are tuned too. */
 static int tune_shapes(const tune_values *values, shape *shapes, size_t n, unroll_device *before, unroll_device *after,
                        listener *l) {
-  const unroll_device_info *info = unroll_device_describe(before);
-  const bool together = info && info->kind == UNROLL_KIND_CPU && values->common.device_options.count == 0;
+  const bool together = !tunes_products(values, before);
   progress p = progress_start();
   const double start = now();
   int code = EXIT_OK;

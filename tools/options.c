@@ -126,8 +126,9 @@ static bool set_value(const option_spec *option, const char *text, void *values)
       return refuse(option, text);
     *(int64_t *)value = integer;
   } else if (option->type == OPTION_NUMBER) {
-    double number;
-    if (!parse_number(text, &number) || number < option->min || number > option->max)
+    double number = 0;
+    const bool is_word = option->word && strcmp(text, option->word) == 0;
+    if (!is_word && (!parse_number(text, &number) || number < option->min || number > option->max))
       return refuse(option, text);
     *(double *)value = number;
   } else {

@@ -35,6 +35,7 @@ typedef struct option_spec {
   const char *standard; /* the default as a user would write it, or NULL */
   double min, max;
   const char *expected; /* "a number above 0", or NULL: made from min and max */
+  const char *word;     /* of a number: it may be written for 0, in range or not; or NULL */
   const char *choices;  /* "rnn lstm gru" */
   bool required;
   const char *help;

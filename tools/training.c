@@ -125,6 +125,8 @@ static void write_log(training *t, const unroll_lm_progress *p) {
                   "chars_per_s", number(round(p->characters_per_second)));
     if (line && last && !isnan(p->validation_loss))
       json_object_set_new(line, "validation_loss", number(p->validation_loss));
+    if (line && p->loss_scales)
+      json_object_set_new(line, "loss_scale", number((double)p->loss_scales[i]));
     if (!line || json_dumpf(line, t->log, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0 || fputc('\n', t->log) == EOF)
       log_failed(t);
     json_decref(line);
@@ -144,9 +146,9 @@ static double fraction_of(const unroll_lm_progress *p) {
 }
 
 static void show(training *t, const unroll_lm_progress *p) {
-  char loss[64], validation[32], pace[48], left[32], update[64];
+  char loss[64], validation[32], pace[48], left[32], update[64], skipped[48];
   char count[24], time[24];
-  const char *details[5];
+  const char *details[6];
   size_t n = 0;
   snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
   details[n++] = loss;
@@ -167,11 +169,19 @@ static void show(training *t, const unroll_lm_progress *p) {
   else
     snprintf(update, sizeof update, "update %" PRIu64, p->update);
   details[n++] = update;
+  if (t->skipped > 0) {
+    snprintf(skipped, sizeof skipped, "%" PRIu64 " skipped", t->skipped);
+    details[n++] = skipped;
+  }
   progress_show(&t->bar, p->seconds, fraction_of(p), details, n);
 }
 
 int training_report(void *ctx, const unroll_lm_progress *p) {
   training *t = ctx;
+  t->updates += p->n_updates;
+  t->skipped += p->skipped;
+  if (p->loss_scales)
+    t->loss_scale = (double)p->loss_scales[p->n_updates - 1];
   if (t->log && !t->log_failed)
     write_log(t, p);
   if (!isnan(p->validation_loss)) {

@@ -24,6 +24,9 @@ typedef struct training {
   bool best_saved; /* likewise best */
   bool log_failed;
   double validation; /* the latest, nats; NaN: none yet */
+  uint64_t updates;  /* of this run, */
+  uint64_t skipped;  /* those of them that a dynamic loss scale skipped, */
+  double loss_scale; /* and the scale of the last one; 0: not dynamic */
 } training;
 
 /* M.safetensors -> M.best.safetensors. false: the name is too long. */

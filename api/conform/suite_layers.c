@@ -14,7 +14,8 @@
  *     ACTIVATION  of rnn alone: tanh relu sigmoid
  *     LENGTHS     "lengths" (ragged, some 0), "lengths all T", "lengths all 0"; nothing where none are given
  *     MODIFIER    "reads y", "reads h_last", "reads c_last" (nobody reads the other results), "only dx", "only dW",
- *                 "only db", "only dh0" (of the gradients), "no h0", "no b", "run-time T to n"
+ *                 "only db", "only dh0" (of the gradients), "no h0", "no b", "run-time T to n", "inside" (what goes
+ *                 in is computed before, and what comes out read by others, so that both lie amid other values)
  *     grad        the same with its gradient, asked for all of x, W_x, W_h, b, h0, c0 where no modifier says less
  *     DTYPE       f32 f64
  *
@@ -75,12 +76,19 @@ struct net_weights net_make_weights(struct net *n, const char *suffix, int64_t I
   return w;
 }
 
+/* The same values in a tensor that is neither an input nor an output. */
+static unroll_tensor inner(const struct net *n, unroll_tensor x) {
+  return n->spec->inside && x.graph ? unroll_unary(unroll_unary(x, UNROLL_NEG), UNROLL_NEG) : x;
+}
+
 unroll_layer_outputs net_layer(struct net *n, unroll_tensor x, const struct net_weights *w, int32_t direction,
                                unroll_tensor h0, unroll_tensor c0, unroll_tensor lengths, int32_t index) {
   const struct net_spec *s = n->spec;
-  const unroll_layer_inputs in = {x, w->W_x, w->W_h, w->b, w->b_n, h0, c0, lengths};
+  const unroll_layer_inputs in = {inner(n, x),      inner(n, w->W_x), inner(n, w->W_h), inner(n, w->b),
+                                  inner(n, w->b_n), inner(n, h0),     inner(n, c0),     inner(n, lengths)};
   const unroll_layer_attr attr = {.cell = s->cell, .direction = direction, .activation = s->activation};
-  return unroll_layer(&in, &attr, index);
+  const unroll_layer_outputs out = unroll_layer(&in, &attr, index);
+  return (unroll_layer_outputs){.y = inner(n, out.y), .h_last = inner(n, out.h_last), .c_last = inner(n, out.c_last)};
 }
 
 uint32_t net_weight_list(const struct net_weights *w, unroll_tensor *list) {
@@ -322,6 +330,15 @@ static void lengths_and_run_time(struct net_maker *m) {
     }
 }
 
+static void inner_layers(struct net_maker *m) {
+  for (uint32_t kind = 0; kind < N_CELLS; kind++)
+    for (uint32_t form = 0; form < 4; form++) {
+      struct net_spec s = layer_of(kind, form & 1, (form + kind) & 1, form >> 1);
+      s.inside = true;
+      net_add(m, &s, " inside");
+    }
+}
+
 /* What a user leaves out of what goes in, and does not ask for of what comes out. */
 static void partial_layers(struct net_maker *m) {
   static const struct {
@@ -361,6 +378,7 @@ static void all_cases(struct net_maker *m) {
     basic_layers(m);
     exact_layers(m);
     partial_layers(m);
+    inner_layers(m);
     lengths_and_run_time(m);
     net_list_scans(m);
     net_list_nets(m);

@@ -40,7 +40,7 @@ struct net_spec {
   uint32_t results, wanted; /* masks: what is read, and what gradients are asked for, none without grad */
   uint32_t form;            /* a net's or a scan's own */
   uint32_t runs;
-  bool grad, no_bias, no_state, chunked, exact, reshapes;
+  bool grad, no_bias, no_state, chunked, exact, reshapes, inside;
 };
 
 struct net_tensor {

@@ -141,6 +141,11 @@ unroll_tensor unroll_length_mask(unroll_tensor x, unroll_tensor lengths) {
 
 void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_tensor lr, unroll_tensor step,
                      unroll_tensor grad_scale, const unroll_optimizer_attr *attr) {
+  unroll_optimize_if(unroll_none(), param, grad, lr, step, grad_scale, attr);
+}
+
+void unroll_optimize_if(unroll_tensor condition, unroll_tensor param, unroll_tensor grad, unroll_tensor lr,
+                        unroll_tensor step, unroll_tensor grad_scale, const unroll_optimizer_attr *attr) {
   unroll_graph *g = param.graph;
   if (!g || graph_failed(g))
     return;
@@ -165,7 +170,7 @@ void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_tensor lr, 
   const op_attr a = {.optimizer = *attr};
   graph_add_node(g, UNROLL_OP_OPTIMIZER, &a, (unroll_tensor[]){param, grad, lr, step, grad_scale, state[0], state[1]},
                  7, NULL, out, 1 + (uint32_t)n_states);
-  unroll_update(param, out[0]);
+  unroll_update(param, condition.graph ? unroll_select(condition, out[0], param) : out[0]);
   for (int i = 0; i < n_states; i++)
-    unroll_update(state[i], out[1 + i]);
+    unroll_update(state[i], condition.graph ? unroll_select(condition, out[1 + i], state[i]) : out[1 + i]);
 }

@@ -543,6 +543,33 @@ static unroll_status copy_updates(plan *p, unroll_error *err) {
   return UNROLL_OK;
 }
 
+enum { NEAR = 32 };
+
+/*
+ * A layer that has nothing to do with a layer shortly before it, as the other direction of a bidirectional one, may run at the
+ * same time, if the device likes: so what that one uses is not given away before this one is done.
+ */
+static void keep_apart(plan *p, const uint32_t *order, uint32_t at) {
+  const unroll_graph *g = graph_of(p);
+  const uint32_t d = p->takers[order[at]].device;
+  bool reaches[NEAR + 1]; /* this layer, from the node so many places before it */
+  reaches[0] = true;
+  for (uint32_t back = 1; back <= NEAR && back <= at; back++) {
+    const node *x = &g->nodes[order[at - back]];
+    reaches[back] = false;
+    for (uint32_t k = 0; k < back && !reaches[back]; k++)
+      for (uint32_t i = 0; i < x->n_out && !reaches[back]; i++)
+        reaches[back] = reaches[k] && x->out[i] != GRAPH_NONE && node_reads(&g->nodes[order[at - k]], x->out[i]);
+    if (!is_layer(x) || reaches[back] || p->takers[order[at - back]].device != d)
+      continue;
+    for (uint32_t i = 0; i < x->n_in + x->n_out; i++) {
+      const uint32_t t = i < x->n_in ? x->in[i] : x->out[i - x->n_in];
+      if (t != GRAPH_NONE && p->refs[t].object != GRAPH_NONE)
+        touch(p, p->refs[t].object, d);
+    }
+  }
+}
+
 static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *err) {
   const unroll_graph *g = graph_of(p);
   uint32_t current = GRAPH_NONE;
@@ -579,6 +606,8 @@ static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *er
       it->stage = (stage){.kind = STAGE_GROUP, .group = current};
     }
     TRY(plan_node(p, current, id, err));
+    if (is_layer(n))
+      keep_apart(p, order, i);
     if (i + 1 == end) /* a private group runs as one: all of it lives at one position */
       p->position++;
   }

@@ -91,8 +91,14 @@ unroll_status lm_attach_text(unroll_lm *lm, const unroll_text *text, unroll_erro
   return UNROLL_OK;
 }
 
-/* The first values of every parameter, written to the training binding; states are zeros already. */
+/* The first values of every parameter, written to the training binding; states are zeros already, all but the scale. */
 static unroll_status initialise(unroll_lm *lm, unroll_error *err) {
+  if (lm_scale_is_dynamic(&lm->options)) {
+    const float scale = (float)lm->options.loss_scale, inverse = (float)(1 / lm->options.loss_scale);
+    TRY(unroll_binding_write(lm->train.binding, LM_LOSS_SCALE, &scale, sizeof scale, err));
+    TRY(unroll_binding_write(lm->train.binding, LM_LOSS_SCALE_INVERSE, &inverse, sizeof inverse, err));
+    TRY(unroll_binding_sync(lm->train.binding, err));
+  }
   for (uint32_t i = 0; i < lm->n_tensors; i++) {
     const struct lm_tensor *t = &lm->tensors[i];
     if (t->role != UNROLL_ROLE_PARAM)

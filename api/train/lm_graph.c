@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The graphs of a language model, and their programs. */
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,6 +52,64 @@ static void add_history(const char *name, unroll_tensor value) {
   unroll_update(history, unroll_concat(row, 2, 0));
 }
 
+/* ---- loss scaling ---- */
+
+/* What a training graph does with the gradients. Without a scale all are none; a fixed scale has no states. */
+struct scaling {
+  unroll_tensor scale, inverse; /* f32 [] */
+  unroll_tensor step;           /* i32 []: the optimizer's */
+  unroll_tensor made;           /* bool []: is the update made, or skipped; none: always made */
+};
+
+static unroll_tensor real(unroll_graph *g, double value) { return unroll_constant(g, UNROLL_F32, 0, NULL, value); }
+static unroll_tensor whole(unroll_graph *g, int64_t value) {
+  return unroll_constant(g, UNROLL_I32, 0, NULL, (double)value);
+}
+
+static struct scaling begin_scaling(unroll_graph *g, const unroll_lm_options *o) {
+  struct scaling s = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
+  if (lm_scale_is_dynamic(o)) {
+    s.scale = unroll_state(g, LM_LOSS_SCALE, UNROLL_F32, 0, NULL);
+    s.inverse = unroll_state(g, LM_LOSS_SCALE_INVERSE, UNROLL_F32, 0, NULL);
+    s.step = unroll_add(unroll_state(g, LM_LOSS_SCALE_STEP, UNROLL_I32, 0, NULL), whole(g, 1));
+  } else {
+    if (o->loss_scale != 1) {
+      s.scale = real(g, o->loss_scale);
+      s.inverse = real(g, 1 / o->loss_scale);
+    }
+    s.step = unroll_input(g, "step", UNROLL_I32, 0, NULL);
+  }
+  return s;
+}
+
+/*
+ * The next scale, on the device, so that updates follow each other without the host. The inverse is kept beside the
+ * scale because both change by powers of two alone, which is exact; a division need not be.
+ */
+static void update_scaling(struct scaling *s, unroll_tensor norm, const unroll_lm_options *o) {
+  unroll_graph *g = norm.graph;
+  const unroll_tensor streak = unroll_state(g, LM_LOSS_SCALE_STREAK, UNROLL_I32, 0, NULL);
+  const unroll_tensor longer = unroll_add(streak, whole(g, 1));
+  const unroll_tensor grows = unroll_binary(longer, whole(g, o->loss_scale_interval), UNROLL_GE);
+  s->made = unroll_binary(norm, real(g, (double)FLT_MAX), UNROLL_LE); /* false for NaN too */
+  const unroll_tensor factor = unroll_select(s->made, unroll_select(grows, real(g, 2), real(g, 1)), real(g, 0.5));
+  const unroll_tensor back = unroll_select(s->made, unroll_select(grows, real(g, 0.5), real(g, 1)), real(g, 2));
+  const struct {
+    unroll_tensor state, factor;
+    double least, most;
+  } both[] = {{s->scale, factor, LM_LOSS_SCALE_LEAST, LM_LOSS_SCALE_MOST},
+              {s->inverse, back, 1 / LM_LOSS_SCALE_MOST, 1 / LM_LOSS_SCALE_LEAST}};
+  for (int i = 0; i < 2; i++) {
+    const unroll_tensor next = unroll_mul(both[i].state, both[i].factor);
+    const unroll_tensor above = unroll_binary(next, real(g, both[i].least), UNROLL_MAX);
+    unroll_update(both[i].state, unroll_binary(above, real(g, both[i].most), UNROLL_MIN));
+  }
+  unroll_update(streak, unroll_select(s->made, unroll_select(grows, whole(g, 0), longer), whole(g, 0)));
+  const unroll_tensor step = unroll_graph_find(g, LM_LOSS_SCALE_STEP);
+  unroll_update(step, unroll_select(s->made, s->step, step));
+  add_history(LM_LOSS_SCALES, s->scale);
+}
+
 /* Ends the building: a graph that has an error is destroyed. */
 static unroll_status finish(unroll_graph *g, unroll_graph **graph, unroll_error *err) {
   const unroll_status status = unroll_graph_status(g, err);
@@ -69,7 +128,7 @@ unroll_status lm_graph_train(const unroll_lm *lm, unroll_graph **graph, unroll_e
   const unroll_tensor x = unroll_input(g, "x", UNROLL_I32, 2, ids_shape);
   const unroll_tensor targets = unroll_input(g, "targets", UNROLL_I32, 2, ids_shape);
   const unroll_tensor lr = unroll_input(g, "lr", UNROLL_F32, 0, NULL);
-  const unroll_tensor step = unroll_input(g, "step", UNROLL_I32, 0, NULL);
+  struct scaling s = begin_scaling(g, o);
   const unroll_tensor logits = add_network(lm, x, o->batch, o->dropout);
   const unroll_tensor loss = unroll_cross_entropy(logits, targets, UNROLL_LOSS_MEAN);
 
@@ -80,11 +139,15 @@ unroll_status lm_graph_train(const unroll_lm *lm, unroll_graph **graph, unroll_e
       grads[n] = unroll_none();
       params[n++] = unroll_graph_tensor(g, i);
     }
-  unroll_gradient(loss, params, n, grads);
+  unroll_vjp(&loss, &s.scale, 1, params, n, grads);
+  for (uint32_t i = 0; i < n && s.scale.graph; i++)
+    grads[i] = unroll_mul(grads[i], s.inverse);
   /* The norm is reported without clipping too; its factor is then left unused. */
-  const unroll_tensor scale = unroll_clip_global_norm(grads, n, o->clip > 0 ? o->clip : 1, &norm);
+  const unroll_tensor clip = unroll_clip_global_norm(grads, n, o->clip > 0 ? o->clip : 1, &norm);
+  if (lm_scale_is_dynamic(o))
+    update_scaling(&s, norm, o);
   for (uint32_t i = 0; i < n; i++)
-    unroll_optimize(params[i], grads[i], lr, step, o->clip > 0 ? scale : unroll_none(), &o->optimizer);
+    unroll_optimize_if(s.made, params[i], grads[i], lr, s.step, o->clip > 0 ? clip : unroll_none(), &o->optimizer);
   add_history("losses", loss);
   add_history("grad_norms", norm);
   return finish(g, graph, err);
@@ -118,7 +181,9 @@ unroll_status lm_graph_sample(const unroll_lm *lm, bool greedy, int64_t top_k, u
   return finish(g, graph, err);
 }
 
-static bool is_history(const char *name) { return strcmp(name, "losses") == 0 || strcmp(name, "grad_norms") == 0; }
+static bool is_history(const char *name) {
+  return strcmp(name, "losses") == 0 || strcmp(name, "grad_norms") == 0 || strcmp(name, LM_LOSS_SCALES) == 0;
+}
 
 unroll_status lm_list_tensors(unroll_lm *lm, unroll_graph *graph, unroll_error *err) {
   const uint32_t count = unroll_graph_count(graph);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A model's metadata: flat JSON objects whose fields stand in tables. A field that is missing, double or unknown is an
- * error, so that no option of a file is silently ignored.
+ * error, so that no option of a file is silently ignored. The fields of the loss scale stand only in a model that has
+ * one.
  */
 #include <inttypes.h>
 #include <locale.h>
@@ -30,6 +31,10 @@ struct field {
 #define OPTION(member) offsetof(struct lm_metadata, options.member)
 #define OWN(member) offsetof(struct lm_metadata, member)
 
+static bool is_of_scale(const struct field *f) {
+  return f->offset == OPTION(loss_scale) || f->offset == OPTION(loss_scale_interval);
+}
+
 static const struct field model_fields[] = {
     {"cell", FIELD_NAME, OPTION(cell), lm_cell_name, 1, UNROLL_CELL_COUNT},
     {"layers", FIELD_EXTENT, OPTION(layers), NULL, 0, 0},
@@ -55,6 +60,8 @@ static const struct field training_fields[] = {
     {"decay", FIELD_REAL, OPTION(schedule.decay), NULL, 0, 0},
     {"minimum", FIELD_REAL, OPTION(schedule.minimum), NULL, 0, 0},
     {"total", FIELD_REAL, OPTION(schedule.total), NULL, 0, 0},
+    {"loss_scale", FIELD_REAL, OPTION(loss_scale), NULL, 0, 0},
+    {"loss_scale_interval", FIELD_EXTENT, OPTION(loss_scale_interval), NULL, 0, 0},
     {NULL, FIELD_COUNT, 0, NULL, 0, 0},
 };
 static const struct field position_fields[] = {
@@ -116,7 +123,10 @@ static unroll_status write_section(const unroll_lm *lm, const struct section *s,
   bool ok = true;
   text_init(&t, &lm->allocator);
   text_add(&t, "{");
+  const bool scaled = m->options.loss_scale != 1 || lm_scale_is_dynamic(&m->options);
   for (const struct field *f = s->fields; f->key; f++) {
+    if (is_of_scale(f) && !scaled)
+      continue;
     text_add(&t, "%s\"%s\":", f == s->fields ? "" : ",", f->key);
     ok = add_value(&t, f, m) && ok;
   }
@@ -232,7 +242,7 @@ static unroll_status read_object(struct json_reader *j, const struct field *fiel
     TRY(json_next(j, '}', &more, err));
   }
   for (const struct field *f = fields; f->key; f++)
-    if (!(seen & UINT32_C(1) << (f - fields)))
+    if (!is_of_scale(f) && !(seen & UINT32_C(1) << (f - fields)))
       return fail(err, UNROLL_E_FORMAT, "%s is missing", f->key);
   return json_end(j, err);
 }
@@ -268,7 +278,7 @@ unroll_status lm_metadata_read(const unroll_safetensors *file, const unroll_allo
                 "format %s, written by unroll %s: newer than format %d, which unroll %s reads", format,
                 version ? version : "of an unknown version", FORMAT_VERSION, unroll_version());
   }
-  *m = (struct lm_metadata){.options = {.struct_size = sizeof m->options}};
+  *m = (struct lm_metadata){.options = {.struct_size = sizeof m->options, .loss_scale = 1}};
   for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
     TRY(read_section(file, &sections[i], allocator, m, err));
   return UNROLL_OK;

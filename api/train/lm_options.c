@@ -38,6 +38,7 @@ unroll_lm_options unroll_lm_options_default(void) {
       .seed = 1,
       .optimizer = {.kind = UNROLL_ADAM, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
       .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 2e-3},
+      .loss_scale = 1,
   };
 }
 
@@ -82,6 +83,11 @@ unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_err
   TRY(check_real("clip", o->clip, 0, (double)INFINITY, err));
   TRY(check_real("validation", o->validation, 0, 1, err));
   TRY(check_optimizer(&o->optimizer, err));
+  if (!(o->loss_scale >= LM_LOSS_SCALE_LEAST && o->loss_scale <= LM_LOSS_SCALE_MOST))
+    return fail(err, UNROLL_E_INVALID, "loss scale %g, it must be from 1 to 2^126", o->loss_scale);
+  if (o->loss_scale_interval < 0 || o->loss_scale_interval > INT32_MAX)
+    return fail(err, UNROLL_E_INVALID, "loss scale: interval %lld, it must be from 0 to 2^31-1",
+                (long long)o->loss_scale_interval);
   unroll_schedule schedule = o->schedule;
   if (schedule.kind == UNROLL_SCHEDULE_COSINE && schedule.total == 0)
     schedule.total = 1; /* the limits of the training will say */

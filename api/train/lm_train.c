@@ -4,6 +4,7 @@
  * which the host reads only for a report, so that it does not wait for every update.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -89,7 +90,8 @@ static unroll_status queue_update(unroll_lm *lm, unroll_error *err) {
   TRY(unroll_binding_write(b, "x", lm->x, bytes, err));
   TRY(unroll_binding_write(b, "targets", lm->targets, bytes, err));
   TRY(unroll_binding_write(b, "lr", &lr, sizeof lr, err));
-  TRY(unroll_binding_write(b, "step", &step, sizeof step, err));
+  if (!lm_scale_is_dynamic(&lm->options)) /* which counts the steps itself */
+    TRY(unroll_binding_write(b, "step", &step, sizeof step, err));
   const unroll_run_options run = {.struct_size = sizeof run, .seed = lm->options.seed, .update = lm->update};
   TRY(unroll_run(b, &run, err));
   lm->update++;
@@ -112,17 +114,31 @@ static bool evaluation_due(const struct run *r) {
   return r->lm->validation.ids && r->lm->update % every == 0;
 }
 
-static unroll_status check_finite(struct run *r, const float *losses, const float *norms, unroll_error *err) {
+static unroll_status diverged(unroll_lm *lm, uint64_t update, float loss, float norm, const float *scale,
+                              unroll_error *err) {
+  const double fixed = lm->options.loss_scale;
+  char scaled[64] = "";
+  if (scale)
+    snprintf(scaled, sizeof scaled, ", dynamic loss scale at %g", (double)*scale);
+  else if (fixed != 1)
+    snprintf(scaled, sizeof scaled, ", loss scale %g", fixed);
+  lm->diverged = update;
+  return fail(err, UNROLL_E_RANGE,
+              "the training diverged at update %llu: loss %g, norm of the gradient %g, learning rate %g%s; a lower "
+              "learning rate%s or clip may help",
+              (unsigned long long)update, (double)loss, (double)norm, unroll_lm_learning_rate(lm, update), scaled,
+              !scale && fixed != 1 ? ", loss scale" : "");
+}
+
+/* Gradients that are not finite end the training only where there is no scale that halving could help. scales NULL: it
+ * is not dynamic. Counts what was skipped. */
+static unroll_status check_finite(const struct run *r, const float *losses, const float *norms, const float *scales,
+                                  uint64_t *skipped, unroll_error *err) {
   for (uint32_t i = 0; i < r->pending; i++) {
-    if (isfinite(losses[i]) && isfinite(norms[i]))
-      continue;
-    unroll_lm *lm = r->lm;
-    lm->diverged = lm->update - r->pending + i + 1;
-    return fail(err, UNROLL_E_RANGE,
-                "the training diverged at update %llu: loss %g, norm of the gradient %g, learning rate %g; a lower "
-                "learning rate or clip may help",
-                (unsigned long long)lm->diverged, (double)losses[i], (double)norms[i],
-                unroll_lm_learning_rate(lm, lm->diverged));
+    const bool skips = scales && !isfinite(norms[i]) && (double)scales[i] > LM_LOSS_SCALE_LEAST;
+    if (!isfinite(losses[i]) || !(isfinite(norms[i]) || skips))
+      return diverged(r->lm, r->lm->update - r->pending + i + 1, losses[i], norms[i], scales ? &scales[i] : NULL, err);
+    *skipped += skips;
   }
   return UNROLL_OK;
 }
@@ -162,15 +178,25 @@ static void adapt(struct run *r, double seconds) {
 
 static unroll_status report(struct run *r, bool *final, unroll_error *err) {
   unroll_lm *lm = r->lm;
-  float losses[LM_HISTORY], norms[LM_HISTORY];
+  const bool dynamic = lm_scale_is_dynamic(&lm->options);
+  float losses[LM_HISTORY], norms[LM_HISTORY], scales[LM_HISTORY];
   TRY(unroll_binding_read(lm->train.binding, "losses", losses, sizeof losses, err));
   TRY(unroll_binding_read(lm->train.binding, "grad_norms", norms, sizeof norms, err));
+  if (dynamic)
+    TRY(unroll_binding_read(lm->train.binding, LM_LOSS_SCALES, scales, sizeof scales, err));
   const uint32_t n = r->pending;
   const float *my_losses = losses + LM_HISTORY - n, *my_norms = norms + LM_HISTORY - n;
-  TRY(check_finite(r, my_losses, my_norms, err));
+  const float *my_scales = dynamic ? scales + LM_HISTORY - n : NULL;
+  uint64_t skipped = 0;
+  TRY(check_finite(r, my_losses, my_norms, my_scales, &skipped, err));
   double now = lm_seconds();
   const double took = now - r->report_start;
-  unroll_lm_progress p = {.struct_size = sizeof p, .n_updates = n, .losses = my_losses, .grad_norms = my_norms};
+  unroll_lm_progress p = {.struct_size = sizeof p,
+                          .n_updates = n,
+                          .losses = my_losses,
+                          .grad_norms = my_norms,
+                          .loss_scales = my_scales,
+                          .skipped = skipped};
   p.final = lm->update >= r->last || now >= r->deadline;
   TRY(evaluate_report(r, &p, err));
   for (uint32_t i = 0; i < n; i++)

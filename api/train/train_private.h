@@ -16,6 +16,16 @@
 #define LM_MAX_PARAMS (LM_MAX_LAYERS * 4 + 3) /* W_x, W_h, b, b_n; embedding, linear weight and bias */
 /* How many losses, or sampled ids, the device keeps until the host reads them. */
 #define LM_HISTORY 64
+/* A dynamic loss scale's bounds. The inverse of the upper one is the least number that no device takes for zero. */
+#define LM_LOSS_SCALE_LEAST 1.0
+#define LM_LOSS_SCALE_MOST 0x1p126
+/* States that a dynamic loss scale adds: the scale and its inverse, f32; the updates in a row that were made, and all
+ * of them, i32. */
+#define LM_LOSS_SCALE "loss_scale"
+#define LM_LOSS_SCALE_INVERSE "loss_scale.inverse"
+#define LM_LOSS_SCALE_STREAK "loss_scale.streak"
+#define LM_LOSS_SCALE_STEP "loss_scale.step"
+#define LM_LOSS_SCALES "loss_scales" /* the scale's history */
 
 /* A tensor that a model's file has: a parameter or a state. */
 struct lm_tensor {
@@ -58,6 +68,7 @@ struct unroll_lm {
 };
 
 /* ---- options ---- */
+static inline bool lm_scale_is_dynamic(const unroll_lm_options *o) { return o->loss_scale_interval > 0; }
 /* 0 for a number that is no cell. */
 int64_t lm_gates(int32_t cell);
 const char *lm_cell_name(int32_t cell);

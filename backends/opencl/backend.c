@@ -308,54 +308,55 @@ static unroll_status set_mask(unroll_backend_device *d, const char *list, unroll
   return UNROLL_OK;
 }
 
+/* The options that are one word of a list, and where in a device the word's number goes. */
+static const struct {
+  const char *key, *values[7];
+  size_t at;
+} choices[] = {
+    {"product", {"auto", "clblast", "own", "tile"}, offsetof(unroll_backend_device, product)},
+    {"recurrence",
+     {"auto", "scan", "step", "sequence", "persistent", "layer"},
+     offsetof(unroll_backend_device, recurrence)},
+    {"tune", {"quick", "off", "thorough", "again"}, offsetof(unroll_backend_device, tune)},
+    {"precision", {"float", "half"}, offsetof(unroll_backend_device, precision)},
+    {"matrix", {"auto", "off", "emulated"}, offsetof(unroll_backend_device, matrix)},
+    {"command_buffer", {"auto", "off", "on"}, offsetof(unroll_backend_device, command_buffer)},
+    {"concurrent", {"auto", "off", "on"}, offsetof(unroll_backend_device, concurrent)},
+    {"kernels", {"auto", "cpu", "gpu"}, offsetof(unroll_backend_device, kernels)},
+};
+enum { N_CHOICES = sizeof choices / sizeof *choices };
+
+static unroll_status set_choice(unroll_backend_device *d, uint32_t i, const char *value, unroll_error *err) {
+  char list[128];
+  size_t n = 0;
+  for (int32_t k = 0; choices[i].values[k]; k++) {
+    if (strcmp(value, choices[i].values[k]) == 0) {
+      *(int32_t *)((char *)d + choices[i].at) = k;
+      return UNROLL_OK;
+    }
+    n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", k ? ", " : "", choices[i].values[k]);
+  }
+  return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option %s: \"%.60s\" is none of %s", choices[i].key, value,
+                     list);
+}
+
 static unroll_status set_option(unroll_backend_device *d, const unroll_option *o, const char **cache,
                                 unroll_error *err) {
+  char list[128];
+  size_t n = 0;
   if (strcmp(o->key, "mask") == 0)
     return set_mask(d, o->value, err);
   if (strcmp(o->key, "cache") == 0) {
     *cache = o->value;
     return UNROLL_OK;
   }
-  if (strcmp(o->key, "product") == 0) {
-    static const char *const values[] = {"auto", "clblast", "own", "tile"};
-    for (int32_t i = 0; i < 4; i++)
-      if (strcmp(o->value, values[i]) == 0) {
-        d->product = i;
-        return UNROLL_OK;
-      }
-    return opencl_fail(err, UNROLL_E_INVALID, 0,
-                       "opencl: option product: \"%.60s\" is none of auto, clblast, own, tile", o->value);
+  for (uint32_t i = 0; i < N_CHOICES; i++) {
+    if (strcmp(o->key, choices[i].key) == 0)
+      return set_choice(d, i, o->value, err);
+    n += (size_t)snprintf(list + n, sizeof list - n, "%s, ", choices[i].key);
   }
-  if (strcmp(o->key, "kernels") == 0) {
-    d->cpu = strcmp(o->value, "cpu") == 0 || (d->cpu && strcmp(o->value, "auto") == 0);
-    if (d->cpu || strcmp(o->value, "gpu") == 0 || strcmp(o->value, "auto") == 0)
-      return UNROLL_OK;
-    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: option kernels: \"%.60s\" is none of auto, cpu, gpu",
-                       o->value);
-  }
-  if (strcmp(o->key, "recurrence") == 0) {
-    static const char *const values[] = {"auto", "scan", "step", "sequence"};
-    for (int32_t i = 0; i < 4; i++)
-      if (strcmp(o->value, values[i]) == 0) {
-        d->recurrence = i;
-        return UNROLL_OK;
-      }
-    return opencl_fail(err, UNROLL_E_INVALID, 0,
-                       "opencl: option recurrence: \"%.60s\" is none of auto, scan, step, sequence", o->value);
-  }
-  if (strcmp(o->key, "tune") == 0) {
-    static const char *const values[] = {"quick", "off", "thorough", "again"};
-    for (int32_t i = 0; i < 4; i++)
-      if (strcmp(o->value, values[i]) == 0) {
-        d->tune = i;
-        return UNROLL_OK;
-      }
-    return opencl_fail(err, UNROLL_E_INVALID, 0,
-                       "opencl: option tune: \"%.60s\" is none of off, quick, thorough, again", o->value);
-  }
-  return opencl_fail(err, UNROLL_E_INVALID, 0,
-                     "opencl: unknown option \"%.60s\"; there are mask, product, recurrence, kernels, tune and cache",
-                     o->key);
+  return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: unknown option \"%.60s\"; there are %smask and cache", o->key,
+                     list);
 }
 
 /* Lanes: what fills a register of the device, within the widths that OpenCL C has; GPUs coalesce best with four. */
@@ -377,8 +378,10 @@ static void device_close(unroll_backend_device *d) {
     clReleaseCommandQueue(d->own_queue);
   if (d->context)
     clReleaseContext(d->context);
+  pthread_mutex_destroy(&d->alone);
   pthread_mutex_destroy(&d->lock);
   opencl_free(d->host, d->cache);
+  opencl_free(d->host, d->commands);
   opencl_free(d->host, d);
 }
 
@@ -398,6 +401,8 @@ static unroll_status device_start(unroll_backend_device *d, const unroll_option 
   TRY(tune_open(d, err));
   for (uint32_t i = 0; i < n_options; i++)
     TRY(set_option(d, &options[i], &cache, err));
+  if (d->kernels != KERNELS_AUTO)
+    d->cpu = d->kernels == KERNELS_CPU;
   d->width32 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, 4);
   d->width64 = lanes(d, CL_DEVICE_NATIVE_VECTOR_WIDTH_DOUBLE, 8);
   choose_group(d);
@@ -407,6 +412,7 @@ static unroll_status device_start(unroll_backend_device *d, const unroll_option 
   d->context = clCreateContext(properties, 1, &d->entry->device, NULL, NULL, &code);
   if (code != CL_SUCCESS)
     return opencl_error(d, err, code, "clCreateContext", d->entry->name);
+  TRY(commands_open(d, err));
   d->own_queue = clCreateCommandQueue(d->context, d->entry->device, 0, &code);
   if (code != CL_SUCCESS)
     return opencl_error(d, err, code, "clCreateCommandQueue", d->entry->name);
@@ -419,6 +425,11 @@ static unroll_status device_open(unroll_backend *b, uint32_t i, const unroll_opt
     return opencl_fail(err, UNROLL_E_NOT_FOUND, 0, "opencl: device %u of %u", i, b->n_devices);
   unroll_backend_device *d = opencl_alloc(b->host, 1, sizeof *d);
   if (!d || pthread_mutex_init(&d->lock, NULL) != 0) {
+    opencl_free(b->host, d);
+    return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for device %s", b->devices[i].id);
+  }
+  if (pthread_mutex_init(&d->alone, NULL) != 0) {
+    pthread_mutex_destroy(&d->lock);
     opencl_free(b->host, d);
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for device %s", b->devices[i].id);
   }
@@ -468,6 +479,9 @@ static const unroll_backend_ops opencl_ops = {
     .bind = exec_bind,
     .binding_destroy = binding_destroy,
     .run = binding_run,
+    .buffer_from_host = buffer_from_host,
+    .map = queue_map,
+    .unmap = queue_unmap,
     .queue_wait = queue_wait,
     .event_wait = event_wait,
     .event_destroy = event_destroy,

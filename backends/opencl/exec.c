@@ -1,43 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec.c: claims, executables, bindings and runs. */
-#include "opencl.h"
+/* exec.c: claims, executables and bindings. */
+#include "exec.h"
 #include <string.h>
 #include <unroll/philox.h>
-
-struct unroll_backend_exec {
-  unroll_backend_device *device;
-  launch *launches;
-  launch_arg *args;
-  extent *extents;
-  time_loop *loops;
-  place *tensors;
-  char *names; /* of the nodes, one after another */
-  int64_t *dim_min, *dim_max;
-  uint32_t *moving; /* tensors that lie elsewhere, or have another size, from run to run or from step to step */
-  uint32_t n_moving;
-  uint32_t n_launches, n_args, n_extents, n_loops, n_tensors, n_dims;
-  bool is_template;
-  uint64_t workspace, packed, temp, claims;
-};
-
-/* An argument that is not fixed: of which launch, and which of its arguments. */
-typedef struct moving_arg {
-  uint32_t launch, index;
-} moving_arg;
-
-struct unroll_backend_binding {
-  unroll_backend_exec *exec;
-  cl_kernel *kernels;
-  unroll_slot *slots;
-  moving_arg *run_args, *step_args; /* by launch, ascending */
-  uint64_t *generations;            /* of what a launch packed last, 0 for nothing */
-  uint32_t faults;                  /* of the device, when that was packed */
-  size_t *items;                    /* of this run, by launch */
-  size_t *groups;                   /* work-items of a work-group, by launch */
-  uint32_t n_slots, n_run_args, n_step_args;
-  cl_mem workspace, packed, temp, claims;
-  uint64_t workspace_offset;
-};
 
 /* ---- claim ---- */
 unroll_status exec_claim(unroll_backend_device *d, const unroll_graph_view *g, unroll_claim *claims,
@@ -146,14 +111,19 @@ unroll_status exec_compile_trial(unroll_backend_device *d, const unroll_graph_vi
   if (!e)
     return opencl_fail(err, UNROLL_E_MEMORY, 0, "opencl: no memory for an executable");
   plan p = {.device = d, .graph = g, .trial = trial, .error = {.struct_size = sizeof p.error}};
-  unroll_status status = UNROLL_OK;
-  for (uint32_t i = 0; i < g->n_nodes && status == UNROLL_OK; i++)
+  unroll_status status = flights_find(&p);
+  for (uint32_t i = 0; i < g->n_nodes && status == UNROLL_OK; i++) {
     status = plan_node(&p, i);
+    if (p.flights)
+      p.flights[i].scratch = p.node_workspace;
+  }
   if (status != UNROLL_OK) {
     plan_free(&p);
     opencl_free(d->host, e);
     return opencl_fail(err, status, p.error.native, "%s", p.error.message);
   }
+  flights_settle(&p);
+  opencl_free(d->host, p.flights);
   e->device = d;
   e->launches = p.launches;
   e->args = p.args;
@@ -170,6 +140,7 @@ unroll_status exec_compile_trial(unroll_backend_device *d, const unroll_graph_vi
   e->packed = p.packed;
   e->temp = p.temp;
   e->claims = p.claims;
+  e->flights = p.n_flights != 0;
   status = keep(e, g, err);
   if (status != UNROLL_OK) {
     exec_destroy(e);
@@ -211,12 +182,6 @@ void exec_destroy(unroll_backend_exec *e) {
 }
 
 /* ---- the values of arguments ---- */
-typedef struct run_state {
-  const unroll_run_args *args; /* NULL while binding */
-  int64_t t;                   /* of a template */
-  int64_t first, count;        /* of a loop */
-} run_state;
-
 static int64_t extents_of(const unroll_backend_exec *e, uint32_t first, uint32_t n, const run_state *s) {
   int64_t value = 1;
   for (uint32_t i = 0; i < n; i++) {
@@ -234,7 +199,7 @@ static bool extents_move(const unroll_backend_exec *e, uint32_t first, uint32_t 
 }
 
 /* The work-items of a launch that have work. */
-static int64_t items_of(const unroll_backend_exec *e, const launch *l, const run_state *s) {
+int64_t exec_items(const unroll_backend_exec *e, const launch *l, const run_state *s) {
   int64_t items = l->times;
   for (uint32_t i = 0; i < l->n_terms; i++) {
     const int64_t value = extents_of(e, l->term[i].first, l->term[i].n, s);
@@ -243,14 +208,14 @@ static int64_t items_of(const unroll_backend_exec *e, const launch *l, const run
   return items;
 }
 
-static bool items_move(const unroll_backend_exec *e, const launch *l) {
+bool exec_items_move(const unroll_backend_exec *e, const launch *l) {
   for (uint32_t i = 0; i < l->n_terms; i++)
     if (extents_move(e, l->term[i].first, l->term[i].n))
       return true;
   return false;
 }
 
-static uint64_t place_of(const unroll_backend_binding *b, const place *x, int64_t t) {
+uint64_t exec_place(const unroll_backend_binding *b, const place *x, int64_t t) {
   const int64_t step = x->period ? t % (int64_t)x->period : t;
   return b->slots[x->slot].offset + x->offset + (uint64_t)(step * x->step);
 }
@@ -264,7 +229,7 @@ static pace pace_of(const unroll_backend_exec *e, const launch *l, const launch_
       return EACH_STEP;
     return extents_move(e, a->first_extent, a->n_extents) ? EACH_RUN : FIXED;
   case ARG_EXTENT: return extents_move(e, a->first_extent, a->n_extents) ? EACH_RUN : FIXED;
-  case ARG_ITEMS: return items_move(e, l) ? EACH_RUN : FIXED;
+  case ARG_ITEMS: return exec_items_move(e, l) ? EACH_RUN : FIXED;
   case ARG_TIME: return e->is_template ? EACH_STEP : EACH_RUN;
   case ARG_FIRST:
   case ARG_COUNT: return EACH_STEP;
@@ -295,7 +260,7 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
     *number = 0;
     if (a->tensor == UNROLL_NO_TENSOR)
       break;
-    *number = (cl_long)(place_of(b, &e->tensors[a->tensor], s->t) / a->bytes) + a->extra;
+    *number = (cl_long)(exec_place(b, &e->tensors[a->tensor], s->t) / a->bytes) + a->extra;
     for (uint32_t i = 0; i < a->n_extents; i++)
       *number += extents_of(e, a->first_extent + i, 1, s);
     break;
@@ -304,7 +269,7 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
     *number = (extents_of(e, a->first_extent, a->n_extents, s) + divisor - 1) / divisor;
     break;
   }
-  case ARG_ITEMS: *number = items_of(e, l, s); break;
+  case ARG_ITEMS: *number = exec_items(e, l, s); break;
   case ARG_KEY0:
   case ARG_KEY1: {
     const unroll_philox_key key = unroll_philox_site_key(s->args->seed, s->args->update, (uint32_t)a->value);
@@ -327,8 +292,8 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
   return sizeof *number;
 }
 
-static unroll_status set_arg(unroll_backend_binding *b, uint32_t l, uint32_t index, const run_state *s,
-                             unroll_error *err) {
+unroll_status exec_set_arg(unroll_backend_binding *b, uint32_t l, uint32_t index, const run_state *s,
+                           unroll_error *err) {
   const launch *at = &b->exec->launches[l];
   cl_long number;
   const void *value;
@@ -362,6 +327,16 @@ static unroll_status check_slots(const unroll_backend_binding *b, unroll_error *
                          (unsigned long long)s->bytes);
   }
   return UNROLL_OK;
+}
+
+static bool slots_apart(const unroll_backend_binding *b) {
+  for (uint32_t i = 0; b->exec->flights && i < b->n_slots; i++)
+    for (uint32_t k = 0; k < i; k++) {
+      const unroll_slot *x = &b->slots[i], *y = &b->slots[k];
+      if (x->buffer && x->buffer == y->buffer && x->offset < y->offset + y->bytes && y->offset < x->offset + x->bytes)
+        return false;
+    }
+  return true;
 }
 
 /* What the driver says this kernel can take; a tile's size is fixed in its source. */
@@ -407,8 +382,8 @@ static unroll_status bind_launch(unroll_backend_binding *b, uint32_t i, unroll_e
   const launch *l = &e->launches[i];
   const run_state nothing = {0};
   cl_int code;
-  if (!items_move(e, l))
-    b->items[i] = (size_t)items_of(e, l, &nothing);
+  if (!exec_items_move(e, l))
+    b->items[i] = (size_t)exec_items(e, l, &nothing);
   if (!l->source)
     return UNROLL_OK;
   b->kernels[i] = clCreateKernel(l->program, l->kernel, &code);
@@ -418,7 +393,7 @@ static unroll_status bind_launch(unroll_backend_binding *b, uint32_t i, unroll_e
   for (uint32_t k = 0; k < l->n_args; k++) {
     const pace when = pace_of(e, l, &e->args[l->first_arg + k]);
     if (when == FIXED)
-      TRY(set_arg(b, i, k, &nothing, err));
+      TRY(exec_set_arg(b, i, k, &nothing, err));
     else if (when == EACH_RUN)
       b->run_args[b->n_run_args++] = (moving_arg){i, k};
     else
@@ -445,11 +420,13 @@ static unroll_status bind_all(unroll_backend_binding *b, const unroll_slot *slot
     b->slots[i] = (unroll_slot){.buffer = s->buffer, .offset = s->offset, .bytes = s->bytes};
   }
   TRY(check_slots(b, err));
+  b->apart = slots_apart(b);
   TRY(make_buffer(e->device, e->packed, &b->packed, err));
   TRY(make_buffer(e->device, e->temp, &b->temp, err));
   TRY(make_claims(e->device, e->claims, &b->claims, err));
   for (uint32_t i = 0; i < e->n_launches; i++)
     TRY(bind_launch(b, i, err));
+  TRY(commands_bind(b, err));
   return UNROLL_OK;
 }
 
@@ -482,6 +459,7 @@ void binding_destroy(unroll_backend_binding *b) {
   if (!b)
     return;
   const unroll_host *host = b->exec->device->host;
+  commands_unbind(b);
   for (uint32_t i = 0; b->kernels && i < b->exec->n_launches; i++)
     if (b->kernels[i])
       clReleaseKernel(b->kernels[i]);
@@ -499,225 +477,4 @@ void binding_destroy(unroll_backend_binding *b) {
   opencl_free(host, b->items);
   opencl_free(host, b->groups);
   opencl_free(host, b);
-}
-
-/* ---- run ---- */
-static cl_mem memory_of(const unroll_backend_binding *b, operand o) {
-  return o.mem == ARG_SCRATCH  ? b->workspace
-         : o.mem == ARG_PACKED ? b->packed
-                               : b->slots[b->exec->tensors[o.tensor].slot].buffer->mem;
-}
-
-static uint64_t start_of(const unroll_backend_binding *b, operand o, int64_t t) {
-  return o.at + (o.mem == ARG_SCRATCH  ? b->workspace_offset
-                 : o.mem == ARG_PACKED ? 0
-                                       : place_of(b, &b->exec->tensors[o.tensor], t));
-}
-
-static unroll_status run_product(unroll_backend_binding *b, unroll_backend_queue *q, const launch *l,
-                                 const run_state *s, unroll_error *err) {
-  const unroll_backend_exec *e = b->exec;
-  const product *g = l->product;
-  int64_t sizes[3];
-  const extent extents[3] = {g->m, g->n, g->k};
-  for (int i = 0; i < 3; i++)
-    sizes[i] = extents[i].dim < 0 ? extents[i].per : extents[i].per * s->args->dims[extents[i].dim];
-  if (sizes[0] == 0 || sizes[1] == 0 || sizes[2] == 0)
-    return UNROLL_OK;
-  const uint64_t bytes = dtype_bytes(g->dtype);
-  return product_enqueue(e->device, q->queue, g, sizes[0], sizes[1], sizes[2], memory_of(b, g->a),
-                         start_of(b, g->a, s->t) / bytes, memory_of(b, g->b), start_of(b, g->b, s->t) / bytes,
-                         memory_of(b, g->y), start_of(b, g->y, s->t) / bytes, b->temp, l->name, err);
-}
-
-/* What launch i is in a profile: what is done before a template's first step is done for all of them. */
-static unroll_profile_span span_of(unroll_backend_binding *b, const launch *l, const run_state *s) {
-  const bool is_template = b->exec->is_template, all = is_template && l->once;
-  return (unroll_profile_span){.struct_size = sizeof(unroll_profile_span),
-                               .node = l->node,
-                               .binding = b,
-                               .label = l->kernel,
-                               .t = all ? s->args->first : s->t,
-                               .count = all ? s->args->count : 1};
-}
-
-static unroll_status enqueue(unroll_backend_binding *b, unroll_backend_queue *q, uint32_t i, const run_state *s,
-                             unroll_error *err) {
-  const launch *l = &b->exec->launches[i];
-  if (!l->source) {
-    if (q->profile) {
-      const unroll_profile_span span = span_of(b, l, s);
-      TRY(profile_begin(q, &span, err));
-    }
-    TRY(run_product(b, q, l, s, err));
-    if (q->profile)
-      TRY(profile_end(q, err));
-  } else if (b->items[i] == 0)
-    return UNROLL_OK;
-  else {
-    const size_t group = b->groups[i], global = (b->items[i] + group - 1) / group * group;
-    cl_event *timed = NULL;
-    if (q->profile) {
-      const unroll_profile_span span = span_of(b, l, s);
-      TRY(profile_command(q, &span, &timed, err));
-    }
-    const cl_int code = clEnqueueNDRangeKernel(q->queue, b->kernels[i], 1, NULL, &global, &group, 0, NULL, timed);
-    if (code != CL_SUCCESS)
-      return opencl_error(b->exec->device, err, code, "clEnqueueNDRangeKernel", l->name);
-  }
-  return queue_count_launch(q, err);
-}
-
-/* The generation of what launch i packs: 0 where it packs nothing that may be kept. */
-static uint64_t generation_of(const unroll_backend_binding *b, uint32_t i, const run_state *s) {
-  const launch *l = &b->exec->launches[i];
-  return l->cached == UNROLL_NO_TENSOR || !s->args->generations
-             ? 0
-             : s->args->generations[b->exec->tensors[l->cached].slot];
-}
-
-/* A tensor with the sizes of this run, at each t of low..high. */
-static bool lies_in_slot(const unroll_backend_binding *b, const place *x, const int64_t *dims, int64_t low,
-                         int64_t high) {
-  const uint64_t room = b->slots[x->slot].bytes - x->offset;
-  const uint64_t bytes = x->dim < 0 ? x->bytes : x->bytes / (uint64_t)b->exec->dim_max[x->dim] * (uint64_t)dims[x->dim];
-  if (x->period) {
-    const int64_t period = x->period;
-    const bool wraps = low / period != high / period;
-    low = wraps ? 0 : low % period;
-    high = wraps ? period - 1 : high % period;
-  }
-  int64_t first, last;
-  return !__builtin_mul_overflow(x->step, x->step < 0 ? high : low, &first) &&
-         !__builtin_mul_overflow(x->step, x->step < 0 ? low : high, &last) &&
-         (first >= 0 || (uint64_t)-first <= x->offset) && bytes <= room &&
-         (last <= 0 || (uint64_t)last <= room - bytes);
-}
-
-static unroll_status check_run(const unroll_backend_binding *b, const unroll_run_args *run, unroll_error *err) {
-  const unroll_backend_exec *e = b->exec;
-  if (run->n_dims < e->n_dims || (e->n_dims && !run->dims))
-    return opencl_fail(err, UNROLL_E_INVALID, 0, "opencl: run: %u run-time sizes, expected %u", run->n_dims, e->n_dims);
-  for (uint32_t i = 0; i < e->n_dims; i++)
-    if (run->dims[i] < e->dim_min[i] || run->dims[i] > e->dim_max[i])
-      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: size %u is %lld, expected %lld to %lld", i,
-                         (long long)run->dims[i], (long long)e->dim_min[i], (long long)e->dim_max[i]);
-  int64_t low = 0, high = 0;
-  if (e->is_template) {
-    const bool reverse = run->direction == UNROLL_REVERSE;
-    if (run->count < 0 || run->first < 0 ||
-        (reverse ? run->count - 1 > run->first : run->count > INT64_MAX - run->first))
-      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: %lld steps from %lld on", (long long)run->count,
-                         (long long)run->first);
-    if (run->count == 0)
-      return UNROLL_OK;
-    low = reverse ? run->first - run->count + 1 : run->first;
-    high = low + run->count - 1;
-  }
-  for (uint32_t i = 0; i < e->n_moving; i++)
-    if (!lies_in_slot(b, &e->tensors[e->moving[i]], run->dims, low, high))
-      return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: run: tensor %s leaves its slot at t %lld..%lld",
-                         e->tensors[e->moving[i]].name, (long long)low, (long long)high);
-  return UNROLL_OK;
-}
-
-/* Launches from i to end, those before the first step of a template or those of a step. */
-static unroll_status run_launches(unroll_backend_binding *b, unroll_backend_queue *q, const run_state *s, bool once,
-                                  uint32_t i, uint32_t end, uint32_t *step_arg, unroll_error *err) {
-  const unroll_backend_exec *e = b->exec;
-  uint32_t next = *step_arg;
-  for (; i < end; i++) {
-    if (e->launches[i].once != once) {
-      while (next < b->n_step_args && b->step_args[next].launch == i)
-        next++;
-      continue;
-    }
-    for (; next < b->n_step_args && b->step_args[next].launch == i; next++)
-      TRY(set_arg(b, i, b->step_args[next].index, s, err));
-    const uint64_t generation = generation_of(b, i, s);
-    if (generation != 0 && generation == b->generations[i])
-      continue;
-    b->generations[i] = 0;
-    TRY(enqueue(b, q, i, s, err));
-    b->generations[i] = generation;
-  }
-  *step_arg = next;
-  return UNROLL_OK;
-}
-
-static int64_t loop_steps(const time_loop *l, const unroll_run_args *run) {
-  return (l->steps.dim < 0 ? l->steps.per : l->steps.per * run->dims[l->steps.dim]) + l->extra;
-}
-
-/* One pass over the launches, loops as often as their steps need. */
-static unroll_status run_pass(unroll_backend_binding *b, unroll_backend_queue *q, run_state *s, bool once,
-                              unroll_error *err) {
-  const unroll_backend_exec *e = b->exec;
-  uint32_t step_arg = 0;
-  for (uint32_t i = 0, end; i < e->n_launches; i = end) {
-    const uint32_t loop = e->launches[i].loop;
-    end = i + 1;
-    while (end < e->n_launches && e->launches[end].loop == loop)
-      end++;
-    if (!loop) {
-      TRY(run_launches(b, q, s, once, i, end, &step_arg, err));
-      continue;
-    }
-    const time_loop *l = &e->loops[loop - 1];
-    const int64_t steps = loop_steps(l, s->args);
-    const uint32_t from = step_arg;
-    for (s->first = 0; s->first < steps; s->first += s->count) {
-      s->count = l->chunk < steps - s->first ? l->chunk : steps - s->first;
-      step_arg = from;
-      TRY(run_launches(b, q, s, once, i, end, &step_arg, err));
-    }
-  }
-  return UNROLL_OK;
-}
-
-/* How often a run enqueues something, at most. */
-static uint64_t spans_of(const unroll_backend_exec *e, const unroll_run_args *run) {
-  const uint64_t steps = !e->is_template ? 1 : run->count > 0 ? (uint64_t)run->count : 0;
-  uint64_t spans = 0, more;
-  for (uint32_t i = 0; i < e->n_launches; i++) {
-    uint64_t times = steps;
-    if (e->launches[i].loop) {
-      const time_loop *l = &e->loops[e->launches[i].loop - 1];
-      times = (uint64_t)((loop_steps(l, run) + l->chunk - 1) / l->chunk);
-    }
-    if (__builtin_add_overflow(spans, times, &more))
-      return UINT64_MAX;
-    spans = more;
-  }
-  return spans;
-}
-
-unroll_status binding_run(unroll_backend_binding *b, unroll_backend_queue *q, const unroll_run_args *run,
-                          unroll_backend_event **event, unroll_error *err) {
-  const unroll_backend_exec *e = b->exec;
-  run_state s = {.args = run};
-  TRY(opencl_alive(e->device, err));
-  TRY(check_run(b, run, err));
-  if (q->profile)
-    TRY(profile_room(q, spans_of(e, run), err));
-  /* What was queued when a call failed may never have been done: all is packed anew. */
-  const uint32_t faults = atomic_load(&e->device->faults);
-  if (b->faults != faults)
-    memset(b->generations, 0, e->n_launches * sizeof *b->generations);
-  b->faults = faults;
-  for (uint32_t i = 0; i < e->n_launches; i++)
-    if (items_move(e, &e->launches[i]))
-      b->items[i] = (size_t)items_of(e, &e->launches[i], &s);
-  for (uint32_t i = 0; i < b->n_run_args; i++)
-    TRY(set_arg(b, b->run_args[i].launch, b->run_args[i].index, &s, err));
-  if (!e->is_template)
-    TRY(run_pass(b, q, &s, false, err));
-  else {
-    TRY(run_pass(b, q, &s, true, err));
-    for (int64_t i = 0; i < run->count; i++) {
-      s.t = run->direction == UNROLL_REVERSE ? run->first - i : run->first + i;
-      TRY(run_pass(b, q, &s, false, err));
-    }
-  }
-  return queue_event(q, event, err);
 }

@@ -8,6 +8,7 @@ enum { LAYER_ITEM_ROWS = 64 }; /* rows of the batch that a work-item owns at mos
 
 typedef struct layer {
   int32_t cell, activation, dtype;
+  int32_t panels; /* the dtype that weights are packed as */
   bool reverse, have_cell;
   uint32_t lengths;   /* UNROLL_NO_TENSOR: all rows have T steps */
   extent t, rows_all; /* T, and T·B */
@@ -31,6 +32,9 @@ typedef struct layer_split {
   int64_t items; /* of a work-group; 0 on CPU devices */
   int64_t splits, block_teams, depth, a_row, buffers;
   bool sums_are_long, backward, save;
+  bool even;       /* each split's part of k is as if depth were full */
+  bool persistent; /* a launch is many steps, and groups wait for each other; a launch a step is planned beside it */
+  int64_t held[2]; /* by phase: of how many depths of k an item keeps the weights */
 } layer_split;
 
 typedef struct layer_panels { /* the weight of gate g, unit u and k is at from + g·gate_step + u·unit_step + k·k_step */
@@ -47,6 +51,8 @@ unroll_status layer_read(plan *p, layer *l, uint32_t lengths);
 void layer_lay_out(layer *l, uint32_t reserve);
 /* For products over k of gates columns a unit. */
 layer_split layer_divide(const plan *p, const layer *l, int64_t gates, int phases, int64_t k);
+/* In a flight, which s knows nothing of, the split for half of the cores; else s. (concurrent.c) */
+layer_split layer_share(const plan *p, layer *l, layer_split s, int64_t gates, int64_t k);
 /* What it goes by: about how many cycles a step takes; vectors of units in a block; rows of a tile at most. */
 double layer_cycles(const layer *l, const layer_split *s, int64_t gates, int64_t k);
 int64_t layer_units(int64_t gates, int phases, int64_t vecs);
@@ -63,6 +69,14 @@ void layer_end(plan *p, const layer *l, const layer_split *s, int phases);
 /* The same on devices that are no CPU (plan_layer_gpu.c). */
 bool layer_has_groups(const plan *p, const layer *l);
 layer_split layer_divide_groups(const plan *p, const layer *l, bool backward, bool save);
+typedef struct group_choice {
+  bool step;
+  int64_t lanes, rows, teams; /* units of a block, rows of the batch, and blocks at a time of a group */
+} group_choice;
+/* The model's sums in their order, divided so; false where that can't be. */
+bool layer_regroup(const plan *p, const layer *l, const layer_split *model, const group_choice *c, layer_split *s);
+/* Whether the device takes groups of so many items, once the kernels are built. */
+bool layer_takes(const plan *p, const layer *l, const layer_split *s);
 int64_t layer_chunk_groups(const layer *l, const layer_split *s);
 void layer_begin_groups(plan *p, const layer *l, const layer_split *s, int phases);
 void layer_end_groups(plan *p, const layer *l, const layer_split *s);

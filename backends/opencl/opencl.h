@@ -48,11 +48,27 @@ struct unroll_backend {
   uint32_t n_devices;
 };
 
-/* SCAN: layers are lowered to steps of products and gates. STEP: a launch a step. SEQUENCE: a launch for many steps. */
-enum { RECURRENCE_AUTO = 0, RECURRENCE_SCAN = 1, RECURRENCE_STEP = 2, RECURRENCE_SEQUENCE = 3 };
+/*
+ * SCAN: layers are lowered to steps of products and gates. STEP: a launch a step. SEQUENCE: a launch for many steps.
+ * PERSISTENT: a launch for many steps whose work-groups wait for each other. LAYER: as AUTO, but never SCAN.
+ */
+enum {
+  RECURRENCE_AUTO = 0,
+  RECURRENCE_SCAN = 1,
+  RECURRENCE_STEP = 2,
+  RECURRENCE_SEQUENCE = 3,
+  RECURRENCE_PERSISTENT = 4,
+  RECURRENCE_LAYER = 5
+};
 /* QUICK: layers with much work are timed, a few ways. OFF: nothing is. AGAIN: THOROUGH, whatever was measured before. */
 enum { TUNE_QUICK = 0, TUNE_OFF = 1, TUNE_THOROUGH = 2, TUNE_AGAIN = 3 };
 enum { PRODUCT_AUTO = 0, PRODUCT_CLBLAST = 1, PRODUCT_OWN = 2, PRODUCT_TILE = 3 };
+/* HALF: what a product of f32 multiplies may be rounded to half, and weights are kept so; sums stay in float. */
+enum { PRECISION_FLOAT = 0, PRECISION_HALF = 1 };
+/* Matrix instructions, where precision allows them. EMULATED: the same kernel with plain code in their place. */
+enum { MATRIX_AUTO = 0, MATRIX_OFF = 1, MATRIX_EMULATED = 2 };
+enum { SWITCH_AUTO = 0, SWITCH_OFF = 1, SWITCH_ON = 2 };
+enum { KERNELS_AUTO = 0, KERNELS_CPU = 1, KERNELS_GPU = 2 };
 
 struct unroll_backend_device {
   unroll_backend *backend;
@@ -61,21 +77,27 @@ struct unroll_backend_device {
   cl_context context;
   cl_command_queue own_queue; /* for the self-test of products and for sizes that CLBlast wants a queue for */
   bool cpu;
-  int32_t product;
-  int64_t cores; /* compute units */
-  int32_t recurrence, tune;
+  int64_t cores;                                                                             /* compute units */
+  int32_t product, recurrence, tune, precision, matrix, command_buffer, concurrent, kernels; /* as options say */
   struct tuning *tuning;
   uint32_t width32, width64; /* lanes of f32 and f64 that a kernel handles at once */
   uint64_t local_bytes;
   size_t group; /* work-items of a work-group */
   bool masked[UNROLL_OP_END];
-  char *cache;              /* directory, or NULL */
-  atomic_int lost;          /* the error that said so, or 0 */
+  char *cache;                    /* directory, or NULL */
+  struct command_calls *commands; /* of command buffers; NULL: none are used */
+  atomic_uint_least64_t queues;   /* made so far */
+  unroll_backend_queue *live;     /* those that are not destroyed, a list under the lock */
+  atomic_int lost;                /* the error that said so, or 0 */
+  atomic_int_least64_t
+      refused;              /* so many work-groups don't wait for each other (persistent.c); 0: none was seen to fail */
+  pthread_mutex_t alone;    /* held while a launch runs that wants the device for itself */
   atomic_uint faults;       /* calls of OpenCL that failed: what was packed before the last one is packed again */
   pthread_mutex_t lock;     /* guards what follows */
   struct program *programs; /* every program built so far */
   bool tidied;              /* the cache's folder */
   int clblast_state[2];     /* f32, f64: 0 not tried, 1 right, -1 not to be used */
+  int32_t matrix_state;     /* 0 not tried, -1 none, else which instruction (matrix.c) */
 };
 
 /* ---- errors and memory (backend.c) ---- */
@@ -116,18 +138,23 @@ typedef struct trial_choice { /* what is to be timed: takes the place of a choic
 struct unroll_backend_buffer {
   unroll_backend_device *device;
   cl_mem mem;
+  bool borrowed; /* the memory is the caller's */
   uint64_t bytes;
 };
 
 struct unroll_backend_queue {
   unroll_backend_device *device;
+  uint64_t number; /* of all that the device made */
   cl_command_queue queue;
-  cl_kernel fill;          /* made at the first fill */
-  cl_event marker;         /* the work up to here is waited for before much more is queued */
-  uint32_t launches;       /* since the last flush, */
-  uint32_t marked;         /* and since the last marker */
-  struct profile *profile; /* NULL: nothing is timed */
-  cl_int profile_refused;  /* what the driver said to a queue that is profiled; CL_SUCCESS where it made one */
+  cl_kernel fill;                     /* made at the first fill */
+  cl_event marker;                    /* the work up to here is waited for before much more is queued */
+  uint32_t launches;                  /* since the last flush, */
+  uint32_t marked;                    /* and since the last marker */
+  struct unroll_backend_queue *aside; /* for the second branch of a flight; made at the first one */
+  bool aside_refused;
+  struct unroll_backend_queue *before, *after; /* in the device's list */
+  struct profile *profile;                     /* NULL: nothing is timed */
+  cl_int profile_refused; /* what the driver said to a queue that is profiled; CL_SUCCESS where it made one */
 };
 
 struct unroll_backend_event {
@@ -137,8 +164,17 @@ struct unroll_backend_event {
 
 unroll_status queue_count_launch(unroll_backend_queue *q,
                                  unroll_error *err); /* flushes and bounds the work in flight */
+/* A queue whose work begins after what is queued here, until the join; *aside is NULL where there is none to be had. */
+unroll_status queue_fork(unroll_backend_queue *q, unroll_backend_queue **aside, unroll_error *err);
+/* What is queued from now on begins after the work of aside, too. */
+unroll_status queue_join(unroll_backend_queue *q, unroll_error *err);
+/* Instead of that, after an error: none of its work is left. */
+void queue_drop(unroll_backend_queue *q);
 /* An event after all that is queued, where one is asked for. */
 unroll_status queue_event(unroll_backend_queue *q, unroll_backend_event **event, unroll_error *err);
+
+/* The calls of command buffers, where the option wants them and the device has them (command_buffer.c). */
+unroll_status commands_open(unroll_backend_device *d, unroll_error *err);
 
 /* ---- times (queue_profile.c): "unroll.profile/1" ---- */
 extern const unroll_profile opencl_profile;
@@ -159,6 +195,8 @@ unroll_status profile_end(unroll_backend_queue *q, unroll_error *err);
 /* The entries of the vtable that other files than backend.c define (queue.c, exec.c). */
 unroll_status buffer_create(unroll_backend_device *d, uint64_t bytes, uint64_t usage, unroll_backend_buffer **out,
                             unroll_error *err);
+unroll_status buffer_from_host(unroll_backend_device *d, void *data, uint64_t bytes, uint64_t usage,
+                               unroll_backend_buffer **out, unroll_error *err);
 void buffer_destroy(unroll_backend_buffer *b);
 unroll_status queue_write(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, const void *data,
                           uint64_t n, unroll_backend_event **event, unroll_error *err);
@@ -169,6 +207,9 @@ unroll_status queue_fill(unroll_backend_queue *q, unroll_backend_buffer *b, uint
 unroll_status queue_copy(unroll_backend_queue *q, unroll_backend_buffer *to, uint64_t to_offset,
                          unroll_backend_buffer *from, uint64_t from_offset, uint64_t n, unroll_backend_event **event,
                          unroll_error *err);
+unroll_status queue_map(unroll_backend_queue *q, unroll_backend_buffer *b, uint64_t offset, uint64_t n, uint64_t usage,
+                        void **out, unroll_error *err);
+unroll_status queue_unmap(unroll_backend_queue *q, unroll_backend_buffer *b, void *memory, unroll_error *err);
 unroll_status queue_create(unroll_backend_device *d, uint64_t flags, unroll_backend_queue **out, unroll_error *err);
 void queue_destroy(unroll_backend_queue *q);
 unroll_status queue_flush(unroll_backend_queue *q, unroll_error *err);
@@ -227,10 +268,15 @@ typedef struct launch_arg {
   void *data;
 } launch_arg;
 
+/* INSTEAD: for when a PERSISTENT loop, the one before, is not to be, or was given up. */
+enum { LOOP_PLAIN, LOOP_PERSISTENT, LOOP_INSTEAD };
+
 /* Neighbouring launches that are repeated over time steps, some steps at a time. */
 typedef struct time_loop {
   extent steps;
   int64_t extra, chunk; /* steps + extra in all, at most chunk at a time */
+  int32_t kind;
+  uint64_t meeting; /* PERSISTENT: where in the binding's counters its work-groups meet */
 } time_loop;
 
 typedef struct launch {
@@ -249,6 +295,8 @@ typedef struct launch {
   bool once;       /* of a template: before its first step */
   uint32_t cached; /* the tensor that it packs into the binding's buffer, or UNROLL_NO_TENSOR */
   uint32_t loop;   /* its number, from 1 on; 0: none */
+  uint32_t flight; /* its number, from 1 on; 0: none */
+  bool aside;      /* it is of the flight's second branch */
   uint32_t first_arg, n_args;
   struct product *product; /* of CLBlast */
 } launch;
@@ -270,6 +318,12 @@ typedef struct operand {
   uint64_t at;
 } operand;
 
+typedef struct flight { /* a node's place in one, see concurrent.c */
+  uint32_t number;      /* from 1 on; 0: it is in none */
+  bool aside;           /* in the second branch */
+  uint64_t scratch;     /* bytes of it that the node needs */
+} flight;
+
 /* What a group is planned into. Errors stick: planning code stays straight, and the end reports the first. */
 typedef struct plan {
   unroll_backend_device *device;
@@ -287,6 +341,8 @@ typedef struct plan {
   uint64_t temp;                      /* bytes of CLBlast's temporary buffer, which can't start at an offset */
   const unroll_node_view *node;
   uint32_t node_index;
+  flight *flights; /* by node; NULL: each node has the device for itself */
+  uint32_t n_flights;
   const trial_choice *trial; /* NULL but for a trial */
   bool dry;                  /* for a claim: nothing is compiled or tested on the device */
   launch nowhere;            /* what plan_launch returns after an error, so that callers may fill its fields */
@@ -308,7 +364,9 @@ unroll_status(plan_decline)(plan *p, const char *format, ...) __attribute__((for
 #endif
 size_t dtype_bytes(int32_t dtype);
 const char *dtype_c(int32_t dtype);
-bool plan_real(const plan *p, int32_t dtype);   /* f32, or f64 where the device has it */
+bool plan_real(const plan *p, int32_t dtype); /* f32, or f64 where the device has it */
+int32_t plan_panels(const plan *p,
+                    int32_t dtype); /* what packed weights of this dtype are kept as: f16 for f32 if asked */
 bool plan_number(const plan *p, int32_t dtype); /* real, i32, i64 */
 uint32_t plan_width(const plan *p, int32_t dtype);
 extent plan_axis(const plan *p, uint32_t id, int32_t axis);
@@ -332,11 +390,20 @@ void arg_bytes(plan *p, const void *data, uint32_t n);
 void arg_kind_of(plan *p, arg_kind kind, int64_t value);
 void plan_loop(plan *p, extent steps, int64_t extra, int64_t chunk); /* the launches that follow with plan_in_loop */
 void plan_in_loop(plan *p);
+/* Likewise, of launches whose work-groups wait for each other. What the next loop does takes their place where they fail. */
+void plan_persistent_loop(plan *p, extent steps, int64_t extra, int64_t chunk);
+/* Of the last launch, which is in such a loop: where the groups meet, and how long they wait. */
+void arg_meeting(plan *p);
 operand plan_scratch(plan *p, uint64_t bytes);                 /* in the workspace, for this node */
 operand plan_packed(plan *p, uint64_t bytes);                  /* in the binding's own buffer */
 void plan_elements(plan *p, uint32_t tensor, int64_t divisor); /* items: a tensor's elements by divisor */
 unroll_status plan_node(plan *p, uint32_t node); /* UNROLL_E_UNSUPPORTED where this backend has no kernel for it */
 void plan_free(plan *p);
+
+/* Layers in flight at once (concurrent.c): which nodes are, before they are planned; and after it, which launches. */
+unroll_status flights_find(plan *p);
+void flights_settle(plan *p);
+bool plan_in_flight(const plan *p); /* the current node */
 
 /* plan_elements.c, plan_rows.c, plan_cells.c, plan_matmul.c: a function for each family of ops */
 unroll_status plan_unary(plan *p);
@@ -385,6 +452,16 @@ void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, ex
 /* Sums over rows of x, row elements apart: y [columns]. (plan_rows.c) */
 void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns);
 
+/* ---- launches whose work-groups wait for each other (persistent.c) ---- */
+cl_uint persistent_spins(const unroll_backend_device *d);
+/* Whether so many groups of this kernel do, tried on the device. */
+bool persistent_works(unroll_backend_device *d, cl_program program, const char *name, size_t group, int64_t groups);
+/* Around the launches of a loop: whether they are left out; before some steps; after them, which waits. */
+bool persistent_skips(unroll_backend_binding *b, const time_loop *l);
+void persistent_begin(unroll_backend_binding *b, const time_loop *l);
+unroll_status persistent_end(unroll_backend_binding *b, unroll_backend_queue *q, const time_loop *l,
+                             unroll_status status, unroll_error *err);
+
 /* ---- products by CLBlast (product.c) ---- */
 typedef struct product {
   int32_t dtype, trans_a, trans_b, has_c;
@@ -403,4 +480,19 @@ unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int
 unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,
                               int64_t k, cl_mem a, uint64_t a_at, cl_mem b, uint64_t b_at, cl_mem y, uint64_t y_at,
                               cl_mem temp, const char *name, unroll_error *err);
+
+/* ---- products by matrix instructions (matrix.c) ---- */
+enum { MATRIX_DEPTH = 32 }; /* values of k that kernels/matmul_matrix.cl takes at a time: DEPTH there */
+typedef struct matrix_tile {
+  int64_t m, n;         /* of y */
+  size_t items;         /* of a work-group */
+  uint64_t local_bytes; /* that it needs */
+  char options[128];    /* of kernels/matmul_matrix.cl, beside those of the product */
+} matrix_tile;
+/*
+ * Whether [p,m,k]·[k,n] in f32 is a product for the device's matrix instruction, and by which tiles. The first time the
+ * instruction is tried: the caller holds no lock of the device's.
+ */
+bool matrix_choose(unroll_backend_device *d, int64_t p, int64_t m, int64_t n, int64_t k, int64_t longest_row,
+                   matrix_tile *out);
 #endif

@@ -43,6 +43,7 @@ const char *dtype_c(int32_t dtype) {
   switch (dtype) {
   case UNROLL_F64: return "double";
   case UNROLL_F32: return "float";
+  case UNROLL_F16: return "half";
   case UNROLL_I64: return "long";
   case UNROLL_I32: return "int";
   default: return "uchar";
@@ -51,6 +52,10 @@ const char *dtype_c(int32_t dtype) {
 
 bool plan_real(const plan *p, int32_t dtype) {
   return dtype == UNROLL_F32 || (dtype == UNROLL_F64 && p->device->entry->fp64);
+}
+
+int32_t plan_panels(const plan *p, int32_t dtype) {
+  return dtype == UNROLL_F32 && p->device->precision == PRECISION_HALF ? UNROLL_F16 : dtype;
 }
 
 bool plan_number(const plan *p, int32_t dtype) {
@@ -288,7 +293,21 @@ void plan_loop(plan *p, extent steps, int64_t extra, int64_t chunk) {
   if (!grow(p, &array, p->n_loops, &p->room_loops, sizeof *p->loops))
     return;
   p->loops = array;
-  p->loops[p->n_loops++] = (time_loop){steps, extra, chunk};
+  const bool instead = p->n_loops && p->loops[p->n_loops - 1].kind == LOOP_PERSISTENT;
+  p->loops[p->n_loops++] = (time_loop){steps, extra, chunk, instead ? LOOP_INSTEAD : LOOP_PLAIN, 0};
+}
+
+void plan_persistent_loop(plan *p, extent steps, int64_t extra, int64_t chunk) {
+  plan_loop(p, steps, extra, chunk);
+  if (p->status == UNROLL_OK)
+    p->loops[p->n_loops - 1].kind = LOOP_PERSISTENT;
+}
+
+void arg_meeting(plan *p) {
+  if (p->status == UNROLL_OK)
+    p->loops[p->n_loops - 1].meeting = p->claims;
+  arg_claims(p);
+  arg_uint(p, persistent_spins(p->device));
 }
 
 void plan_in_loop(plan *p) {
@@ -372,4 +391,5 @@ void plan_free(plan *p) {
   opencl_free(host, p->args);
   opencl_free(host, p->extents);
   opencl_free(host, p->loops);
+  opencl_free(host, p->flights);
 }

@@ -41,6 +41,7 @@ unroll_status layer_read(plan *p, layer *l, uint32_t lengths) {
                .activation = attr->activation,
                .reverse = attr->direction == UNROLL_REVERSE,
                .dtype = x->dtype,
+               .panels = plan_panels(p, x->dtype),
                .lengths = plan_in(p, lengths),
                .t = plan_axis(p, plan_in(p, X), 0),
                .B = x->shape[1],
@@ -72,15 +73,22 @@ void layer_lay_out(layer *l, uint32_t reserve) {
 }
 
 /* ---- how the work is divided ---- */
+/* Whether there are 32 registers for sums: with AVX-512, else they are taken as 16. */
+static bool wide_tiles(const layer *l) { return l->width * (int64_t)dtype_bytes(l->dtype) >= 64; }
+
 /*
  * Cycles of a step for the busiest core, roughly: two multiply-adds and two loads a cycle, four cycles until a sum can be
  * added to again, and panels that come from L2 for the first tile of an item's rows. Only the order of results matters.
  */
 double layer_cycles(const layer *l, const layer_split *s, int64_t gates, int64_t k) {
   const double tiles = (double)ceil_div(s->item_rows, s->rows), vecs = (double)s->vecs, rows = (double)s->rows;
-  const double sums = rows * vecs / 2, loads = (rows + vecs) / 2, wait = 4, stream = vecs * 1.6;
+  const double sums = rows * vecs / 2, loads = (rows + vecs) / 2, wait = 4;
+  const double stream = vecs * 1.6 * (double)dtype_bytes(l->panels) / (double)dtype_bytes(l->dtype);
   double step = sums > loads ? sums : loads;
-  step = step > wait ? step : wait;
+  step = (step > wait ? step : wait) + loads / 16; /* they get in each other's way a little */
+  /* Where registers allow both, four rows by four vectors: each row has its address in a register, of which there are 16. */
+  if (wide_tiles(l) && rows > 4)
+    step += (rows - 4) / 8;
   const double first = step > stream ? step : stream;
   const double passes = (double)(gates * s->units * ceil_div(l->H, l->width * s->units)) / vecs;
   const double rounds = (double)ceil_div(ceil_div(l->B, s->item_rows), l->cores);
@@ -97,10 +105,10 @@ int64_t layer_units(int64_t gates, int phases, int64_t vecs) {
   return vecs == 3 ? 0 : 1;
 }
 
-/* Rows of a tile of vecs vectors at most: what stays in the registers, 32 with AVX-512, else taken as 16; tried on PoCL. */
+/* Rows of a tile of vecs vectors at most: what stays in the registers; tried on PoCL. */
 int64_t layer_most_rows(const layer *l, int64_t vecs) {
   static const int64_t wide[5] = {0, 16, 11, 8, 4}, narrow[5] = {0, 8, 6, 3, 2};
-  return (l->width * (int64_t)dtype_bytes(l->dtype) >= 64 ? wide : narrow)[vecs];
+  return (wide_tiles(l) ? wide : narrow)[vecs];
 }
 
 static layer_split best_tiles(const layer *l, int64_t gates, int phases, int64_t k) {
@@ -131,9 +139,9 @@ static layer_split best_tiles(const layer *l, int64_t gates, int phases, int64_t
  * and is worth it where a core would need longer to read all weights.
  */
 static bool divide_units(const plan *p, const layer *l, int64_t gates, int64_t k, int64_t idle) {
-  const double alone = (double)(gates * l->H * k) * (double)dtype_bytes(l->dtype) / 80; /* ns, at 80 GB/s */
+  const double alone = (double)(gates * l->H * k) * (double)dtype_bytes(l->panels) / 80; /* ns, at 80 GB/s */
   const double launches = 8000.0 * l->phases; /* ns, of PoCL, with the threads that have to wake up */
-  if (p->device->recurrence != RECURRENCE_AUTO)
+  if (p->device->recurrence != RECURRENCE_AUTO && p->device->recurrence != RECURRENCE_LAYER)
     return p->device->recurrence == RECURRENCE_STEP;
   return idle > 1 && alone - alone / (double)idle > launches;
 }
@@ -164,22 +172,24 @@ int64_t layer_chunk(const layer *l, const layer_split *s, int64_t k) {
 static int64_t blocks_of(const layer *l, const layer_split *s) { return ceil_div(l->H, l->width * s->units); }
 
 operand layer_panel_area(plan *p, const layer *l, const layer_split *s, uint32_t weights, int64_t gates, int64_t k) {
-  const uint64_t bytes = (uint64_t)(blocks_of(l, s) * gates * s->units * l->width * k) * dtype_bytes(l->dtype);
+  const uint64_t bytes = (uint64_t)(blocks_of(l, s) * gates * s->units * l->width * k) * dtype_bytes(l->panels);
   return plan_steady(p, weights) ? plan_packed(p, bytes) : plan_scratch(p, bytes);
 }
 
 void layer_pack(plan *p, const layer *l, const layer_split *s, operand area, const layer_panels *from) {
-  const uint64_t bytes = dtype_bytes(l->dtype);
+  const uint64_t bytes = dtype_bytes(l->dtype), panel_bytes = dtype_bytes(l->panels);
   const int64_t vecs = s->items ? from->gates * s->units : s->vecs;
-  launch *pack = plan_launch(
-      p, "layer_pack.cl", "pack", "-Dreal=%s -DWIDTH=%d -DUNITS=%d -DVECS=%d -DGATES=%d -DORDER=0x%x -DPACK_K=%d",
-      dtype_c(l->dtype), (int)l->width, (int)s->units, (int)vecs, (int)from->gates, from->order, PACK_K);
+  launch *pack = plan_launch(p, "layer_pack.cl", "pack",
+                             "-Dreal=%s -DPANEL=%s -DWIDTH=%d -DUNITS=%d -DVECS=%d -DGATES=%d -DORDER=0x%x -DPACK_K=%d",
+                             dtype_c(l->dtype), dtype_c(l->panels), (int)l->width, (int)s->units, (int)vecs,
+                             (int)from->gates, from->order, PACK_K);
   if (area.mem == ARG_PACKED)
     pack->cached = from->weights;
   plan_items(p, (extent){blocks_of(l, s) * from->gates * s->units, -1}, 1);
   plan_items(p, (extent){from->k, -1}, PACK_K);
   arg_operand(p, operand_after(operand_of(from->weights), (uint64_t)from->from * bytes), l->dtype);
-  arg_operand(p, operand_after(area, (uint64_t)(from->to * blocks_of(l, s) * s->units * l->width) * bytes), l->dtype);
+  arg_operand(p, operand_after(area, (uint64_t)(from->to * blocks_of(l, s) * s->units * l->width) * panel_bytes),
+              l->panels);
   arg_long(p, l->H);
   arg_long(p, from->k);
   arg_long(p, from->gate_step);
@@ -217,10 +227,10 @@ void layer_begin(plan *p, const layer *l, const layer_split *s, const char *sour
     item_rows *= 2;
   launch *step =
       plan_launch(p, source, kernel,
-                  "-Dreal=%s -DWIDTH=%d -DCELL=%d -DACTIVATION=%d -DUNITS=%d -DROWS=%d -DVECS=%d -DITEM_ROWS=%d "
-                  "-DHAVE_LENGTHS=%d %s",
-                  dtype_c(l->dtype), (int)l->width, l->cell, l->activation, (int)s->units, (int)s->rows, (int)s->vecs,
-                  item_rows, l->lengths != UNROLL_NO_TENSOR, more);
+                  "-Dreal=%s -DPANEL=%s -DWIDTH=%d -DCELL=%d -DACTIVATION=%d -DUNITS=%d -DROWS=%d -DVECS=%d "
+                  "-DITEM_ROWS=%d -DHAVE_LENGTHS=%d %s",
+                  dtype_c(l->dtype), dtype_c(l->panels), (int)l->width, l->cell, l->activation, (int)s->units,
+                  (int)s->rows, (int)s->vecs, item_rows, l->lengths != UNROLL_NO_TENSOR, more);
   step->group = 1;
   plan_in_loop(p);
 }
@@ -258,8 +268,8 @@ static void launch_forward(plan *p, const layer *l, const layer_split *s, const 
   snprintf(more, sizeof more, "-DSAVE=%d -DHOISTED=%d", f->save, f->hoisted);
   layer_begin(p, l, s, "layer_forward.cl", "forward", more, phases);
   arg_operand(p, f->x, l->dtype);
-  arg_operand(p, f->w, l->dtype);
-  arg_operand(p, f->r, l->dtype);
+  arg_operand(p, f->w, l->panels);
+  arg_operand(p, f->r, l->panels);
   arg_tensor(p, plan_in(p, BIAS));
   arg_tensor(p, plan_in(p, INNER_BIAS));
   arg_tensor(p, plan_in(p, H0));
@@ -294,7 +304,7 @@ static unroll_status plan_inputs(plan *p, const layer *l, operand y) {
 
 /* Whether x's product is worth a launch of its own: its panels would be read for few rows, or push W_h's out of a cache. */
 static bool hoist(const layer *l, const layer_split *s) {
-  const double bytes = (double)(l->gates * l->H * (l->I + l->H)) * (double)dtype_bytes(l->dtype);
+  const double bytes = (double)(l->gates * l->H * (l->I + l->H)) * (double)dtype_bytes(l->panels);
   return s->items || s->step_at_a_time || s->item_rows < 4 || bytes > 8e6;
 }
 
@@ -320,6 +330,7 @@ unroll_status plan_layer(plan *p) {
   layer_split s = p->device->cpu ? layer_divide(p, &l, l.gates, l.phases, l.H)
                                  : layer_divide_groups(p, &l, false, reserve != UNROLL_NO_TENSOR);
   forward f = {.hoisted = hoist(&l, &s), .save = reserve != UNROLL_NO_TENSOR};
+  s = layer_share(p, &l, s, l.gates, l.H);
   s = tune_layer(p, &l, s, &(tune_task){.gates = l.gates, .k = l.H, .phases = l.phases, .hoisted = f.hoisted});
   if (f.save)
     layer_lay_out(&l, reserve);
@@ -337,6 +348,11 @@ unroll_status plan_layer(plan *p) {
       TRY(plan_inputs(p, &l, f.x));
   } else
     f.w = pack_gates(p, &l, &s, plan_in(p, W_X), l.I, cells[l.cell].x_order);
+  if (s.persistent) {
+    plan_persistent_loop(p, l.t, 0, layer_chunk_groups(&l, &s));
+    launch_forward(p, &l, &s, &f, (1 << l.phases) - 1);
+    s.persistent = false;
+  }
   plan_loop(p, l.t, 0, layer_chunk(&l, &s, l.H + (f.hoisted ? 0 : l.I)));
   if (!s.step_at_a_time)
     launch_forward(p, &l, &s, &f, (1 << l.phases) - 1);

@@ -31,7 +31,7 @@ static operand pack_transposed(plan *p, const layer *l, const layer_split *s) {
 
 static void launch_backward(plan *p, const layer *l, const layer_split *s, const backward *b, int phases) {
   layer_begin(p, l, s, "layer_backward.cl", "backward", "", phases);
-  arg_operand(p, b->rt, l->dtype);
+  arg_operand(p, b->rt, l->panels);
   arg_tensor(p, l->lengths);
   arg_tensor(p, plan_in(p, DY));
   arg_tensor(p, plan_in(p, DH_LAST));
@@ -120,10 +120,16 @@ unroll_status plan_layer_grad(plan *p) {
   const uint64_t state = (uint64_t)(l.B * l.padded) * bytes;
   const int64_t k = l.gates * l.H;
   layer_split s = p->device->cpu ? layer_divide(p, &l, 1, l.phases, k) : layer_divide_groups(p, &l, true, true);
+  s = layer_share(p, &l, s, 1, k);
   s = tune_layer(p, &l, s, &(tune_task){.gates = 1, .k = k, .phases = l.phases, .backward = true});
   backward b = {.rt = pack_transposed(p, &l, &s), .d = plan_scratch(p, all), .carry = plan_scratch(p, state)};
   b.d_hidden = l.cell == UNROLL_CELL_GRU_AFTER ? plan_scratch(p, all) : b.d;
   b.dc = l.have_cell ? plan_scratch(p, state) : b.carry;
+  if (s.persistent) {
+    plan_persistent_loop(p, l.t, 1, layer_chunk_groups(&l, &s));
+    launch_backward(p, &l, &s, &b, (1 << l.phases) - 1);
+    s.persistent = false;
+  }
   plan_loop(p, l.t, 1, layer_chunk(&l, &s, l.H));
   if (!s.step_at_a_time)
     launch_backward(p, &l, &s, &b, (1 << l.phases) - 1);

@@ -5,10 +5,13 @@
  * kernels/matmul_tile.cl, which the device option product=tile asks for on any device.
  */
 #include "tune.h"
+#include <stdio.h>
 
 enum { CHUNK = 512 }; /* values of k in a partial sum, of all own kernels */
 /* So many rows of an a that stands on its side stay in a cache until the next tile needs them. */
 enum { NEAR_K = 1536 };
+/* With so many rows of y at most, b as it stands, in blocks of CHUNK, is quicker than packing it: 217 of 223 GFLOP/s. */
+enum { STAND_ROWS = 384 };
 enum { MOST_PARTS = 64 << 20 };
 enum { FEW_ROWS = 32 }; /* below: packing b for one product costs more than it saves */
 enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4 };
@@ -56,10 +59,10 @@ static int64_t block_of(sizes max, int64_t tiles, int64_t wanted) {
   return blocks <= 1 ? chunks * CHUNK : (chunks + blocks - 1) / blocks * CHUNK;
 }
 
-/* Where a stands on its side: blocks of about NEAR_K, as far as their sums take no more than MOST_PARTS bytes. */
-static int64_t near_block(const gemm *g, sizes max, int64_t k_block) {
+/* Where a stands on its side: blocks of about so many, as far as their sums take no more than MOST_PARTS bytes. */
+static int64_t near_block(const gemm *g, sizes max, int64_t k_block, int64_t about) {
   const int64_t bytes = max.p * max.m * max.n * (int64_t)dtype_bytes(g->dtype);
-  int64_t blocks = (max.k + NEAR_K / 2) / NEAR_K;
+  int64_t blocks = (max.k + about / 2) / about;
   if (blocks > MOST_PARTS / bytes)
     blocks = MOST_PARTS / bytes;
   if (blocks <= 1)
@@ -137,13 +140,14 @@ static void plan_dot(plan *p, const gemm *g) {
   arg_strides(p, g, max, g->batched ? max.n * max.k : 0);
 }
 
-/* b in panels: kept with the binding where it is steady. */
-static operand plan_pack(plan *p, const gemm *g, uint32_t width, int vecs, int64_t packed_batch) {
+/* b in panels of this dtype: kept with the binding where it is steady. */
+static operand plan_pack(plan *p, const gemm *g, int32_t panels, uint32_t width, int vecs, int64_t packed_batch) {
   const sizes max = largest(p, g);
-  const uint64_t bytes = (uint64_t)(max.p * packed_batch) * dtype_bytes(g->dtype);
+  const uint64_t bytes = (uint64_t)(max.p * packed_batch) * dtype_bytes(panels);
   const operand packed = g->steady ? plan_packed(p, bytes) : plan_scratch(p, bytes);
-  launch *l = plan_launch(p, "matmul_pack.cl", "pack", "-Dreal=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
-                          dtype_c(g->dtype), width, vecs, PACK_K, g->trans_b);
+  launch *l =
+      plan_launch(p, "matmul_pack.cl", "pack", "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DPACK_K=%d -DTRANS_B=%d",
+                  dtype_c(g->dtype), dtype_c(panels), width, vecs, PACK_K, g->trans_b);
   if (g->steady) {
     l->cached = g->b.tensor;
     l->once = p->graph->is_template;
@@ -152,7 +156,7 @@ static operand plan_pack(plan *p, const gemm *g, uint32_t width, int vecs, int64
   plan_items(p, g->n, (int64_t)width * vecs);
   plan_items(p, g->k, PACK_K);
   arg_operand(p, g->b, g->dtype);
-  arg_operand(p, packed, g->dtype);
+  arg_operand(p, packed, panels);
   arg_extent(p, g->n);
   arg_extent(p, g->k);
   arg_long(p, b_row(g, max));
@@ -166,36 +170,95 @@ static void plan_cpu(plan *p, const gemm *g) {
   const sizes max = largest(p, g);
   const uint32_t width = plan_width(p, g->dtype);
   const int vecs = 2, panel = (int)width * vecs;
-  const bool pack = max.m >= FEW_ROWS || (g->steady && !g->trans_a) || (g->trans_a && g->trans_b);
+  const bool stands = g->trans_a && !g->trans_b && max.m <= STAND_ROWS;
+  const bool pack = (max.m >= FEW_ROWS && !stands) || (g->steady && !g->trans_a) || (g->trans_a && g->trans_b);
   if (g->trans_b && !pack) {
     plan_dot(p, g);
     return;
   }
   const int64_t panels = (max.n + panel - 1) / panel, packed_batch = panels * panel * max.k;
-  const operand b = pack ? plan_pack(p, g, width, vecs, packed_batch) : g->b;
+  /* Only weights are rounded, and so they are always packed: no x in the gradient of weights. */
+  const int32_t stored = g->steady && !g->trans_a ? plan_panels(p, g->dtype) : g->dtype;
+  const operand b = pack ? plan_pack(p, g, stored, width, vecs, packed_batch) : g->b;
   const int64_t rows = tile_rows(width >= 16 ? 8 : 6, max.m);
   const int64_t tiles = (max.m + rows - 1) / rows * panels * max.p;
   int64_t k_block = block_of(max, tiles, 16);
   if (g->trans_a)
-    k_block = near_block(g, max, k_block);
+    k_block = near_block(g, max, k_block, stands ? CHUNK : NEAR_K);
   const bool split = k_block < max.k;
   const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
   launch *l = plan_launch(p, "matmul.cl", "product",
-                          "-Dreal=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d -DCHUNK=%d",
-                          dtype_c(g->dtype), width, vecs, (int)rows, pack, g->trans_a, g->have_c && !split, CHUNK);
+                          "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d "
+                          "-DCHUNK=%d",
+                          dtype_c(g->dtype), dtype_c(stored), width, vecs, (int)rows, pack, g->trans_a,
+                          g->have_c && !split, CHUNK);
   l->group = 1;
   plan_items(p, g->p, 1);
   plan_items(p, g->m, rows);
   plan_items(p, g->n, panel);
   plan_items(p, g->k, k_block);
   arg_operand(p, g->a, g->dtype);
-  arg_operand(p, b, g->dtype);
+  arg_operand(p, b, stored);
   arg_operand(p, split ? nothing() : g->c, g->dtype);
   arg_operand(p, y, g->dtype);
   arg_sizes(p, g);
   arg_long(p, k_block);
   arg_rows(p, g, max);
   arg_strides(p, g, max, pack ? packed_batch : g->batched ? max.n * max.k : 0);
+  if (split)
+    plan_add(p, g, y, k_block);
+}
+
+/* b as halves, rows of k: kept with the binding. The kernel stands beside the product's. */
+static operand plan_halves(plan *p, const gemm *g, const char *options, int64_t packed_batch) {
+  const sizes max = largest(p, g);
+  const operand packed = plan_packed(p, (uint64_t)(max.p * packed_batch) * sizeof(cl_uint));
+  launch *l = plan_launch(p, "matmul_matrix.cl", "pack", "%s", options);
+  l->cached = g->b.tensor;
+  l->once = p->graph->is_template;
+  l->times = MATRIX_DEPTH / 2;
+  plan_items(p, g->p, 1);
+  plan_items(p, g->n, 1);
+  plan_items(p, g->k, MATRIX_DEPTH);
+  arg_operand(p, g->b, g->dtype);
+  arg_operand(p, packed, UNROLL_I32);
+  arg_extent(p, g->n);
+  arg_extent(p, g->k);
+  arg_long(p, b_row(g, max));
+  arg_long(p, g->batched ? max.n * max.k : 0);
+  arg_long(p, packed_batch);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return packed;
+}
+
+/* By the device's matrix instruction. */
+static void plan_matrix(plan *p, const gemm *g, const matrix_tile *t) {
+  const sizes max = largest(p, g);
+  const bool packed = g->steady && !g->trans_a;
+  const int64_t words = (max.k + MATRIX_DEPTH - 1) / MATRIX_DEPTH * (MATRIX_DEPTH / 2);
+  const int64_t tiles = max.p * ((max.m + t->m - 1) / t->m) * ((max.n + t->n - 1) / t->n);
+  const int64_t k_block = block_of(max, tiles, 2 * p->device->cores);
+  const bool split = k_block < max.k;
+  char options[256];
+  snprintf(options, sizeof options, "%s -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DPACKED=%d -DCHUNK=%d", t->options,
+           g->trans_a, g->trans_b, g->have_c && !split, packed, CHUNK);
+  const operand b = packed ? plan_halves(p, g, options, max.n * words) : g->b;
+  const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
+  launch *l = plan_launch(p, "matmul_matrix.cl", "product", "%s", options);
+  l->group = t->items;
+  l->times = (int64_t)t->items;
+  plan_items(p, g->p, 1);
+  plan_items(p, g->m, t->m);
+  plan_items(p, g->n, t->n);
+  plan_items(p, g->k, k_block);
+  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, b, packed ? UNROLL_I32 : g->dtype);
+  arg_operand(p, split ? nothing() : g->c, g->dtype);
+  arg_operand(p, y, g->dtype);
+  arg_sizes(p, g);
+  arg_long(p, k_block);
+  arg_rows(p, g, max);
+  arg_strides(p, g, max, packed ? max.n * words : g->batched ? max.n * max.k : 0);
   if (split)
     plan_add(p, g, y, k_block);
 }
@@ -276,6 +339,14 @@ static unroll_status plan_clblast(plan *p, const gemm *g) {
 unroll_status plan_gemm(plan *p, const gemm *g) {
   const unroll_backend_device *d = p->device;
   const int32_t asked = p->trial && p->trial->product ? p->trial->product : d->product;
+  const sizes max = largest(p, g);
+  const int64_t row = a_row(g, max) > b_row(g, max) ? a_row(g, max) : b_row(g, max);
+  matrix_tile matrix;
+  if (g->dtype == UNROLL_F32 && asked == PRODUCT_AUTO &&
+      matrix_choose(p->device, max.p, max.m, max.n, max.k, row, &matrix)) {
+    plan_matrix(p, g, &matrix);
+    return UNROLL_OK;
+  }
   const bool clblast = asked == PRODUCT_CLBLAST || (asked == PRODUCT_AUTO && !d->cpu);
   if (clblast && !g->batched) {
     if (!p->trial)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tune.c: how a layer's work is divided on a CPU device, where the model of plan_layer.c is not asked alone: an answer that
- * was measured before, on this machine or on one like it; else, where the layer has enough to do, the quickest of a few.
+ * tune.c: how a layer's work is divided, where the model of plan_layer.c or plan_layer_gpu.c is not asked alone: an
+ * answer that was measured before, on this machine or on one like it; else, where the layer has enough to do, the
+ * quickest of a few. What is said of splits here is of CPU devices; tune_groups.c has those of others.
  *
  * All splits give the same bits. What would not (whether x's product is hoisted) follows the model, here as everywhere.
  */
@@ -59,6 +60,8 @@ static bool same_split(const layer_split *a, const layer_split *b) {
 
 /* ---- candidates ---- */
 static double cost_of(const layer *l, const tune_task *task, const layer_split *s) {
+  if (s->items)
+    return tune_group_cost(l, s);
   const double whole = layer_cycles(l, s, task->gates, task->k);
   if (!s->step_at_a_time)
     return whole;
@@ -155,21 +158,37 @@ static const char *cell_name(int32_t cell) {
 /* What comes last is what may differ within a bucket. */
 static void write_key(const layer *l, const tune_task *task, char *key) {
   snprintf(key, TUNE_LINE, "layer %s %s %s hoisted=%d h=%lld i=%lld b=%lld", task->backward ? "backward" : "forward",
-           cell_name(l->cell), l->dtype == UNROLL_F64 ? "f64" : "f32", task->hoisted, (long long)l->H,
-           (long long)(task->hoisted || task->backward ? 0 : l->I), (long long)l->B);
+           cell_name(l->cell),
+           l->dtype == UNROLL_F64    ? "f64"
+           : l->panels == UNROLL_F16 ? "half"
+                                     : "f32",
+           task->hoisted, (long long)l->H, (long long)(task->hoisted || task->backward ? 0 : l->I), (long long)l->B);
+}
+
+static void write_split(const layer *l, const layer_split *s, char *text) {
+  if (s->items) {
+    tune_write_groups(l, s, text);
+    return;
+  }
+  const choice c = choice_of(l, s);
+  snprintf(text, TUNE_LINE, "%s pieces=%lld rows=%lld vecs=%lld parts=%lld", c.step ? "step" : "sequence", c.pieces,
+           c.rows, c.vecs, c.parts);
 }
 
 static void write_value(const layer *l, const tune_trial *best, double model, bool thorough, char *value) {
-  const choice c = choice_of(l, &best->split);
-  snprintf(value, TUNE_LINE, "%s pieces=%lld rows=%lld vecs=%lld parts=%lld us=%.4g model=%.4g %s",
-           c.step ? "step" : "sequence", c.pieces, c.rows, c.vecs, c.parts, best->best / 1e3, model / 1e3,
+  write_split(l, &best->split, value);
+  const size_t n = strlen(value);
+  snprintf(value + n, TUNE_LINE - n, " us=%.4g model=%.4g %s", best->best / 1e3, model / 1e3,
            thorough ? "thorough" : "quick");
 }
 
 /* *thorough: how it was measured. */
-static bool read_value(const char *value, const layer *l, const tune_task *task, layer_split *s, bool *thorough) {
+static bool read_value(const char *value, const plan *p, const layer *l, const tune_task *task,
+                       const layer_split *model, layer_split *s, bool *thorough) {
   char kind[9], effort[9];
   choice c;
+  if (model->items)
+    return tune_read_groups(value, p, l, model, s, thorough);
   if (sscanf(value, "%8s pieces=%5lld rows=%5lld vecs=%5lld parts=%5lld us=%*f model=%*f %8s", kind, &c.pieces, &c.rows,
              &c.vecs, &c.parts, effort) != 6)
     return false;
@@ -186,7 +205,7 @@ static int64_t bucket(int64_t n) {
 }
 
 /* An answer of the same bucket of i and b, unless the model thinks little of it for this one. */
-static bool find_near(const tune_lines *lines, const char *key, const layer *l, const tune_task *task,
+static bool find_near(const tune_lines *lines, const char *key, const plan *p, const layer *l, const tune_task *task,
                       const layer_split *model, layer_split *s, const tune_line **found) {
   const size_t same = (size_t)(strstr(key, " i=") - key);
   bool thorough;
@@ -195,7 +214,7 @@ static bool find_near(const tune_lines *lines, const char *key, const layer *l, 
     if (strncmp(lines->lines[i].key, key, same) == 0 &&
         sscanf(lines->lines[i].key + same, " i=%lld b=%lld", &I, &B) == 2 && I >= 0 && B > 0 &&
         bucket(I) == bucket(task->hoisted || task->backward ? 0 : l->I) && bucket(B) == bucket(l->B) &&
-        read_value(lines->lines[i].value, l, task, s, &thorough) &&
+        read_value(lines->lines[i].value, p, l, task, model, s, &thorough) &&
         cost_of(l, task, s) <= 1.5 * cost_of(l, task, model)) {
       *found = &lines->lines[i];
       return true;
@@ -228,7 +247,9 @@ static layer_split measure(plan *p, const layer *l, const layer_split *model, co
                               .building = thorough ? 60e9 : 4e9,
                               .rounds = thorough ? TUNE_RUNS : 16};
   tune_trial trials[THOROUGH_TRIALS];
-  const uint32_t n = choose_trials(l, task, model, trials, thorough ? THOROUGH_TRIALS : QUICK_TRIALS);
+  const uint32_t most = thorough ? THOROUGH_TRIALS : QUICK_TRIALS;
+  const uint32_t n = model->items ? tune_group_trials(p, l, model, trials, most, limits.building)
+                                  : choose_trials(l, task, model, trials, most);
   tune_time(p, l, trials, n, &limits);
   if (trials[0].best <= 0)
     return *model;
@@ -256,20 +277,20 @@ static layer_split choose(plan *p, const layer *l, const layer_split *model, con
   write_key(l, task, key);
   tune_load(d);
   const tune_line *found = tune_find(&t->kept, key);
-  if (found && read_value(found->value, l, task, &s, &thorough) &&
+  if (found && read_value(found->value, p, l, task, model, &s, &thorough) &&
       (found->fresh || (d->tune != TUNE_AGAIN && (thorough || d->tune == TUNE_QUICK)))) {
     tune_say(d, UNROLL_LOG_DEBUG, "kept", key, found->value);
     return s;
   }
   if (d->tune == TUNE_THOROUGH || d->tune == TUNE_AGAIN)
     return measure(p, l, model, task, key);
-  if (find_near(&t->kept, key, l, task, model, &s, &found)) {
+  if (find_near(&t->kept, key, p, l, task, model, &s, &found)) {
     tune_say(d, UNROLL_LOG_DEBUG, "kept", found->key, found->value);
     return s;
   }
   found = tune_find(&t->shipped, key);
-  if ((found && read_value(found->value, l, task, &s, &thorough)) ||
-      find_near(&t->shipped, key, l, task, model, &s, &found)) {
+  if ((found && read_value(found->value, p, l, task, model, &s, &thorough)) ||
+      find_near(&t->shipped, key, p, l, task, model, &s, &found)) {
     tune_say(d, UNROLL_LOG_DEBUG, "shipped", found->key, found->value);
     return s;
   }
@@ -281,7 +302,8 @@ static layer_split choose(plan *p, const layer *l, const layer_split *model, con
 layer_split tune_layer(plan *p, const layer *l, layer_split model, const tune_task *task) {
   if (p->trial)
     return p->trial->split ? *p->trial->split : model;
-  if (!p->device->cpu || p->device->recurrence != RECURRENCE_AUTO)
+  const int32_t asked = p->device->recurrence;
+  if ((asked != RECURRENCE_AUTO && asked != RECURRENCE_LAYER) || plan_in_flight(p)) /* timed is a layer alone */
     return model;
   pthread_mutex_lock(&p->device->tuning->lock);
   const layer_split s = choose(p, l, &model, task);

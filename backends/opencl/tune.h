@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tune.h: choices that are measured on the device instead of modelled: how a layer's work is divided (tune.c, tune_trial.c),
- * how products are made where CLBlast makes them (tune_product.c), and where the answers are kept (tune_store.c).
+ * tune.h: choices that are measured on the device instead of modelled: how a layer's work is divided (tune.c, tune_trial.c,
+ * and tune_groups.c where work-groups share it), how products are made where CLBlast makes them (tune_product.c), and where
+ * the answers are kept (tune_store.c).
  *
  * An answer is a line of text, "KEY -> VALUE". A layer's answers all lead to the same bits, whichever is taken.
  */
@@ -73,6 +74,16 @@ void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tu
 /* Times a product of these sizes, of matrices without gaps. */
 void tune_time_product(plan *p, const gemm *g, tune_trial *trials, uint32_t n, const tune_limits *limits);
 double tune_now(void); /* ns */
+
+/* ---- layers of work-groups (tune_groups.c) ---- */
+/* The model's own first. building: ns after which no further kernels are built. */
+uint32_t tune_group_trials(const plan *p, const layer *l, const layer_split *model, tune_trial *trials, uint32_t most,
+                           double building);
+double tune_group_cost(const layer *l, const layer_split *s); /* cycles of a step, roughly */
+void tune_write_groups(const layer *l, const layer_split *s, char *text);
+/* false: it makes no sense for this layer, or the device does not take it. */
+bool tune_read_groups(const char *value, const plan *p, const layer *l, const layer_split *model, layer_split *s,
+                      bool *thorough);
 
 /* ---- products (tune_product.c) ---- */
 /* What was found for CLBlast is in force from here on. The caller holds no lock of the device's. */

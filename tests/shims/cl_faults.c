@@ -66,6 +66,13 @@
   X(clReleaseKernel, INFO)                        \
   X(clReleaseEvent, INFO)
 
+/* Those that drivers are asked for by name. */
+#define EXTENSIONS(X)                 \
+  X(clCreateCommandBufferKHR, MAKE)   \
+  X(clFinalizeCommandBufferKHR, INFO) \
+  X(clCommandNDRangeKernelKHR, INFO)  \
+  X(clEnqueueCommandBufferKHR, QUEUE)
+
 enum { LOST = -9999 }; /* what drivers of NVIDIA say after a fault */
 enum codes { NO, INFO, TIMES, CONTEXT, MAKE, BUFFER, BINARY, BUILD, KERNEL, ARG, QUEUE, WAIT, EVENTS, N_CODES };
 static const cl_int codes[N_CODES][6] = {
@@ -86,12 +93,12 @@ static const cl_int codes[N_CODES][6] = {
 };
 
 #define FUNCTION_ID(name, code) F_##name,
-enum function { FUNCTIONS(FUNCTION_ID) N_FUNCTIONS };
+enum function { FUNCTIONS(FUNCTION_ID) EXTENSIONS(FUNCTION_ID) N_FUNCTIONS };
 #define FUNCTION_ROW(name, code) {#name, code},
 static const struct {
   const char *name;
   enum codes codes;
-} functions[N_FUNCTIONS] = {FUNCTIONS(FUNCTION_ROW)};
+} functions[N_FUNCTIONS] = {FUNCTIONS(FUNCTION_ROW) EXTENSIONS(FUNCTION_ROW)};
 
 static const char *name_of(uint32_t function) { return function < N_FUNCTIONS ? functions[function].name : NULL; }
 
@@ -198,13 +205,83 @@ STATUS(clGetHostTimer, (cl_device_id d, cl_ulong *host), (d, host))
 STATUS(clSetUserEventStatus, (cl_event x, cl_int status), (x, status))
 STATUS(clSetEventCallback, (cl_event x, cl_int status, void(CL_CALLBACK *call)(cl_event, cl_int, void *), void *data),
        (x, status, call, data))
-STATUS(clSetKernelArg, (cl_kernel x, cl_uint i, size_t n, const void *v), (x, i, n, v))
+
+/* Kernels that wait for something are told how long: not at all. */
+static bool is_hurried(cl_kernel k) {
+  char options[1024] = "";
+  cl_program program;
+  cl_device_id device; /* the first one that has the program */
+  return next->clGetKernelInfo(k, CL_KERNEL_PROGRAM, sizeof program, (void *)&program, NULL) == CL_SUCCESS &&
+         next->clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof device, (void *)&device, NULL) == CL_SUCCESS &&
+         next->clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_OPTIONS, sizeof options, options, NULL) ==
+             CL_SUCCESS &&
+         strstr(options, f->hurried);
+}
+
+static cl_int CL_API_CALL my_clSetKernelArg(cl_kernel k, cl_uint i, size_t n, const void *v) {
+  static const cl_uint none = 0;
+  const cl_int code = begin(F_clSetKernelArg);
+  if (code)
+    return code;
+  return next->clSetKernelArg(k, i, n, f->hurried && n == sizeof none && is_hurried(k) ? &none : v);
+}
+
 STATUS(clFlush, (cl_command_queue q), (q))
 
+/* Of the driver, by whose own types: those of the headers have changed with the extension. */
+static struct {
+  void *(CL_API_CALL *clCreateCommandBufferKHR)(cl_uint, const cl_command_queue *, const cl_ulong *, cl_int *);
+  cl_int(CL_API_CALL *clFinalizeCommandBufferKHR)(void *);
+  cl_int(CL_API_CALL *clCommandNDRangeKernelKHR)(void *, cl_command_queue, const cl_ulong *, cl_kernel, cl_uint,
+                                                 const size_t *, const size_t *, const size_t *, cl_uint,
+                                                 const cl_uint *, cl_uint *, void *);
+  cl_int(CL_API_CALL *clEnqueueCommandBufferKHR)(cl_uint, cl_command_queue *, void *, cl_uint, const cl_event *,
+                                                 cl_event *);
+} extended;
+
+static void *CL_API_CALL my_clCreateCommandBufferKHR(cl_uint n, const cl_command_queue *q, const cl_ulong *p,
+                                                     cl_int *status) {
+  const cl_int code = begin(F_clCreateCommandBufferKHR);
+  if (!code)
+    return extended.clCreateCommandBufferKHR(n, q, p, status);
+  *status = code;
+  return NULL;
+}
+
+static cl_int CL_API_CALL my_clFinalizeCommandBufferKHR(void *b) {
+  const cl_int code = begin(F_clFinalizeCommandBufferKHR);
+  return code ? code : extended.clFinalizeCommandBufferKHR(b);
+}
+
+static cl_int CL_API_CALL my_clCommandNDRangeKernelKHR(void *b, cl_command_queue q, const cl_ulong *p, cl_kernel k,
+                                                       cl_uint axes, const size_t *offset, const size_t *global,
+                                                       const size_t *local, cl_uint n, const cl_uint *before,
+                                                       cl_uint *after, void *handle) {
+  const cl_int code = begin(F_clCommandNDRangeKernelKHR);
+  return code ? code
+              : extended.clCommandNDRangeKernelKHR(b, q, p, k, axes, offset, global, local, n, before, after, handle);
+}
+
+static cl_int CL_API_CALL my_clEnqueueCommandBufferKHR(cl_uint n, cl_command_queue *q, void *b, cl_uint n_before,
+                                                       const cl_event *before, cl_event *event) {
+  const cl_int code = begin(F_clEnqueueCommandBufferKHR);
+  if (is_dropped(code))
+    return CL_SUCCESS;
+  return code ? code : extended.clEnqueueCommandBufferKHR(n, q, b, n_before, before, event);
+}
+
 static void *CL_API_CALL my_clGetExtensionFunctionAddressForPlatform(cl_platform_id p, const char *name) {
-  return begin(F_clGetExtensionFunctionAddressForPlatform) || (f->more_extensions && strstr(name, "KHR"))
-             ? NULL
-             : next->clGetExtensionFunctionAddressForPlatform(p, name);
+  if (begin(F_clGetExtensionFunctionAddressForPlatform) || (f->more_extensions && strstr(name, "KHR")))
+    return NULL;
+  void *real = next->clGetExtensionFunctionAddressForPlatform(p, name), *mine = NULL;
+#define EXTENDED(function, code)                              \
+  if (real && strcmp(name, #function) == 0) {                 \
+    void (*const call)(void) = (void (*)(void))my_##function; \
+    memcpy(&extended.function, &real, sizeof real);           \
+    memcpy(&mine, &call, sizeof mine);                        \
+  }
+  EXTENSIONS(EXTENDED)
+  return mine ? mine : real;
 }
 
 /* ---- objects ---- */
@@ -237,8 +314,37 @@ MAKER(cl_mem, CL_FAULTS_MEM, clCreateBuffer, (cl_context c, cl_mem_flags flags, 
 MAKER(cl_mem, CL_FAULTS_MEM, clCreateSubBuffer,
       (cl_mem m, cl_mem_flags flags, cl_buffer_create_type type, const void *p, cl_int *status),
       (m, flags, type, p, status))
-MAKER(cl_program, CL_FAULTS_PROGRAM, clCreateProgramWithSource,
-      (cl_context c, cl_uint n, const char **text, const size_t *sizes, cl_int *status), (c, n, text, sizes, status))
+/* A compiler that gets something wrong: the driver is handed another text than the program's. */
+static cl_program with_source(cl_context c, cl_uint n, const char **text, const size_t *sizes, cl_int *status) {
+  const size_t n_from = f->miscompiled ? strlen(f->miscompiled) : 0, n_to = n_from ? strlen(f->as) : 0;
+  const char *at = n_from && n == 1 && sizes ? memmem(text[0], sizes[0], f->miscompiled, n_from) : NULL;
+  char *copy = at && n_to <= n_from ? malloc(sizes[0]) : NULL;
+  if (!copy)
+    return next->clCreateProgramWithSource(c, n, text, sizes, status);
+  char *to = copy + (at - text[0]);
+  memcpy(copy, text[0], sizes[0]);
+  memset(to, ' ', n_from);
+  memcpy(to, f->as, n_to);
+  const char *other = copy;
+  const cl_program program = next->clCreateProgramWithSource(c, 1, &other, sizes, status);
+  free(copy);
+  return program;
+}
+
+static cl_program CL_API_CALL my_clCreateProgramWithSource(cl_context c, cl_uint n, const char **text,
+                                                           const size_t *sizes, cl_int *status) {
+  const cl_int code = begin(F_clCreateProgramWithSource);
+  if (code) {
+    if (status)
+      *status = code;
+    return NULL;
+  }
+  const cl_program program = with_source(c, n, text, sizes, status);
+  if (program)
+    count(CL_FAULTS_PROGRAM, 1);
+  return program;
+}
+
 MAKER(cl_program, CL_FAULTS_PROGRAM, clCreateProgramWithBinary,
       (cl_context c, cl_uint n, const cl_device_id *d, const size_t *sizes, const unsigned char **binaries,
        cl_int *each, cl_int *status),

@@ -33,6 +33,9 @@ typedef struct cl_faults {
   } lies[CL_FAULTS_LIES];
   const char *build_fails_with; /* programs whose options or source have this text don't build, */
   uint64_t build_log;           /* and leave a log of so many bytes */
+  const char *hurried;          /* arguments of 4 bytes of programs built with this text among their options are 0 */
+  const char *miscompiled;      /* in a program's source, the first time that this text stands there, */
+  const char *as;               /* it is taken for this one, which is no longer; NULL: nothing is */
 
   /* What was seen. Anyone may set the numbers to 0. */
   uint32_t phase;     /* the caller's, for the trace */

@@ -198,6 +198,7 @@ void disarm(void) {
   f->more_extensions = NULL;
   f->build_fails_with = NULL;
   f->build_log = 0;
+  f->miscompiled = NULL;
   memset(f->lies, 0, sizeof f->lies);
 }
 

@@ -134,6 +134,9 @@ UNROLL_API unroll_tensor unroll_scale(unroll_tensor x, double factor);
  */
 UNROLL_API void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_tensor lr, unroll_tensor step,
                                 unroll_tensor grad_scale, const unroll_optimizer_attr *attr);
+/* The same where condition, bool [], is true; where it is false, parameter and states keep every bit. None: always. */
+UNROLL_API void unroll_optimize_if(unroll_tensor condition, unroll_tensor param, unroll_tensor grad, unroll_tensor lr,
+                                   unroll_tensor step, unroll_tensor grad_scale, const unroll_optimizer_attr *attr);
 
 /* ---- layers: a standard cell over a whole sequence; see plugin.h, LAYER, for shapes ---- */
 

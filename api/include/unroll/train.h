@@ -84,9 +84,21 @@ typedef struct unroll_lm_options {
   /* base is the learning rate. TIME and EXPONENTIAL step at whole epochs, COSINE at every update. A COSINE with a total
    * of 0 gets it from the limits of the first unroll_lm_train. */
   unroll_schedule schedule;
+  /*
+   * The loss's gradient times this goes back through the network, and the parameters' gradients are divided by it
+   * before their norm is taken: small ones then outlive a device's half precision (Micikevicius et al. 2018). 1 to
+   * 2^126; 1: none. Powers of two change no bit of float32 arithmetic, as long as nothing is out of its range.
+   */
+  double loss_scale;
+  /*
+   * Above 0 the scale is dynamic and begins as loss_scale: an update whose gradients are not finite leaves parameters,
+   * optimizer's states and its count of steps as they are and halves the scale, down to 1; after this many updates in
+   * a row that were made it doubles, up to 2^126. 0: it stays. At most 2^31-1.
+   */
+  int64_t loss_scale_interval;
 } unroll_lm_options;
 /* lstm, 2 layers of 128, embedding 64, T 64, B 32, no dropout, clip 1, validation 0.05, seed 1, adam (0.9, 0.999, 1e-8,
- * no weight decay), constant 2e-3. [any] */
+ * no weight decay), constant 2e-3, no loss scale. [any] */
 UNROLL_API unroll_lm_options unroll_lm_options_default(void);
 
 /* ---- make, load, save ---- */
@@ -144,7 +156,7 @@ typedef struct unroll_lm_progress {
   uint32_t struct_size;
   uint32_t n_updates;      /* updates since the last report, at least 1 */
   const float *losses;     /* [n_updates] nats per character, of each of them before its update, oldest first */
-  const float *grad_norms; /* [n_updates] before clipping */
+  const float *grad_norms; /* [n_updates] before clipping; of an update that was skipped, infinite or NaN */
   uint64_t update;         /* updates done so far, over all runs: the last of these had this number, counted from 1 */
   uint64_t last_update;    /* where this run ends if nothing else ends it; UINT64_MAX: only a time limit was given */
   double epoch;            /* epochs done so far */
@@ -157,6 +169,8 @@ typedef struct unroll_lm_progress {
   double validation_loss;       /* nats per character after the last update; NaN: not evaluated at this report */
   int32_t improved;             /* it is the lowest so far: the moment to keep the best model */
   int32_t final;                /* a limit is reached: this is the run's last report */
+  const float *loss_scales;     /* [n_updates] the scale of each; NULL where it is not dynamic */
+  uint64_t skipped;             /* of these updates, those that a dynamic loss scale skipped */
 } unroll_lm_progress;
 /* Not 0 ends the training with UNROLL_E_CANCELLED. The model stands at progress->update; saving and describing it is
  * allowed here, the other functions are not (UNROLL_E_STATE). */
@@ -175,8 +189,9 @@ typedef struct unroll_lm_train_options { /* zero: none, or as said */
 /*
  * Trains until the first limit; at least one must be given. Losses are read from the device only for reports.
  *   UNROLL_E_CANCELLED  progress said so. The model is whole: it can be saved, sampled and trained further.
- *   UNROLL_E_RANGE      the loss or the gradient is no finite number; the message says at which update. Reports end
- *                       before it and the model can only be destroyed.
+ *   UNROLL_E_RANGE      the loss is no finite number, or the gradient, unless a dynamic loss scale above 1 skipped the
+ *                       update; the message says at which update. Reports end before it and the model can only be
+ *                       destroyed.
  *   UNROLL_E_STATE      a loaded model that was not resumed; a model that diverged; a call from a callback
  */
 UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_options *options, unroll_error *err);
