@@ -16,8 +16,13 @@ DEVICES = os.path.join(ROOT, "docs", "devices.md")
 KINDS = {"gpu": (0, "gpu"), "cpu8": (8, "cpu"), "cpu16": (16, "cpu")}  # lanes of a CPU's vectors, the option kernels
 # Cases that an option of a device can make take another path (as halves only small integers are right); those of no
 # other option: whole layers.
-CASES = {"product": "matmul", "precision": "^exact ", "matrix": "^exact (run-time )?matmul"}
-LAYERS = "layer|scan"
+CASES = {"product": "matmul", "matrix": "^exact (run-time )?matmul",
+         "precision": r"^exact (matmul rank 2|layer rnn [a-z ]* (T5 B3 I7 H17|T3 B33 I65 H130)).*f32$",
+         # Each is rehearsed, which takes its time where it can't be.
+         "recurrence=persistent": r"^layer [a-z_]+ reverse( tanh)?( lengths)? T5 B3 I7 H17( grad)?, f32$"}
+# Every cell at sizes of one and of several blocks, groups and rows; all sizes there are would take an hour.
+LAYERS = (r"^layer [a-z_]+ (forward|reverse)( tanh)?( lengths)? (T5 B3 I7 H17( grad)?, f(32|64)"
+          r"|(T3 B1 I5 H256|T2 B100 I5 H64|T17 B7 I33 H257)( grad)?, f32)$|^scan two .*f32$")
 ALSO = {"matrix": ["precision=half"]}  # without which an option changes nothing
 # One is the kind, one how long the choice of a path may take; the others change how kernels are launched.
 NO_PATH = {"kernels", "tune", "command_buffer", "concurrent"}
@@ -139,7 +144,9 @@ def runs(kinds):
         yield kind, [as_kind], ""
         for option, values in device_options().items():
             for value in values:
-                yield kind, [as_kind, *ALSO.get(option, ()), f"{option}={value}"], CASES.get(option, LAYERS)
+                chosen = f"{option}={value}"
+                only = CASES.get(chosen, CASES.get(option, LAYERS))
+                yield kind, [as_kind, *ALSO.get(option, ()), chosen], only
 
 
 def built(cache, hashes):

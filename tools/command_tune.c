@@ -221,6 +221,20 @@ static int calibrate(const shape *s, unroll_device *device) {
 }
 
 /* ---- the table ---- */
+/* Takes NAME and a number off the text; false: it does not begin like that. */
+static bool take_number(const char **text, const char *name, long long *number) {
+  const size_t n_name = strlen(name);
+  if (strncmp(*text, name, n_name) != 0)
+    return false;
+  const char *first = *text + n_name;
+  const size_t n = strspn(first, "0123456789");
+  if (n == 0 || n > 18)
+    return false;
+  *number = strtoll(first, NULL, 10);
+  *text = first + n;
+  return true;
+}
+
 /* "sequence, 4 x 16 rows, tile 8x2" of an entry. */
 static void describe(const shape *s, int way, char *text, size_t size) {
   char kind[16];
@@ -230,12 +244,13 @@ static void describe(const shape *s, int way, char *text, size_t size) {
     snprintf(text, size, "by the model");
     return;
   }
-  if (sscanf(value, " -> %15s lanes=%lld rows=%lld teams=%lld", kind, &lanes, &rows, &teams) == 4) {
+  const char *at = sscanf(value, " -> %15s", kind) == 1 ? value + strlen(" -> ") + strlen(kind) : "";
+  if (take_number(&at, " lanes=", &lanes) && take_number(&at, " rows=", &rows) && take_number(&at, " teams=", &teams)) {
     snprintf(text, size, "%s, groups of %lld rows, %lld x %lld units", kind, rows, teams, lanes);
     return;
   }
-  if (sscanf(value, " -> %15s pieces=%lld rows=%lld vecs=%lld parts=%lld", kind, &pieces, &rows, &vecs, &parts) != 5 ||
-      pieces < 1) {
+  if (!take_number(&at, " pieces=", &pieces) || !take_number(&at, " rows=", &rows) ||
+      !take_number(&at, " vecs=", &vecs) || !take_number(&at, " parts=", &parts) || pieces < 1) {
     snprintf(text, size, "%s", value + 4);
     return;
   }

@@ -160,6 +160,11 @@ static void layer_gradients(struct net *n, const struct net_spec *s, const struc
 
 static void build_layer(struct net *n, const struct net_spec *s) {
   const int64_t state[] = {s->B, s->H};
+  /* Larger than what a layer keeps, so that it comes first in memory, and it lives until the end. */
+  unroll_tensor neighbour = unroll_none();
+  if (s->inside)
+    neighbour = unroll_unary(
+        net_in(n, UNROLL_ROLE_INPUT, "neighbour", -1, 1, 0, 2, (int64_t[]){16 * (s->T + 1) * s->B, s->H}), UNROLL_NEG);
   const unroll_tensor x = net_in(n, UNROLL_ROLE_INPUT, "x", -0.5, 1.5, NET_TIME, 3, (int64_t[]){n->T, s->B, s->I});
   const struct net_weights w = net_make_weights(n, "", s->I, s->H, 0);
   unroll_tensor h0 = unroll_none(), c0 = unroll_none();
@@ -176,6 +181,8 @@ static void build_layer(struct net *n, const struct net_spec *s) {
             results[i].flags);
   if (s->grad)
     layer_gradients(n, s, results, n_y, x, &w, h0, c0);
+  if (s->inside)
+    net_out(n, unroll_unary(neighbour, UNROLL_NEG), "unchanged", 0, 0);
 }
 
 /* ---- which cases ---- */

@@ -181,7 +181,7 @@ unroll_status commands_add(unroll_backend_binding *b, uint32_t i, const run_stat
   cl_int code = CL_SUCCESS;
   if (r->n_launches == r->room)
     return opencl_fail(err, UNROLL_E_RANGE, 0, "opencl: more launches than the %u that a run was to have", r->room);
-  const cl_kernel own = clCreateKernel(l->program, l->kernel, &code), usual = b->kernels[i];
+  cl_kernel own = clCreateKernel(l->program, l->kernel, &code), usual = b->kernels[i];
   if (code != CL_SUCCESS)
     return opencl_error(d, err, code, "clCreateKernel", l->kernel);
   r->kernels[r->n_launches++] = own;

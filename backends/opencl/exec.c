@@ -182,11 +182,12 @@ void exec_destroy(unroll_backend_exec *e) {
 }
 
 /* ---- the values of arguments ---- */
+/* While binding there are no sizes, and only what does not depend on them is asked for. */
 static int64_t extents_of(const unroll_backend_exec *e, uint32_t first, uint32_t n, const run_state *s) {
   int64_t value = 1;
   for (uint32_t i = 0; i < n; i++) {
     const extent x = e->extents[first + i];
-    value *= x.dim < 0 ? x.per : x.per * s->args->dims[x.dim];
+    value *= x.dim < 0 || !s->args ? x.per : x.per * s->args->dims[x.dim];
   }
   return value;
 }

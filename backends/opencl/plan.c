@@ -215,7 +215,7 @@ void arg_window(plan *p, uint32_t id, int64_t elements, const extent *more, uint
 void arg_tensor(plan *p, uint32_t id) { arg_window(p, id, 0, NULL, 0); }
 
 void arg_operand(plan *p, operand o, int32_t dtype) {
-  const uint32_t bytes = (uint32_t)dtype_bytes(dtype);
+  const uint32_t size = (uint32_t)dtype_bytes(dtype), bytes = size ? size : 1; /* else a uchar, as in dtype_c */
   if (o.mem == ARG_MEM) {
     const uint32_t first = p->n_args;
     arg_window(p, o.tensor, (int64_t)(o.at / bytes), NULL, 0);

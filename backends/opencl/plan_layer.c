@@ -112,7 +112,7 @@ int64_t layer_most_rows(const layer *l, int64_t vecs) {
 }
 
 static layer_split best_tiles(const layer *l, int64_t gates, int phases, int64_t k) {
-  layer_split best = {.rows = 0};
+  layer_split best = {.units = 1, .item_rows = 1}; /* rows of 0: none yet */
   double least = 0;
   for (int64_t pieces = ceil_div(l->B, LAYER_ITEM_ROWS); pieces <= l->B; pieces++) {
     layer_split s = {.item_rows = ceil_div(l->B, pieces)};

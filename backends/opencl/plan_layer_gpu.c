@@ -103,17 +103,18 @@ static double registers_of(int32_t dtype) { return (double)dtype_bytes(dtype) / 
  */
 static bool choose_held(const layer *l, layer_split *s, uint64_t local, int64_t registers) {
   const int64_t step = 4 * s->splits, columns = phase_columns(l, s->backward, 0);
-  const int64_t k[2] = {product_depth(l, s->backward), l->phases == 2 ? l->H : 0};
+  const int phases = l->phases == 2 ? 2 : 1;
+  const int64_t k[2] = {product_depth(l, s->backward), phases == 2 ? l->H : 0};
   const double room =
       (double)registers - (double)(s->rows * columns) * registers_of(l->dtype) * (s->sums_are_long ? 2 : 1);
   for (int64_t pieces = 1;; pieces++) {
     s->depth = ceil_div(ceil_div(k[0], pieces), step) * step;
     s->a_row = s->depth / 4 | 1;
-    const double piece = (double)(s->depth / s->splits * columns) * registers_of(l->panels);
+    const int64_t part = s->depth / s->splits; /* whole: depth is in steps */
+    const double piece = (double)(part * columns) * registers_of(l->panels);
     double left = room, wanted = 0;
-    for (int phase = 0; phase < l->phases; phase++) {
-      const double each =
-          (double)(s->depth / s->splits * phase_columns(l, s->backward, phase)) * registers_of(l->panels);
+    for (int phase = 0; phase < phases; phase++) {
+      const double each = (double)(part * phase_columns(l, s->backward, phase)) * registers_of(l->panels);
       const int64_t all = ceil_div(k[phase], s->depth), fit = left > 0 ? (int64_t)(left / each) : 0;
       s->held[phase] = smaller(all, fit);
       left -= (double)s->held[phase] * each;
@@ -225,7 +226,7 @@ static bool ask_needs(const plan *p, const layer *l, const layer_split *s, int p
   char options[512];
   unroll_error error = {.struct_size = sizeof error};
   cl_int code;
-  const cl_device_id device = p->device->entry->device;
+  cl_device_id device = p->device->entry->device;
   write_options(l, s, phase, options, sizeof options);
   if (program_get(p->device, source_of(s), options, &k->program, &error) != UNROLL_OK)
     return false;
@@ -305,11 +306,11 @@ static bool divide_resident(const plan *p, const layer *l, layer_split *s) {
 }
 
 static layer_split divide_groups(const plan *p, const layer *l, bool backward, bool save) {
-  layer_split s = {.backward = backward, .save = save};
+  layer_split s = {.backward = backward, .save = save, .rows = 1};
   if (p->device->recurrence == RECURRENCE_PERSISTENT) {
     if (divide_resident(p, l, &s))
       return s;
-    s = (layer_split){.backward = backward, .save = save};
+    s = (layer_split){.backward = backward, .save = save, .rows = 1};
   }
   for (int64_t most = most_items(p); most >= LEAST_LANES; most /= 2) {
     if (choose_path(p, l, backward, most) != RECURRENCE_SEQUENCE ||

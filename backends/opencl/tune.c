@@ -15,7 +15,7 @@ static const double WORTH = 15e6;  /* cycles of a run, some 5 ms, from which on 
 static const double LAUNCH = 24e3; /* cycles of a launch, with the threads that have to wake up */
 
 typedef struct choice { /* a split, as it is written: of any batch of its bucket */
-  long long pieces, rows, vecs, parts;
+  int64_t pieces, rows, vecs, parts;
   bool step;
 } choice;
 
@@ -171,8 +171,8 @@ static void write_split(const layer *l, const layer_split *s, char *text) {
     return;
   }
   const choice c = choice_of(l, s);
-  snprintf(text, TUNE_LINE, "%s pieces=%lld rows=%lld vecs=%lld parts=%lld", c.step ? "step" : "sequence", c.pieces,
-           c.rows, c.vecs, c.parts);
+  snprintf(text, TUNE_LINE, "%s pieces=%lld rows=%lld vecs=%lld parts=%lld", c.step ? "step" : "sequence",
+           (long long)c.pieces, (long long)c.rows, (long long)c.vecs, (long long)c.parts);
 }
 
 static void write_value(const layer *l, const tune_trial *best, double model, bool thorough, char *value) {
@@ -189,8 +189,12 @@ static bool read_value(const char *value, const plan *p, const layer *l, const t
   choice c;
   if (model->items)
     return tune_read_groups(value, p, l, model, s, thorough);
-  if (sscanf(value, "%8s pieces=%5lld rows=%5lld vecs=%5lld parts=%5lld us=%*f model=%*f %8s", kind, &c.pieces, &c.rows,
-             &c.vecs, &c.parts, effort) != 6)
+  if (sscanf(value, "%8s", kind) != 1)
+    return false;
+  value += strlen(kind);
+  if (!tune_number(&value, " pieces=", TUNE_DIGITS, &c.pieces) ||
+      !tune_number(&value, " rows=", TUNE_DIGITS, &c.rows) || !tune_number(&value, " vecs=", TUNE_DIGITS, &c.vecs) ||
+      !tune_number(&value, " parts=", TUNE_DIGITS, &c.parts) || sscanf(value, " us=%*f model=%*f %8s", effort) != 1)
     return false;
   c.step = strcmp(kind, "step") == 0;
   *thorough = strcmp(effort, "thorough") == 0;
@@ -210,9 +214,11 @@ static bool find_near(const tune_lines *lines, const char *key, const plan *p, c
   const size_t same = (size_t)(strstr(key, " i=") - key);
   bool thorough;
   for (uint32_t i = 0; i < lines->n; i++) {
-    long long I, B;
-    if (strncmp(lines->lines[i].key, key, same) == 0 &&
-        sscanf(lines->lines[i].key + same, " i=%lld b=%lld", &I, &B) == 2 && I >= 0 && B > 0 &&
+    if (strncmp(lines->lines[i].key, key, same) != 0)
+      continue;
+    const char *sizes = lines->lines[i].key + same;
+    int64_t I, B;
+    if (tune_number(&sizes, " i=", TUNE_SIZE_DIGITS, &I) && tune_number(&sizes, " b=", TUNE_SIZE_DIGITS, &B) && B > 0 &&
         bucket(I) == bucket(task->hoisted || task->backward ? 0 : l->I) && bucket(B) == bucket(l->B) &&
         read_value(lines->lines[i].value, p, l, task, model, s, &thorough) &&
         cost_of(l, task, s) <= 1.5 * cost_of(l, task, model)) {

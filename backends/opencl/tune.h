@@ -38,6 +38,9 @@ const tune_line *tune_find(const tune_lines *lines, const char *key);
 void tune_put(unroll_backend_device *d, const char *key, const char *value);
 /* "opencl: tuning (HOW): KEY -> VALUE" */
 void tune_say(unroll_backend_device *d, int32_t level, const char *how, const char *key, const char *value);
+enum { TUNE_DIGITS = 5, TUNE_SIZE_DIGITS = 18 }; /* at most, of a number of a value, and of a size in a key */
+/* Takes NAME and a number without a sign off the text; false: it does not begin like that. */
+bool tune_number(const char **text, const char *name, size_t digits, int64_t *number);
 
 /* ---- layers (tune.c) ---- */
 typedef struct tune_task { /* what layer_divide was asked for, and what trials have to be like */

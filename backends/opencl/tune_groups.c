@@ -92,11 +92,14 @@ void tune_write_groups(const layer *l, const layer_split *s, char *text) {
 bool tune_read_groups(const char *value, const plan *p, const layer *l, const layer_split *model, layer_split *s,
                       bool *thorough) {
   char kind[9], effort[9];
-  long long lanes, rows, teams;
-  if (sscanf(value, "%8s lanes=%5lld rows=%5lld teams=%5lld us=%*f model=%*f %8s", kind, &lanes, &rows, &teams,
-             effort) != 5)
+  group_choice c = {0};
+  if (sscanf(value, "%8s", kind) != 1)
     return false;
-  const group_choice c = {.step = strcmp(kind, "step") == 0, .lanes = lanes, .rows = rows, .teams = teams};
+  value += strlen(kind);
+  if (!tune_number(&value, " lanes=", TUNE_DIGITS, &c.lanes) || !tune_number(&value, " rows=", TUNE_DIGITS, &c.rows) ||
+      !tune_number(&value, " teams=", TUNE_DIGITS, &c.teams) || sscanf(value, " us=%*f model=%*f %8s", effort) != 1)
+    return false;
+  c.step = strcmp(kind, "step") == 0;
   *thorough = strcmp(effort, "thorough") == 0;
   return (c.step || strcmp(kind, "sequence") == 0) && layer_regroup(p, l, model, &c, s) && layer_takes(p, l, s);
 }

@@ -95,6 +95,19 @@ static void add_line(const unroll_host *host, tune_lines *lines, const char *lin
     add(host, lines, line, n_key, at + n_arrow, n_value, false);
 }
 
+bool tune_number(const char **text, const char *name, size_t digits, int64_t *number) {
+  const size_t n_name = strlen(name);
+  if (strncmp(*text, name, n_name) != 0)
+    return false;
+  const char *first = *text + n_name;
+  const size_t n = strspn(first, "0123456789");
+  if (n == 0 || n > digits)
+    return false;
+  *number = strtoll(first, NULL, 10);
+  *text = first + n;
+  return true;
+}
+
 /* ---- the file ---- */
 static char *read_text(const unroll_host *host, const char *path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -118,7 +131,7 @@ static char *read_text(const unroll_host *host, const char *path) {
 
 static void read_lines(unroll_backend_device *d) {
   struct tuning *t = d->tuning;
-  char *text = t->path ? read_text(d->host, t->path) : NULL;
+  char *text = t->path && t->head ? read_text(d->host, t->path) : NULL;
   const size_t n_head = t->head ? strlen(t->head) : 0;
   if (text && strncmp(text, t->head, n_head) == 0)
     for (const char *line = text + n_head, *end; (end = strchr(line, '\n')); line = end + 1)
@@ -186,11 +199,13 @@ static void read_shipped(unroll_backend_device *d) {
       break;
     memcpy(section, line, n < sizeof section ? n : 0);
     char *sizes = strstr(section, " cores=");
-    int cores = 0, lanes = 0;
-    if (!sizes || sscanf(sizes, " cores=%d lanes=%d", &cores, &lanes) != 2)
+    const char *at = sizes;
+    int64_t cores, lanes;
+    if (!at || !tune_number(&at, " cores=", TUNE_SIZE_DIGITS, &cores) ||
+        !tune_number(&at, " lanes=", TUNE_SIZE_DIGITS, &lanes))
       continue;
     *sizes = 0;
-    fits = cores == d->cores && lanes == (int)d->width32 && fnmatch(section + 7, d->entry->name, 0) == 0;
+    fits = cores == d->cores && lanes == (int64_t)d->width32 && fnmatch(section + 7, d->entry->name, 0) == 0;
   }
 }
 

@@ -262,29 +262,38 @@ static void clean(bench *b, tune_trial *trials, uint32_t n) {
   opencl_free(host, b->generations);
 }
 
-/* l or g. */
-static void run_trials(plan *p, const layer *l, const gemm *g, tune_trial *trials, uint32_t n,
+static unroll_status open_bench(bench *b, const plan *p) {
+  *b = (bench){.device = p->device, .error = {.struct_size = sizeof b->error}};
+  return queue_create(p->device, 0, &b->queue, &b->error);
+}
+
+/* status: whether the bench has its node. */
+static void run_trials(bench *b, const plan *p, unroll_status status, int64_t B, tune_trial *trials, uint32_t n,
                        const tune_limits *limits) {
-  bench b = {.device = p->device, .error = {.struct_size = sizeof b.error}};
-  unroll_status status = queue_create(p->device, 0, &b.queue, &b.error);
   if (status == UNROLL_OK)
-    status = l ? copy_node(&b, p, l, limits->steps) : make_product(&b, p, g);
-  if (status == UNROLL_OK)
-    status = fill_slots(&b, l ? l->B : 0, limits->steps);
+    status = fill_slots(b, B, limits->steps);
   if (status == UNROLL_OK) {
-    build(&b, trials, n, limits);
-    race(&b, trials, n, limits);
+    build(b, trials, n, limits);
+    race(b, trials, n, limits);
   }
-  if (b.error.code != UNROLL_OK)
+  if (b->error.code != UNROLL_OK)
     opencl_log(p->device->host, UNROLL_LOG_DEBUG, "opencl: tuning: %s: a trial failed: %s", p->node->name,
-               b.error.message);
-  clean(&b, trials, n);
+               b->error.message);
+  clean(b, trials, n);
 }
 
 void tune_time(plan *p, const layer *l, tune_trial *trials, uint32_t n, const tune_limits *limits) {
-  run_trials(p, l, NULL, trials, n, limits);
+  bench b;
+  unroll_status status = open_bench(&b, p);
+  if (status == UNROLL_OK)
+    status = copy_node(&b, p, l, limits->steps);
+  run_trials(&b, p, status, l->B, trials, n, limits);
 }
 
 void tune_time_product(plan *p, const gemm *g, tune_trial *trials, uint32_t n, const tune_limits *limits) {
-  run_trials(p, NULL, g, trials, n, limits);
+  bench b;
+  unroll_status status = open_bench(&b, p);
+  if (status == UNROLL_OK)
+    status = make_product(&b, p, g);
+  run_trials(&b, p, status, 0, trials, n, limits);
 }
