@@ -49,31 +49,7 @@ static unroll_graph *bidirectional(const stack *m) {
   return g;
 }
 
-static void fill(unroll_graph *g, unroll_binding *b) {
-  static const int32_t lengths[B] = {T, 0, 5};
-  unroll_error err = UNROLL_ERROR_INIT;
-  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
-    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(g, i));
-    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
-      continue;
-    if (info.dtype == UNROLL_I32) {
-      assert_status(UNROLL_OK, unroll_binding_write(b, info.name, lengths, sizeof lengths, &err));
-      continue;
-    }
-    size_t n = 1;
-    for (int32_t k = 0; k < info.rank; k++)
-      n *= (size_t)info.shape[k];
-    float *data = malloc(n * sizeof *data);
-    assert_non_null(data);
-    uint32_t seed = (uint32_t)(i + 1) * 2654435761u;
-    for (size_t k = 0; k < n; k++) {
-      seed = seed * 1664525u + 1013904223u;
-      data[k] = (float)(seed >> 8) / 16777216.0f - 0.5f;
-    }
-    assert_status(UNROLL_OK, unroll_binding_write(b, info.name, data, n * sizeof *data, &err));
-    free(data);
-  }
-}
+static const int32_t lengths_of[B] = {T, 0, 5};
 
 typedef struct bound {
   unroll_device *device;
@@ -87,7 +63,7 @@ static bound bind_with(unroll_context *ctx, unroll_graph *g, const char *kernels
   bound b = {.device = runs_device(ctx, "opencl", kernels, "tune=off", concurrent, recurrence, NULL)};
   assert_status(UNROLL_OK, unroll_compile(g, &b.device, 1, NULL, &b.exe, &err));
   assert_status(UNROLL_OK, unroll_binding_create(b.exe, &b.binding, &err));
-  fill(g, b.binding);
+  runs_fill_layers(g, b.binding, lengths_of, sizeof lengths_of);
   return b;
 }
 
@@ -228,7 +204,7 @@ static void is_profiled(void **state) {
   unroll_binding *timed;
   assert_status(UNROLL_OK, unroll_binding_create(b.exe, &timed, &err));
   assert_status(UNROLL_OK, unroll_binding_profile(timed, 1, &err));
-  fill(g, timed);
+  runs_fill_layers(g, timed, lengths_of, sizeof lengths_of);
   assert_status(UNROLL_OK, unroll_run(timed, NULL, &err));
   int kernels = 0;
   assert_status(UNROLL_OK, unroll_binding_profile_read(timed, count, &kernels, &err));

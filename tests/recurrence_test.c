@@ -59,32 +59,6 @@ static unroll_graph *layer_and_gradients(int32_t cell, int64_t steps, bool lengt
 
 static const int32_t lengths_of[B] = {T, 3, 0, T, 1, 7};
 
-/* Numbers of about -0.5 to 0.5 by name and place. */
-static void fill(unroll_graph *g, unroll_binding *b) {
-  unroll_error err = UNROLL_ERROR_INIT;
-  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
-    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(g, i));
-    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
-      continue;
-    if (info.dtype == UNROLL_I32) {
-      assert_status(UNROLL_OK, unroll_binding_write(b, info.name, lengths_of, sizeof lengths_of, &err));
-      continue;
-    }
-    size_t n = 1;
-    for (int32_t k = 0; k < info.rank; k++)
-      n *= (size_t)info.shape[k];
-    float *data = malloc(n * sizeof *data);
-    assert_non_null(data);
-    uint32_t seed = (uint32_t)(i + 1) * 2654435761u;
-    for (size_t k = 0; k < n; k++) {
-      seed = seed * 1664525u + 1013904223u;
-      data[k] = (float)(seed >> 8) / 16777216.0f - 0.5f;
-    }
-    assert_status(UNROLL_OK, unroll_binding_write(b, info.name, data, n * sizeof *data, &err));
-    free(data);
-  }
-}
-
 typedef struct outputs {
   float *data;
   size_t n;
@@ -98,7 +72,7 @@ static outputs run_once(unroll_context *ctx, unroll_graph *g, const char *kernel
   assert_status(UNROLL_OK, unroll_compile(g, &d, 1, NULL, &e, &err));
   assert_status(UNROLL_OK, unroll_binding_create(e, &b, &err));
   assert_status(UNROLL_OK, unroll_binding_profile(b, 1, &err));
-  fill(g, b);
+  runs_fill_layers(g, b, lengths_of, sizeof lengths_of);
   *c = (counts){0};
   assert_status(UNROLL_OK, unroll_run(b, NULL, &err));
   assert_status(UNROLL_OK, unroll_binding_profile_read(b, count, c, &err));

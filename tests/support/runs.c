@@ -328,3 +328,28 @@ void assert_near(const results *got, const results *want, double tolerance) {
     free(y);
   }
 }
+
+void runs_fill_layers(unroll_graph *graph, unroll_binding *binding, const int32_t *lengths, size_t bytes) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  for (uint32_t i = 0; i < unroll_graph_count(graph); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(graph, i));
+    if (info.role != UNROLL_ROLE_INPUT && info.role != UNROLL_ROLE_PARAM)
+      continue;
+    if (info.dtype == UNROLL_I32) {
+      assert_status(UNROLL_OK, unroll_binding_write(binding, info.name, lengths, bytes, &err));
+      continue;
+    }
+    size_t n = 1;
+    for (int32_t k = 0; k < info.rank; k++)
+      n *= (size_t)info.shape[k];
+    float *data = malloc(n * sizeof *data);
+    assert_non_null(data);
+    uint32_t seed = (uint32_t)(i + 1) * 2654435761u;
+    for (size_t k = 0; k < n; k++) {
+      seed = seed * 1664525u + 1013904223u;
+      data[k] = (float)(seed >> 8) / 16777216.0f - 0.5f;
+    }
+    assert_status(UNROLL_OK, unroll_binding_write(binding, info.name, data, n * sizeof *data, &err));
+    free(data);
+  }
+}

@@ -47,6 +47,9 @@ unroll_graph *runs_training(const training *what);
 /* Numbers that depend on the tensor's name and size alone. */
 void runs_fill(unroll_graph *graph, unroll_binding *binding, const training *what);
 
+/* Reals of f32 from -0.5 to 0.5 for every input and parameter, by its place in the graph; these lengths for i32. */
+void runs_fill_layers(unroll_graph *graph, unroll_binding *binding, const int32_t *lengths, size_t bytes);
+
 /* ---- what a graph's outputs, parameters and states hold after n runs from such numbers ---- */
 typedef struct results {
   uint32_t n;
