@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import sequences
 from cells import GATES, run_layers
 
 T, B, I, H = 7, 4, 3, 5
@@ -273,6 +274,7 @@ def main():
     worst = max(layer(folder, *case) for case in cases)
     for make in (losses, optimizers, clip, dense, schedules):
         make(folder)
+    sequences.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))
     size = sum(f.stat().st_size for f in files)
     print(f"{len(files)} files, {size} bytes; loop and torch.nn differ by at most {worst:.1e}")

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nn_decoder.c: one step of a decoder with its states and weights, and what an encoder hands it. */
+#include "nn/nn_decoder.h"
+#include <inttypes.h>
+
+void unroll_bridge(const unroll_rnn_state *last, int32_t layers, int32_t D, const char *prefix, int64_t hidden,
+                   unroll_rnn_state *initial) {
+  unroll_graph *g = last && last->h ? last->h[0].graph : NULL;
+  if (!g || graph_failed(g))
+    return;
+  if (layers < 1 || (D != 1 && D != 2) || hidden < 1 || !initial || !initial->h) {
+    graph_fail(g, UNROLL_E_INVALID,
+               "bridge: %d layers, %d directions, hidden size %" PRId64 ", expected at least 1, 1 or 2, at least 1%s",
+               layers, D, hidden, initial && initial->h ? "" : ", and room for the states");
+    return;
+  }
+  for (int32_t k = 0; k < 2; k++) {
+    const unroll_tensor *from = k ? last->c : last->h;
+    unroll_tensor *to = k ? initial->c : initial->h;
+    for (int32_t l = 0; from && to && l < layers && !graph_failed(g); l++) {
+      const unroll_tensor x = D == 2 ? unroll_concat(from + l * 2, 2, 1) : from[l];
+      to[l] = x;
+      if (graph_failed(g) || !x.graph || graph_spec(x)->shape[1] == hidden)
+        continue;
+      const int32_t dtype = graph_spec(x)->dtype;
+      const int64_t shape[2] = {hidden, graph_spec(x)->shape[1]};
+      const unroll_tensor W = nn_layer_param(g, prefix, k ? "c.W" : "h.W", l, 0, dtype, 2, shape);
+      const unroll_tensor b = nn_layer_param(g, prefix, k ? "c.b" : "h.b", l, 0, dtype, 1, shape);
+      to[l] = unroll_matmul_add(x, 0, W, 1, b);
+      if (k == 0)
+        to[l] = unroll_tanh(to[l]);
+    }
+  }
+}
+
+static bool has_initial(const unroll_decoder_options *o) { return o->initial.h && o->initial.h[0].graph; }
+/* What element type and batch are taken from. */
+static unroll_tensor known(const unroll_decoder_options *o) { return has_initial(o) ? o->initial.h[0] : o->source; }
+
+static bool check_state(const nn_decoder *d, const char *who, unroll_tensor state, const char *what, int32_t layer) {
+  char text[GRAPH_DESCRIBE];
+  if (graph_failed(d->g) || !state.graph)
+    return !graph_failed(d->g);
+  const tensor_spec want = graph_make_spec(d->dtype, 2, (int64_t[]){d->B, d->o->hidden});
+  if (graph_spec(state)->dtype != d->dtype || !graph_same_shape(graph_spec(state), &want))
+    graph_fail(d->g, UNROLL_E_SHAPE, "%s: initial %s of layer %d is %s, expected %s [%" PRId64 ",%" PRId64 "]", who,
+               what, layer, graph_describe(state.graph, state.id, text), unroll_dtype_name(d->dtype), d->B,
+               d->o->hidden);
+  return !graph_failed(d->g);
+}
+
+static bool check(nn_decoder *d, const char *who) {
+  const unroll_decoder_options *o = d->o;
+  unroll_graph *g = d->g;
+  char text[GRAPH_DESCRIBE];
+  const unroll_tensor x = known(o);
+  const bool attends = o->attention != UNROLL_ATTENTION_NONE;
+  if (g->parent)
+    graph_fail(g, UNROLL_E_UNSUPPORTED, "%s: the body of a scan cannot hold a decoder", who);
+  else if (!nn_cell_check(g, who, o->cell, o->activation, o->hidden))
+    return false;
+  else if (o->layers < 1 || o->layers > UNROLL_DECODER_LAYERS)
+    graph_fail(g, UNROLL_E_RANGE, "%s: %d layers, expected 1 to %d", who, o->layers, UNROLL_DECODER_LAYERS);
+  else if (o->vocabulary < 1 || o->vocabulary > INT32_MAX || o->embedding < 1)
+    graph_fail(g, UNROLL_E_RANGE, "%s: vocabulary %" PRId64 ", embedding %" PRId64 ", expected at least 1 each", who,
+               o->vocabulary, o->embedding);
+  else if (!(o->dropout >= 0 && o->dropout < 1))
+    graph_fail(g, UNROLL_E_RANGE, "%s: dropout %g, expected 0 <= p < 1", who, o->dropout);
+  else if (o->context < UNROLL_CONTEXT_BEFORE || o->context > UNROLL_CONTEXT_FEEDING)
+    graph_fail(g, UNROLL_E_INVALID, "%s: context %d, expected UNROLL_CONTEXT_*", who, o->context);
+  else if (attends && !o->source.graph)
+    graph_fail(g, UNROLL_E_INVALID, "%s: there is no source to attend to", who);
+  else if (graph_spec(x)->rank != (has_initial(o) ? 2 : 3))
+    graph_fail(g, UNROLL_E_SHAPE, "%s: %s, expected the source [S,B,E] or a state [B,H]", who,
+               graph_describe(g, x.id, text));
+  if (graph_failed(g))
+    return false;
+  d->B = graph_spec(x)->shape[graph_spec(x)->rank - 2];
+  d->dtype = graph_spec(x)->dtype;
+  for (int32_t l = 0; l < o->layers; l++)
+    if ((o->initial.h && !check_state(d, who, o->initial.h[l], "h", l)) ||
+        (o->initial.c && !check_state(d, who, o->initial.c[l], "c", l)))
+      return false;
+  return true;
+}
+
+bool nn_decoder_open(nn_decoder *d, const char *who, const char *prefix, const unroll_decoder_options *o) {
+  *d = (nn_decoder){0};
+  if (!o || !UNROLL_HAS(unroll_decoder_options, o, initial))
+    return false;
+  *d = (nn_decoder){.g = known(o).graph, .prefix = prefix, .o = o, .dropout = o->dropout};
+  if (!d->g || graph_failed(d->g) || !check(d, who))
+    return false;
+  if (o->attention == UNROLL_ATTENTION_NONE)
+    return true;
+  char *name = mem_printf(&d->g->allocator, "%s%sattention", prefix ? prefix : "", prefix && *prefix ? "." : "");
+  if (!name) {
+    graph_fail(d->g, UNROLL_E_MEMORY, "out of memory for the name of a parameter");
+    return false;
+  }
+  d->attention =
+      unroll_attention_prepare(o->source, o->source_lengths, name, o->attention, o->hidden, o->attention_units);
+  mem_free(&d->g->allocator, name);
+  return !graph_failed(d->g);
+}
+
+static unroll_tensor repeat_rows(unroll_tensor x, int64_t times) {
+  if (times == 1 || !x.graph || graph_failed(x.graph))
+    return x;
+  const tensor_spec s = *graph_spec(x);
+  const int64_t B = s.shape[0], H = s.shape[1];
+  const unroll_tensor zeros = nn_filled(x.graph, s.dtype, 3, (int64_t[]){B, times, H}, 0.0);
+  return nn_reshape(unroll_add(nn_reshape(x, 3, (int64_t[]){B, 1, H}), zeros), 2, (int64_t[]){B * times, H});
+}
+
+nn_decoder_state nn_decoder_first(const nn_decoder *d, int64_t times) {
+  const unroll_decoder_options *o = d->o;
+  nn_decoder_state s = {.fed = unroll_none()};
+  const unroll_tensor zeros = nn_filled(d->g, d->dtype, 2, (int64_t[]){d->B * times, o->hidden}, 0.0);
+  for (int32_t l = 0; l < o->layers; l++) {
+    s.layer[l].h = o->initial.h && o->initial.h[l].graph ? repeat_rows(o->initial.h[l], times) : zeros;
+    if (o->cell == UNROLL_CELL_LSTM)
+      s.layer[l].c = o->initial.c && o->initial.c[l].graph ? repeat_rows(o->initial.c[l], times) : zeros;
+  }
+  if (o->attention != UNROLL_ATTENTION_NONE && o->context == UNROLL_CONTEXT_FEEDING)
+    s.fed = zeros;
+  return s;
+}
+
+nn_decoder_state nn_decoder_carry(const nn_decoder *d, unroll_scan *scan, const nn_decoder_state *first) {
+  nn_decoder_state s = {.fed = unroll_none()};
+  for (int32_t l = 0; l < d->o->layers; l++) {
+    s.layer[l].h = unroll_scan_carry(scan, first->layer[l].h);
+    if (first->layer[l].c.graph)
+      s.layer[l].c = unroll_scan_carry(scan, first->layer[l].c);
+  }
+  if (first->fed.graph)
+    s.fed = unroll_scan_carry(scan, first->fed);
+  return s;
+}
+
+void nn_decoder_next(const nn_decoder *d, unroll_scan *scan, const nn_decoder_state *carry,
+                     const nn_decoder_state *next) {
+  for (int32_t l = 0; l < d->o->layers; l++) {
+    unroll_scan_next(scan, carry->layer[l].h, next->layer[l].h);
+    if (carry->layer[l].c.graph)
+      unroll_scan_next(scan, carry->layer[l].c, next->layer[l].c);
+  }
+  if (carry->fed.graph)
+    unroll_scan_next(scan, carry->fed, next->fed);
+}
+
+static nn_cell cell_of(const nn_decoder *d, int32_t layer) {
+  return (nn_cell){d->o->cell, d->o->activation, layer, d->o->hidden};
+}
+
+static unroll_tensor drop(const nn_decoder *d, unroll_tensor x) {
+  return d->dropout > 0 ? unroll_dropout(x, d->dropout) : x;
+}
+
+unroll_tensor nn_decoder_inputs(const nn_decoder *d, unroll_tensor ids) {
+  const nn_cell cell = cell_of(d, 0);
+  if (!ids.graph || graph_failed(ids.graph))
+    return unroll_none();
+  const unroll_tensor table =
+      nn_param(ids.graph, d->prefix, "embed.weight", d->dtype, 2, (int64_t[]){d->o->vocabulary, d->o->embedding});
+  return nn_cell_product(drop(d, unroll_embedding(table, ids)), d->prefix, "W_x", &cell, unroll_none());
+}
+
+unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_tensor xw, const nn_decoder_state *before,
+                              nn_decoder_state *after, unroll_tensor *weights) {
+  const unroll_decoder_options *o = d->o;
+  const bool attends = o->attention != UNROLL_ATTENTION_NONE;
+  nn_cell cell = cell_of(d, 0);
+  *after = (nn_decoder_state){.fed = unroll_none()};
+  if (weights)
+    *weights = unroll_none();
+  if (attends && o->context == UNROLL_CONTEXT_BEFORE) {
+    const unroll_tensor context = unroll_attend(&d->attention, before->layer[o->layers - 1].h, weights);
+    xw = nn_cell_product(context, d->prefix, "W_c", &cell, xw);
+  } else if (attends && o->context == UNROLL_CONTEXT_FEEDING)
+    xw = nn_cell_product(before->fed, d->prefix, "W_f", &cell, xw);
+  for (int32_t l = 0; l < o->layers; l++) {
+    if (l > 0) {
+      cell = cell_of(d, l);
+      xw = nn_cell_product(drop(d, after->layer[l - 1].h), d->prefix, "W_x", &cell, unroll_none());
+    }
+    after->layer[l] = nn_cell_step(xw, d->prefix, &cell, before->layer[l]);
+  }
+  const unroll_tensor h = after->layer[o->layers - 1].h;
+  if (!attends || o->context == UNROLL_CONTEXT_BEFORE || !h.graph || graph_failed(h.graph))
+    return h;
+  const unroll_tensor context = unroll_attend(&d->attention, h, weights);
+  const unroll_tensor both = unroll_concat((unroll_tensor[]){context, h}, 2, 1);
+  if (graph_failed(h.graph))
+    return unroll_none();
+  const unroll_tensor W =
+      nn_param(d->g, d->prefix, "combine.W", d->dtype, 2, (int64_t[]){o->hidden, graph_spec(both)->shape[1]});
+  const unroll_tensor combined = unroll_tanh(unroll_matmul_add(both, 0, W, 1, unroll_none()));
+  if (before->fed.graph)
+    after->fed = combined;
+  return combined;
+}
+
+unroll_tensor nn_decoder_logits(const nn_decoder *d, unroll_tensor hidden) {
+  const int64_t shape[2] = {d->o->vocabulary, d->o->hidden};
+  if (!hidden.graph || graph_failed(hidden.graph))
+    return unroll_none();
+  const unroll_tensor W = nn_param(d->g, d->prefix, "out.W", d->dtype, 2, shape);
+  return unroll_matmul_add(drop(d, hidden), 0, W, 1, nn_param(d->g, d->prefix, "out.b", d->dtype, 1, shape));
+}
