@@ -2,6 +2,7 @@
 /* nn_decoder.c: one step of a decoder with its states and weights, and what an encoder hands it. */
 #include "nn/nn_decoder.h"
 #include <inttypes.h>
+#include <stdio.h>
 
 void unroll_bridge(const unroll_rnn_state *last, int32_t layers, int32_t D, const char *prefix, int64_t hidden,
                    unroll_rnn_state *initial) {
@@ -22,11 +23,13 @@ void unroll_bridge(const unroll_rnn_state *last, int32_t layers, int32_t D, cons
       to[l] = x;
       if (graph_failed(g) || !x.graph || graph_spec(x)->shape[1] == hidden)
         continue;
+      char weight[32], bias[32];
+      snprintf(weight, sizeof weight, "%c.%d.W", k ? 'c' : 'h', l);
+      snprintf(bias, sizeof bias, "%c.%d.b", k ? 'c' : 'h', l);
       const int32_t dtype = graph_spec(x)->dtype;
       const int64_t shape[2] = {hidden, graph_spec(x)->shape[1]};
-      const unroll_tensor W = nn_layer_param(g, prefix, k ? "c.W" : "h.W", l, 0, dtype, 2, shape);
-      const unroll_tensor b = nn_layer_param(g, prefix, k ? "c.b" : "h.b", l, 0, dtype, 1, shape);
-      to[l] = unroll_matmul_add(x, 0, W, 1, b);
+      to[l] = unroll_matmul_add(x, 0, nn_param(g, prefix, weight, dtype, 2, shape), 1,
+                                nn_param(g, prefix, bias, dtype, 1, shape));
       if (k == 0)
         to[l] = unroll_tanh(to[l]);
     }

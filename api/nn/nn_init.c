@@ -211,7 +211,7 @@ unroll_status unroll_init_default(const unroll_tensor_info *info, int32_t cell, 
   const int numbers = last_part(info->name, &part, &size);
 #define PART_IS(text) (size == sizeof(text) - 1 && strncmp(part, text, size) == 0)
   if (numbers == 2 && cell != UNROLL_CELL_NONE) {
-    if (PART_IS("W_x"))
+    if (PART_IS("W_x") || PART_IS("W_xh") || PART_IS("W_c") || PART_IS("W_f")) /* whatever goes into all gates */
       return unroll_init_glorot(info, seed, layer_gates(cell), data, err);
     if (PART_IS("W_h"))
       return unroll_init_orthogonal(info, seed, layer_gates(cell), 1.0, data, err);

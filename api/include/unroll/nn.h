@@ -131,7 +131,7 @@ UNROLL_API unroll_status unroll_init_lstm_bias(const unroll_tensor_info *info, v
 /*
  * What suits a parameter of the layers above, told by the end of its name (l and d are numbers) and the cell:
  *
- *   W_x.l.d      glorot, a block a gate
+ *   W_x.l.d      glorot, a block a gate; likewise W_xh, W_c and W_f of seq2seq.h
  *   W_h.l.d      orthogonal, a block a gate, λ = 1
  *   b.l.d        lstm: 1 for the forget gate; the others 0
  *   b_n.l.d      0

@@ -121,7 +121,7 @@ UNROLL_API unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix,
  * passed on as they are: c = h_{T_enc}, h_0^dec = c.
  *   last        the encoder's states: layers·directions, as unroll_rnn gives them
  *   initial     its arrays, of `layers` tensors, are filled; c is left alone where last has none or it is NULL
- * Parameters: PREFIX.h.W.l.0 [hidden,width], PREFIX.h.b.l.0, and PREFIX.c.*
+ * Parameters: PREFIX.h.l.W [hidden,width], PREFIX.h.l.b, and PREFIX.c.*
  */
 UNROLL_API void unroll_bridge(const unroll_rnn_state *last, int32_t layers, int32_t directions, const char *prefix,
                               int64_t hidden, unroll_rnn_state *initial);
