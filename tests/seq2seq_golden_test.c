@@ -17,6 +17,7 @@ typedef struct rig {
   unroll_graph *g;
   unroll_device *dev;
   int32_t dtype;
+  int64_t run_time; /* of T where it has a run-time size, planned for 11; else 0 */
   const char *results[32];
   unroll_tensor tensors[32];
   uint32_t n_results;
@@ -44,12 +45,20 @@ static int32_t attention_of(const char *text) {
   return named(text, kinds, UNROLL_ATTENTION_COUNT);
 }
 
+/* What has target steps (of CTC: input steps) on axis 0. */
+static const char *const timed[] = {"inputs", "d.logits", "d.weights", "logits", NULL};
+
 /* An input of the graph with the file's shape, or none. */
 static unroll_tensor in(const rig *r, const char *name) {
   if (!golden_has(&r->file, name))
     return unroll_none();
   const unroll_stored_tensor t = golden_describe(&r->file, name);
-  return unroll_input(r->g, name, t.dtype == UNROLL_I32 ? UNROLL_I32 : r->dtype, t.rank, t.shape);
+  int64_t shape[UNROLL_MAX_RANK];
+  memcpy(shape, t.shape, sizeof *shape * (size_t)t.rank);
+  for (int i = 0; r->run_time && timed[i]; i++)
+    if (strcmp(timed[i], name) == 0)
+      shape[0] = r->run_time;
+  return unroll_input(r->g, name, t.dtype == UNROLL_I32 ? UNROLL_I32 : r->dtype, t.rank, shape);
 }
 static void result(rig *r, const char *name, unroll_tensor x) {
   assert_in_range(r->n_results, 0, 31);
@@ -139,6 +148,8 @@ static void check_all(rig *r) {
   for (uint32_t i = 0; i < n; i++)
     unroll_output(d[i], names[i]);
   model m = model_open(r->g, r->dev, true);
+  if (r->run_time)
+    model_set_dim(&m, golden_integer(&r->file, "T"));
   put_all(r, &m);
   model_run(&m);
   for (uint32_t i = 0; i < r->n_results; i++)
@@ -240,6 +251,8 @@ static void ctc(rig *r) {
     unroll_output(dx, grads[k]);
   }
   model m = model_open(r->g, r->dev, true);
+  if (r->run_time)
+    model_set_dim(&m, golden_integer(&r->file, "T"));
   put_all(r, &m);
   model_run(&m);
   compare(r, &m, "none");
@@ -250,7 +263,7 @@ static void ctc(rig *r) {
   model_close(&m);
 }
 
-static void run_files(void **state, const char *begin, void (*build)(rig *r)) {
+static void run_files(void **state, const char *begin, void (*build)(rig *r), bool run_time) {
   static const int32_t dtypes[] = {UNROLL_F64, UNROLL_F32};
   uint32_t n, n_run = 0;
   char **names = golden_list(begin, &n);
@@ -259,6 +272,7 @@ static void run_files(void **state, const char *begin, void (*build)(rig *r)) {
       FOR_EACH_DEVICE(dev, *state, dtypes[k]) {
         rig r = {.file = golden_open(names[i]), .dev = dev, .dtype = dtypes[k]};
         assert_int_equal(unroll_graph_create(NULL, &r.g, NULL), UNROLL_OK);
+        r.run_time = run_time ? unroll_graph_dim(r.g, "T", 1, 11) : 0;
         build(&r);
         unroll_graph_destroy(r.g);
         golden_close(&r.file);
@@ -268,13 +282,17 @@ static void run_files(void **state, const char *begin, void (*build)(rig *r)) {
   assert_in_range(n_run, 1, 1000);
 }
 
-static void attention_files(void **state) { run_files(state, "attention_", attention); }
-static void decoder_files(void **state) { run_files(state, "decoder_", decoder); }
-static void one_to_many_files(void **state) { run_files(state, "one_to_many_", one_to_many); }
-static void ctc_file(void **state) { run_files(state, "ctc", ctc); }
+static void attention_files(void **state) { run_files(state, "attention_", attention, false); }
+static void decoder_files(void **state) { run_files(state, "decoder_", decoder, false); }
+static void one_to_many_files(void **state) { run_files(state, "one_to_many_", one_to_many, false); }
+static void ctc_file(void **state) { run_files(state, "ctc", ctc, false); }
+
+static void decoder_of_run_time_steps(void **state) { run_files(state, "decoder_", decoder, true); }
+static void ctc_of_run_time_steps(void **state) { run_files(state, "ctc", ctc, true); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(attention_files), DEVICE_TESTS(decoder_files),
-                                     DEVICE_TESTS(one_to_many_files), DEVICE_TESTS(ctc_file)};
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(attention_files),           DEVICE_TESTS(decoder_files),
+                                     DEVICE_TESTS(one_to_many_files),         DEVICE_TESTS(ctc_file),
+                                     DEVICE_TESTS(decoder_of_run_time_steps), DEVICE_TESTS(ctc_of_run_time_steps)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -265,7 +265,7 @@ static void updates_raise_the_reward(void **state) {
 static void schedules(void **state) {
   static const struct {
     unroll_sampling_schedule s;
-    double at[4]; /* of updates 0, 1, 10, 400, by hand */
+    double at[4]; /* of updates 0, 1, 10, 400, computed elsewhere */
   } cases[] = {
       {{.kind = UNROLL_SAMPLING_EXPONENTIAL, .start = 0.9, .rate = 0.99}, {0.9, 0.891, 0.813943867508, 0.016155497948}},
       {{.kind = UNROLL_SAMPLING_LINEAR, .start = 1, .rate = 0.005, .least = 0.25}, {1, 0.995, 0.95, 0.25}},

@@ -234,6 +234,49 @@ static void scan_two(struct scan_net *k) {
   result(k, last, "h_last", NET_ROWS);
 }
 
+/* What is kept of a source is asked at every step: products of each row with a matrix of its own, captured, and a softmax. */
+static void scan_attend(struct scan_net *k) {
+  const int64_t B = k->s->B, S = k->s->I, H = k->s->H, shape[] = {B, S, H};
+  const unroll_tensor x = sequence(k, H), h0 = initial(k, "h0", "dh0", -0.8, 0.6);
+  const unroll_tensor kept = wanted(k, net_in(k->n, UNROLL_ROLE_INPUT, "m", -0.9, 1.2, 0, 3, shape), "dm", NET_ROWS);
+  const unroll_tensor v = matrix(k, "v", "dv", 1, H);
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
+  const unroll_tensor sum = unroll_add(unroll_reshape(h, 3, (int64_t[]){B, 1, H}), kept);
+  const unroll_tensor e = unroll_matmul_add(unroll_tanh(sum), 0, v, 1, unroll_none());
+  const unroll_tensor p = unroll_softmax(unroll_reshape(e, 3, (int64_t[]){B, 1, S}));
+  const unroll_tensor context = unroll_reshape(unroll_matmul(p, kept), 2, (int64_t[]){B, H});
+  const unroll_tensor next = unroll_tanh(unroll_add(unroll_add(unroll_scale(h, 0.5), x_t), context));
+  unroll_scan_next(s, h, next);
+  result(k, unroll_scan_output(s, next), "y", NET_TIME);
+  result(k, unroll_scan_output(s, unroll_reshape(p, 2, (int64_t[]){B, S})), "weights", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  unroll_scan_end(s);
+}
+
+/* Logarithms of sums of paths: each place goes on or hands to the next one, and says one of the step's symbols. */
+static void scan_paths(struct scan_net *k) {
+  const int64_t B = k->s->B, H = k->s->H;
+  const unroll_tensor x = sequence(k, k->s->I), a0 = initial(k, "a0", "da0", -0.8, 0.6);
+  const unroll_tensor ids = net_integers(k->n, "ids", 0, (double)k->s->I - 1, 0, 2, (int64_t[]){B, H});
+  const unroll_tensor least = unroll_constant(k->n->g, k->n->dtype, 2, (int64_t[]){B, 1}, -1e30);
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), a = unroll_scan_carry(s, a0);
+  const unroll_tensor shifted = H > 1 ? unroll_concat((unroll_tensor[]){least, unroll_slice(a, 1, 0, H - 1)}, 2, 1) : a;
+  const unroll_tensor ways =
+      unroll_reshape(unroll_concat((unroll_tensor[]){a, shifted}, 2, 1), 3, (int64_t[]){B, 2, H});
+  const unroll_tensor most = unroll_reduce(ways, UNROLL_REDUCE_MAX, 2, 1);
+  const unroll_tensor sum = unroll_reduce(unroll_unary(unroll_sub(ways, most), UNROLL_EXP), UNROLL_SUM, 2, 1);
+  const unroll_tensor both = unroll_add(most, unroll_unary(sum, UNROLL_LOG));
+  const unroll_tensor said = unroll_gather(unroll_log_softmax(x_t), ids);
+  const unroll_tensor next = unroll_add(unroll_reshape(both, 2, (int64_t[]){B, H}), said);
+  unroll_scan_next(s, a, next);
+  result(k, unroll_scan_output(s, next), "y", NET_TIME);
+  result(k, unroll_scan_last(s, a), "a_last", NET_ROWS);
+  unroll_scan_end(s);
+  k->K = (double)k->s->I;
+}
+
 static const struct {
   const char *what;
   void (*build)(struct scan_net *k);
@@ -244,7 +287,8 @@ static const struct {
              {"swap", scan_swap, UNROLL_CELL_NONE, false},       {"unchanged", scan_unchanged, UNROLL_CELL_NONE, false},
              {"free", scan_free, UNROLL_CELL_RNN, false},        {"largest", scan_largest, UNROLL_CELL_NONE, false},
              {"ids", scan_ids, UNROLL_CELL_RNN, false},          {"softmax", scan_softmax, UNROLL_CELL_LSTM, false},
-             {"dropout", scan_dropout, UNROLL_CELL_NONE, false}, {"two", scan_two, UNROLL_CELL_RNN, false}};
+             {"dropout", scan_dropout, UNROLL_CELL_NONE, false}, {"two", scan_two, UNROLL_CELL_RNN, false},
+             {"attend", scan_attend, UNROLL_CELL_LSTM, false},   {"paths", scan_paths, UNROLL_CELL_LSTM, false}};
 
 static void build_scan(struct net *n, const struct net_spec *s) {
   struct scan_net k = {.n = n, .s = s, .K = 1};

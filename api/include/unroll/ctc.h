@@ -22,7 +22,7 @@ typedef struct unroll_ctc_options {
 } unroll_ctc_options;
 /*
  * -log P(targets | softmax(logits)) in nats, by the forward variables in log space (eq. 6 and 7).
- *   logits          [T,B,V], finite; what stands past an input's length is never looked at
+ *   logits          [T,B,V], finite, T may have a run-time size; what stands past an input's length is never looked at
  *   targets         i32 [B,L], symbols other than the blank; what stands past a target's length is never looked at. A symbol
  *                   out of 0..V-1 makes that sequence's loss NaN.
  *   target_lengths  i32 [B], 0 to L
@@ -54,7 +54,7 @@ UNROLL_API unroll_status unroll_ctc_greedy(const unroll_ctc_input *input, int32_
  *   labels     [n_best,T], the most probable first
  *   lengths    [n_best], of the labels
  *   log_probs  [n_best], the sum of the paths that were kept
- *   n_best     1 to beam; *n_found is how many there are
+ *   n_best     1 to beam; *n_found is how many there are: none where every path has probability 0
  * Time T·beam·V·log(beam), memory for T·beam prefixes. UNROLL_E_MEMORY, and as unroll_ctc_greedy. [any]
  */
 UNROLL_API unroll_status unroll_ctc_beam(const unroll_ctc_input *input, int64_t beam, int64_t n_best, int32_t *labels,

@@ -17,7 +17,7 @@
  * parameters are made by name or found, the building calls add nodes, and the graph keeps the first error. [obj]
  *
  * Letters: S source steps, T target steps, B batch, E size of a source's vector, H hidden, V vocabulary, G gates of the cell.
- * S, T and B are static here.
+ * S and B are static; T of a teacher's inputs may have a run-time size.
  */
 #ifndef UNROLL_SEQ2SEQ_H
 #define UNROLL_SEQ2SEQ_H
