@@ -2,9 +2,10 @@
 /*
  * reverse.c: an encoder and a decoder with attention learn to say words backwards.
  *
- * The encoder is a bidirectional GRU, the decoder a GRU that looks back at the encoder's states (Bahdanau, Cho, Bengio 2015). Two
- * graphs share their parameters: one is taught, with the right letters as inputs; the other runs freely on the device, each letter
- * it says being its next input. In the end, one word and where the decoder looked while it wrote each letter.
+ * The encoder is a bidirectional GRU, the decoder a GRU that looks back at the encoder's states (Bahdanau, Cho,
+ * Bengio 2015). Two graphs share their parameters: one is taught, with the right letters as inputs; the other runs
+ * freely on the device, each letter it says being its next input. In the end, one word and where the decoder looked
+ * while it wrote each letter.
  * Usage: reverse [DEVICE], "cpu" by default; "auto", "opencl", ...
  */
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Labels read off CTC's outputs: prefix beam search against the sum over all paths, the best path, and what is refused. */
+/* Labels read off CTC's outputs: prefix beam search against the sum over all paths, the best path, and what is
+ * refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,7 +79,8 @@ static unroll_ctc_input input_of(const float *x) {
       .struct_size = sizeof(unroll_ctc_input), .blank = BLANK, .log_probs = x, .T = T, .V = V, .stride = STRIDE};
 }
 
-/* A beam that drops nothing finds every labelling with the sum over all of its paths: both add up the same floats in double. */
+/* A beam that drops nothing finds every labelling with the sum over all of its paths: both add up the same floats in
+ * double. */
 static void wide_beam_sums_all_paths(void **state) {
   (void)state;
   static labels all[PATHS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decoders that choose their own symbols, on every device, against a teacher-forced decoder of the same weights that the host
- * drives step by step, and beam search against a search over all sequences.
+ * Decoders that choose their own symbols, on every device, against a teacher-forced decoder of the same weights that
+ * the host drives step by step, and beam search against a search over all sequences.
  */
 #include "devices.h"
 #include <math.h>
@@ -115,8 +115,8 @@ static void teach(model *m, const int32_t *inputs, double *logits) {
   free(v);
 }
 
-/* The symbol that a row picks: greedy, or by inversion of the uniform number at (t, row) from what temperature, top_k and top_p
- * leave. */
+/* The symbol that a row picks: greedy, or by inversion of the uniform number at (t, row) from what temperature, top_k
+ * and top_p leave. */
 static int32_t host_pick(const unroll_decoder_feed *f, const double *logits, uint32_t site, int t, int row) {
   int order[V];
   double w[V], sum = 0, kept = 0;
@@ -217,7 +217,8 @@ static void sampled_of_top_p(void **state) {
   free_running_is(state, &(unroll_decoder_feed){FREE, .pick = UNROLL_PICK_SAMPLE, .temperature = 2.5, .top_p = 0.8}, 1);
 }
 
-/* With probability epsilon the truth, else what was picked before: by the uniform number at (t, row), each row for itself. */
+/* With probability epsilon the truth, else what was picked before: by the uniform number at (t, row), each row for
+ * itself. */
 static void scheduled_sampling(void **state) {
   static const double epsilons[] = {0, 0.4, 1};
   const unroll_decoder_feed how = {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_SAMPLE};
@@ -383,7 +384,8 @@ static void beam_is(void **state, int32_t beam, int steps, double alpha, int wid
     }
   free(want);
 }
-/* A beam as wide as the vocabulary forgets nothing in the first step, so after two steps it has the best of all sequences. */
+/* A beam as wide as the vocabulary forgets nothing in the first step, so after two steps it has the best of all
+ * sequences. */
 static void beam_of_all(void **state) { beam_is(state, V, 2, 0.7, V * V); }
 static void beam_of_three(void **state) { beam_is(state, K, T, 0, K); }
 static void beam_with_penalty(void **state) { beam_is(state, K, T, 1.3, K); }

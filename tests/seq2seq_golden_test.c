@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attention, decoders under teacher forcing, outputs fed back and CTC against PyTorch in f64, results and gradients, on every
- * device. golden/README.md says what is in the files. What stands past a sequence's end is NaN or no symbol at all.
+ * Attention, decoders under teacher forcing, outputs fed back and CTC against PyTorch in f64, results and gradients,
+ * on every device. golden/README.md says what is in the files. What stands past a sequence's end is NaN or no symbol
+ * at all.
  */
 #include "devices.h"
 #include "golden.h"
@@ -111,7 +112,8 @@ static void put_all(const rig *r, model *m) {
   }
 }
 
-/* f64: a few hundred roundings at 1e-16, as in layers_golden_test; f32: 6e-8 each, through up to 14 cells and a softmax. */
+/* f64: a few hundred roundings at 1e-16, as in layers_golden_test; f32: 6e-8 each, through up to 14 cells and a
+ * softmax. */
 static double tolerance(const rig *r) { return r->dtype == UNROLL_F64 ? 1e-10 : 2e-5; }
 
 static void compare(const rig *r, const model *m, const char *name) {

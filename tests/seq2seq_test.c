@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * REINFORCE against the gradient of an expectation that is summed over all sequences, an update of it, the schedules of scheduled
- * sampling, the smaller pieces of seq2seq.h and ctc.h, and what all of them refuse.
+ * REINFORCE against the gradient of an expectation that is summed over all sequences, an update of it, the schedules
+ * of scheduled sampling, the smaller pieces of seq2seq.h and ctc.h, and what all of them refuse.
  */
 #include "devices.h"
 #include <math.h>
@@ -62,8 +62,9 @@ static unroll_decoder_options policy(unroll_tensor *h) {
 }
 
 /*
- * The estimator's mean is the gradient: weighed with each sequence's probability, which is put into its reward, REINFORCE's gradient is
- * that of E[R] = Σ_y π(y)·R(y), whatever the baseline; and that is what central differences of E[R] say.
+ * The estimator's mean is the gradient: weighed with each sequence's probability, which is put into its reward,
+ * REINFORCE's gradient is that of E[R] = Σ_y π(y)·R(y), whatever the baseline; and that is what central differences
+ * of E[R] say.
  */
 static void estimator_is_the_enumerated_gradient(void **state) {
   static const char *const names[] = {"pi.W_x.0.0",      "pi.W_h.0.0", "pi.b.0.0",
@@ -227,7 +228,7 @@ static void updates_raise_the_reward(void **state) {
                           .baseline = "baseline",
                           .steps = T,
                           .batch = BATCH,
-                          .rewarded = zeros_said,
+                          .reward_of = zeros_said,
                           .ctx = &calls,
                           .decay = 0.9};
     double first = 0, last = 0, before = 0;
@@ -251,7 +252,7 @@ static void updates_raise_the_reward(void **state) {
     assert_status(UNROLL_E_RANGE, unroll_reinforce_update(&r, NULL, NULL, &err));
     assert_non_null(strstr(err.message, "decay is 1"));
     r.decay = 0;
-    r.rewarded = NULL;
+    r.reward_of = NULL;
     assert_status(UNROLL_E_INVALID, unroll_reinforce_update(&r, NULL, NULL, &err));
     model_close(&s);
     model_close(&l);
@@ -485,6 +486,7 @@ static void wrong_decoders(void **state) {
   (void)state;
   REFUSED(UNROLL_OK, "", , DECODE);
   REFUSED(UNROLL_OK, "", , BEAM);
+  REFUSED(UNROLL_E_INVALID, "struct_size", p.o.struct_size -= (uint32_t)sizeof p.o.initial, DECODE);
   REFUSED(UNROLL_E_INVALID, "decode: 9 is no cell", p.o.cell = 9, DECODE);
   REFUSED(UNROLL_E_RANGE, "17 layers, expected 1 to 16", p.o.layers = 17, DECODE);
   REFUSED(UNROLL_E_RANGE, "vocabulary 0", p.o.vocabulary = 0, BEAM);

@@ -234,7 +234,8 @@ static void scan_two(struct scan_net *k) {
   result(k, last, "h_last", NET_ROWS);
 }
 
-/* What is kept of a source is asked at every step: products of each row with a matrix of its own, captured, and a softmax. */
+/* What is kept of a source is asked at every step: products of each row with a matrix of its own, captured, and a
+ * softmax. */
 static void scan_attend(struct scan_net *k) {
   const int64_t B = k->s->B, S = k->s->I, H = k->s->H, shape[] = {B, S, H};
   const unroll_tensor x = sequence(k, H), h0 = initial(k, "h0", "dh0", -0.8, 0.6);

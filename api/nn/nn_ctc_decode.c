@@ -49,7 +49,8 @@ unroll_status unroll_ctc_greedy(const unroll_ctc_input *in, int32_t *labels, int
 
 /* ---- prefix beam search ---- */
 
-/* A prefix: its last label after another prefix. Prefix 0 is the empty one. One prefix is one element, also when it comes back. */
+/* A prefix: its last label after another prefix. Prefix 0 is the empty one. One prefix is one element, also when it
+ * comes back. */
 typedef struct prefix {
   int32_t parent, label, child, sibling; /* -1: none */
   int32_t place;                         /* in the beam of this step, or -1 */

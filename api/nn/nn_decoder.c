@@ -89,8 +89,11 @@ static bool check(nn_decoder *d, const char *who) {
 
 bool nn_decoder_open(nn_decoder *d, const char *who, const char *prefix, const unroll_decoder_options *o) {
   *d = (nn_decoder){0};
-  if (!o || !UNROLL_HAS(unroll_decoder_options, o, initial))
+  if (!o || !UNROLL_HAS(unroll_decoder_options, o, initial)) {
+    if (o && UNROLL_HAS(unroll_decoder_options, o, source) && o->source.graph)
+      graph_fail(o->source.graph, UNROLL_E_INVALID, "%s: struct_size of the decoder's options is too small", who);
     return false;
+  }
   *d = (nn_decoder){.g = known(o).graph, .prefix = prefix, .o = o, .dropout = o->dropout};
   if (!d->g || graph_failed(d->g) || !check(d, who))
     return false;

@@ -18,7 +18,8 @@ typedef struct nn_decoder_state {
   unroll_tensor fed; /* h̃ of the step before, under UNROLL_CONTEXT_FEEDING */
 } nn_decoder_state;
 
-/* Checks the options and makes what stands outside of the loop; false where the graph, if there is one, keeps the error. */
+/* Checks the options and makes what stands outside of the loop; false where the graph, if there is one, keeps the
+ * error. */
 bool nn_decoder_open(nn_decoder *d, const char *who, const char *prefix, const unroll_decoder_options *o);
 /* The states before the first step, each row of the batch `times` times in a row. */
 nn_decoder_state nn_decoder_first(const nn_decoder *d, int64_t times);

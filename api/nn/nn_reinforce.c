@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nn_reinforce.c: Williams' estimator of the gradient of an expected reward, and the two runs that make an update of it. */
+/* nn_reinforce.c: Williams' estimator of the gradient of an expected reward, and the two runs that make an update of
+ * it. */
 #include "nn/nn_private.h"
 #include <inttypes.h>
 #include <math.h>
@@ -39,7 +40,7 @@ unroll_tensor unroll_reinforce_loss(unroll_tensor log_prob, unroll_tensor reward
 
 static unroll_status check(const unroll_reinforce *r, unroll_error *err) {
   if (!r || !UNROLL_HAS(unroll_reinforce, r, seen) || !r->sampler || !r->learner || !r->ids || !r->lengths ||
-      !r->inputs || !r->targets || !r->reward || !r->baseline || !r->rewarded)
+      !r->inputs || !r->targets || !r->reward || !r->baseline || !r->reward_of)
     return fail(err, UNROLL_E_INVALID,
                 "reinforce: a binding, a tensor's name or the reward is missing, or struct_size is too small");
   if (r->steps < 1 || r->batch < 1 || r->steps > INT32_MAX / r->batch)
@@ -69,7 +70,7 @@ static unroll_status judge(const unroll_reinforce *r, buffers *b, double *mean, 
       b->row[t] = b->targets[t * B + k] = id;
       b->inputs[t * B + k] = t > 0 && t < n ? b->ids[(t - 1) * B + k] : r->begin;
     }
-    const double reward = r->rewarded(r->ctx, k, b->row, n);
+    const double reward = r->reward_of(r->ctx, k, b->row, n);
     if (!isfinite(reward))
       return fail(err, UNROLL_E_RANGE, "reinforce: the reward of row %" PRId64 " is %g, expected a finite number", k,
                   reward);

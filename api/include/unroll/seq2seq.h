@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unroll/seq2seq.h: sequences to one vector, one vector to sequences, sequences to other sequences: attention, decoders,
- * beam search, scheduled sampling, REINFORCE, on top of nn.h. CTC stands in ctc.h.
+ * unroll/seq2seq.h: sequences to one vector, one vector to sequences, sequences to other sequences: attention,
+ * decoders, beam search, scheduled sampling, REINFORCE, on top of nn.h. CTC stands in ctc.h.
  *
  *     unroll_tensor h[1], c[1];                                           the encoder: any unroll_rnn
  *     unroll_rnn_state last = {h, c};
  *     unroll_tensor source = unroll_rnn(e, "encoder", &rnn, NULL, &last);  [S,B,H]
- *     const unroll_decoder_options opt = {.struct_size = sizeof opt, .cell = UNROLL_CELL_LSTM, .layers = 1, .hidden = H,
+ *     const unroll_decoder_options opt = {.struct_size = sizeof opt, .cell = UNROLL_CELL_LSTM, .layers = 1,
+ *                                         .hidden = H,
  *                                         .vocabulary = V, .embedding = E, .attention = UNROLL_ATTENTION_ADDITIVE,
  *                                         .source = source, .source_lengths = source_lengths, .initial = last};
  *     const unroll_decoder_feed teacher = {.struct_size = sizeof teacher, .inputs = inputs, .lengths = target_lengths};
  *     unroll_decoder_outputs out = unroll_decode("decoder", &opt, &teacher);
  *     unroll_tensor loss = unroll_cross_entropy(out.logits, targets, UNROLL_LOSS_MEAN);
  *
- * The same prefix and options with another feed, or unroll_decode_beam, give a decoder with the same weights. As in nn.h,
- * parameters are made by name or found, the building calls add nodes, and the graph keeps the first error. [obj]
+ * The same prefix and options with another feed, or unroll_decode_beam, give a decoder with the same weights. As in
+ * nn.h, parameters are made by name or found, the building calls add nodes, and the graph keeps the first error. [obj]
  *
- * Letters: S source steps, T target steps, B batch, E size of a source's vector, H hidden, V vocabulary, G gates of the cell.
- * S and B are static; T of a teacher's inputs may have a run-time size.
+ * Letters: S source steps, T target steps, B batch, E size of a source's vector, H hidden, V vocabulary, G gates of
+ * the cell. S and B are static; T of a teacher's inputs may have a run-time size.
  */
 #ifndef UNROLL_SEQ2SEQ_H
 #define UNROLL_SEQ2SEQ_H
@@ -66,7 +67,8 @@ typedef struct unroll_attention {
 UNROLL_API unroll_attention unroll_attention_prepare(unroll_tensor source, unroll_tensor lengths, const char *prefix,
                                                      int32_t kind, int64_t query_size, int64_t units);
 /*
- * The context c = Σ_s α_s·source_s, α = softmax of the alignments over the source's own steps. May stand in the body of a scan.
+ * The context c = Σ_s α_s·source_s, α = softmax of the alignments over the source's own steps. May stand in the body
+ * of a scan.
  *   query    [R,D]; R a multiple of B: row r asks source r / (R/B), as the beams of a search do
  *   weights  where not NULL, gets α [R,S]: exactly 0 past the source's end
  *   returns  [R,E]; of a source of length 0: zeros, and so are its weights
@@ -78,9 +80,9 @@ typedef struct unroll_cell_state {
   unroll_tensor h, c; /* [B,H]; c lstm only */
 } unroll_cell_state;
 /*
- * One step of a standard cell (plugin.h, LAYER), for the body of a scan of one's own: h_t = f(W_h·h + W_x·x + b) and likewise.
- * x [B,I] -> the state after it. Parameters PREFIX.W_x.0.0, .W_h.0.0, .b.0.0, .b_n.0.0, those of an unroll_rnn of one layer.
- * activation: of UNROLL_CELL_RNN, as in unroll_rnn_options.
+ * One step of a standard cell (plugin.h, LAYER), for the body of a scan of one's own: h_t = f(W_h·h + W_x·x + b) and
+ * likewise. x [B,I] -> the state after it. Parameters PREFIX.W_x.0.0, .W_h.0.0, .b.0.0, .b_n.0.0, those of an
+ * unroll_rnn of one layer. activation: of UNROLL_CELL_RNN, as in unroll_rnn_options.
  */
 UNROLL_API unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t cell, int32_t activation,
                                               int64_t hidden, unroll_cell_state state);
@@ -88,7 +90,8 @@ UNROLL_API unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefi
 /* ---- many to one, one to many ---- */
 /*
  * y = W_hy·h_T + b_y, h_T the last layer's state after each sequence's own last step, [h forward; h reverse] where
- * bidirectional. x [T,B,I] -> [B,outputs]. The layers are unroll_rnn's under PREFIX; PREFIX.out.W [outputs,D·H], PREFIX.out.b.
+ * bidirectional. x [T,B,I] -> [B,outputs]. The layers are unroll_rnn's under PREFIX; PREFIX.out.W [outputs,D·H],
+ * PREFIX.out.b.
  */
 UNROLL_API unroll_tensor unroll_many_to_one(unroll_tensor x, const char *prefix, const unroll_rnn_options *options,
                                             int64_t outputs);
@@ -106,8 +109,8 @@ typedef struct unroll_one_to_many_options {
  *   h_0 = cell(W_xh·x + b, from zeros);   y_t = g(W_hy·h_{t-1} + b_y);   h_t = cell(W_yh·y_t + b, from h_{t-1})
  * x [B,I] -> y [T,B,Y], 0 past a sequence's length. With UNROLL_CELL_RNN these are f(W_xh·x + b_h) and
  * f(W_hh·h_{t-1} + W_yh·y_t + b_h); for the other cells the products are those that go into all gates.
- * Parameters: PREFIX.W_xh.0.0 [GH,I], PREFIX.W_x.0.0 [GH,Y] (W_yh), PREFIX.W_h.0.0, .b.0.0, .b_n.0.0, PREFIX.out.W [Y,H],
- * PREFIX.out.b. last, where not NULL, gets the state after each sequence's last step.
+ * Parameters: PREFIX.W_xh.0.0 [GH,I], PREFIX.W_x.0.0 [GH,Y] (W_yh), PREFIX.W_h.0.0, .b.0.0, .b_n.0.0, PREFIX.out.W
+ * [Y,H], PREFIX.out.b. last, where not NULL, gets the state after each sequence's last step.
  */
 UNROLL_API unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix,
                                             const unroll_one_to_many_options *options, unroll_cell_state *last);
@@ -126,13 +129,14 @@ UNROLL_API unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix,
 UNROLL_API void unroll_bridge(const unroll_rnn_state *last, int32_t layers, int32_t directions, const char *prefix,
                               int64_t hidden, unroll_rnn_state *initial);
 
-/* How the context takes part; e_t are the alignments of one step. */
+/* How the context c_t takes part; e_t are the alignments of one step. */
 enum {
-  /* e_t from the top layer's h_{t-1}, h_t = cell(W_x·x_t + W_c·c_t + W_h·h_{t-1} + b), logits = W_hy·h_t + b_y (Bahdanau) */
+  /* Bahdanau: e_t from the top layer's h_{t-1};
+   * h_t = cell(W_x·x_t + W_c·c_t + W_h·h_{t-1} + b), logits = W_hy·h_t + b_y */
   UNROLL_CONTEXT_BEFORE = 0,
-  /* e_t from h_t, h̃_t = tanh(W_~·[c_t; h_t]), logits = W_hy·h̃_t + b_y                                  (Luong, eq. 5) */
+  /* Luong, eq. 5: e_t from h_t; h̃_t = tanh(W·[c_t; h_t]), logits = W_hy·h̃_t + b_y */
   UNROLL_CONTEXT_AFTER = 1,
-  /* the same, and h̃_{t-1} goes into step t: W_x·x_t + W_f·h̃_{t-1}; h̃_0 = 0                 (Luong, section 3.3) */
+  /* Luong, section 3.3: the same, and h̃_{t-1} goes into step t: W_x·x_t + W_f·h̃_{t-1}; h̃_0 = 0 */
   UNROLL_CONTEXT_FEEDING = 2
 };
 
@@ -147,7 +151,8 @@ typedef struct unroll_decoder_options {
   double dropout; /* 0 <= p < 1: of the embedded symbols, of what goes from layer to layer and into the last product */
   unroll_tensor source, source_lengths; /* as in unroll_attention_prepare */
   unroll_rnn_state initial;             /* of `layers` tensors [B,H] each; h NULL or none: zeros; likewise c */
-  /* Element type and batch are those of the source or of initial.h[0]: at least one of them is given. */
+  /* Element type, batch and graph are those of initial.h[0], else of the source: without either there is no graph that
+   * could keep an error, and all results are none. */
 } unroll_decoder_options;
 
 enum { UNROLL_FEED_TEACHER = 0, UNROLL_FEED_SCHEDULED = 1, UNROLL_FEED_FREE = 2 };
@@ -155,8 +160,8 @@ enum { UNROLL_PICK_GREEDY = 0, UNROLL_PICK_SAMPLE = 1 };
 typedef struct unroll_decoder_feed {
   uint32_t struct_size;
   int32_t kind;
-  /* TEACHER: x_t is inputs[t]. SCHEDULED: with probability epsilon, for each row and step alone, else the symbol picked from
-   * the logits of the step before (Bengio et al. 2015). The first step always takes inputs[0]. */
+  /* TEACHER: x_t is inputs[t]. SCHEDULED: with probability epsilon, for each row and step alone, else the symbol
+   * picked from the logits of the step before (Bengio et al. 2015). The first step always takes inputs[0]. */
   unroll_tensor inputs;  /* i32 [T,B], the target one step later: begin, y_1, .., y_{T-1} */
   unroll_tensor lengths; /* i32 [B], 0 to T, or none */
   unroll_tensor epsilon; /* SCHEDULED: [] */
@@ -180,8 +185,8 @@ typedef struct unroll_decoder_outputs {
 } unroll_decoder_outputs;
 
 /*
- * Parameters: PREFIX.embed.weight [V,embedding]; of layer l PREFIX.W_x.l.0, .W_h.l.0, .b.l.0, .b_n.l.0 as unroll_rnn has them;
- * PREFIX.W_c.0.0 [GH,E] (BEFORE); PREFIX.combine.W [H,E+H] (AFTER, FEEDING), PREFIX.W_f.0.0 [GH,H] (FEEDING);
+ * Parameters: PREFIX.embed.weight [V,embedding]; of layer l PREFIX.W_x.l.0, .W_h.l.0, .b.l.0, .b_n.l.0 as unroll_rnn
+ * has them; PREFIX.W_c.0.0 [GH,E] (BEFORE); PREFIX.combine.W [H,E+H] (AFTER, FEEDING), PREFIX.W_f.0.0 [GH,H] (FEEDING);
  * PREFIX.attention.*; PREFIX.out.W [V,H], PREFIX.out.b [V].
  * Gradients flow through logits, weights and hidden, not through what was picked.
  */
@@ -205,9 +210,9 @@ typedef struct unroll_beam_outputs {
   unroll_tensor scores; /* [B,K], falling: log_probs / lp(length), lp(n) = ((5+n)/6)^alpha (Wu et al. 2016, eq. 14) */
 } unroll_beam_outputs;
 /*
- * The K best sequences as a search of that width finds them, on the device: every step ranks all K·V continuations of the rows
- * B·K by score, a sequence that has ended being one that stays. Back-pointers are followed on the device too. Of K sequences
- * that there are not (fewer than K of T symbols) the score is below -1e29. Gradients do not flow. Dropout is left out.
+ * The K best sequences as a search of that width finds them, on the device: every step ranks all K·V continuations of
+ * the rows B·K by score, a sequence that has ended being one that stays. Back-pointers are followed on the device
+ * too. All T steps are run. No gradient flows, and dropout is left out. K·V is at most 2^24.
  */
 UNROLL_API unroll_beam_outputs unroll_decode_beam(const char *prefix, const unroll_decoder_options *options,
                                                   const unroll_beam_options *beam);
@@ -235,9 +240,9 @@ UNROLL_API unroll_status unroll_sampling_rate_at(int64_t update, const unroll_sa
 /* log π(y) = Σ_t log softmax(logits_t)[ids_t]. logits [T,B,V], ids i32 [T,B]; a negative id counts nothing. -> [B] */
 UNROLL_API unroll_tensor unroll_sequence_log_prob(unroll_tensor logits, unroll_tensor ids);
 /*
- * -Σ_b (reward_b - baseline_b)·log_prob_b, whose gradient is an unbiased estimate of that of -E[R] times the sequences, for
- * ids sampled from the same weights and any baseline that does not depend on them (Williams 1992). MEAN: divided by B; SUM.
- * log_prob, reward, baseline [B], baseline none: 0. Neither reward nor baseline gets a gradient: they are to be inputs.
+ * MEAN: -1/B·Σ_b (reward_b - baseline_b)·log_prob_b; SUM: without 1/B. For ids that were sampled from the same weights,
+ * and any baseline that does not depend on them, the gradient of MEAN is an unbiased estimate of that of -E[R] (Williams
+ * 1992). log_prob, reward, baseline [B]; baseline none: 0. reward and baseline are to be inputs.
  */
 UNROLL_API unroll_tensor unroll_reinforce_loss(unroll_tensor log_prob, unroll_tensor reward, unroll_tensor baseline,
                                                int32_t reduction);
@@ -245,29 +250,31 @@ UNROLL_API unroll_tensor unroll_reinforce_loss(unroll_tensor log_prob, unroll_te
 typedef struct unroll_reinforce {
   uint32_t struct_size;
   uint32_t reserved;
-  /* The graph that samples (UNROLL_FEED_FREE, UNROLL_PICK_SAMPLE, temperature 1, pad -1): outputs ids [T,B], lengths [B]. */
+  /* The graph that samples (UNROLL_FEED_FREE, UNROLL_PICK_SAMPLE, temperature 1, pad -1): outputs ids [T,B], lengths
+   * [B]. */
   unroll_binding *sampler;
   const char *ids, *lengths;
-  /* The graph that learns, sharing the parameters (unroll_binding_share), fed with the sampled ids (UNROLL_FEED_TEACHER):
-   * inputs i32 [T,B], targets i32 [T,B] and f32 rewards and baselines [B]. */
+  /* The graph that learns, sharing the parameters (unroll_binding_share), fed with the sampled ids
+   * (UNROLL_FEED_TEACHER): inputs i32 [T,B], targets i32 [T,B] and f32 rewards and baselines [B]. */
   unroll_binding *learner;
   const char *inputs, *targets, *reward, *baseline;
   int64_t steps, batch; /* T, B */
   int32_t begin;        /* what inputs begin with */
   int32_t reserved2;
   /* R of one sequence of the batch: its ids, `end` included if it has one. */
-  double (*rewarded)(void *ctx, int64_t row, const int32_t *ids, int64_t length);
+  double (*reward_of)(void *ctx, int64_t row, const int32_t *ids, int64_t length);
   void *ctx;
-  /* The baseline: the mean reward of the updates so far, b <- decay·b + (1-decay)·mean R after each, from the first mean
-   * on. value and seen are the caller's to keep with a checkpoint; zeros at the start. */
+  /* The baseline: the mean reward of the updates so far, b <- decay·b + (1-decay)·mean R after each, from the first
+   * mean on. value and seen are the caller's to keep with a checkpoint; zeros at the start. */
   double decay, value;
   int64_t seen;
 } unroll_reinforce;
 /*
- * One update in two runs: sample, reward on the host, then learn: inputs, targets, reward and baseline are written and the learner
- * run. In the first update, which has no mean yet, the baseline is that update's own mean. mean_reward, where not NULL,
- * gets the mean of R. Statuses as unroll_run and unroll_binding_read have them; UNROLL_E_INVALID, UNROLL_E_RANGE: a field that
- * is missing or out of bounds, or a reward that is not finite. options go to both runs. [obj]
+ * One update in two runs: sample, reward on the host, then learn: inputs, targets, reward and baseline are written
+ * and the learner run. In the first update, which has no mean yet, the baseline is that update's own mean.
+ * mean_reward, where not NULL, gets the mean of R. Statuses as unroll_run and unroll_binding_read have them;
+ * UNROLL_E_INVALID, UNROLL_E_RANGE: a field that is missing or out of bounds, or a reward that is not finite. options
+ * go to both runs. [obj]
  */
 UNROLL_API unroll_status unroll_reinforce_update(unroll_reinforce *reinforce, const unroll_run_options *options,
                                                  double *mean_reward, unroll_error *err);
