@@ -160,17 +160,52 @@ static void estimator_is_the_enumerated_gradient(void **state) {
   }
 }
 
+enum { BATCH = 16 };
+typedef struct told {
+  int calls;
+  int32_t targets[T * BATCH], inputs[T * BATCH]; /* what the learner should get of the sequences seen last */
+  double rewards[BATCH];
+} told;
 /* Reward is how many zeros there are. */
 static double zeros_said(void *ctx, int64_t row, const int32_t *ids, int64_t length) {
+  told *x = ctx;
   double n = 0;
-  (void)row;
-  for (int64_t t = 0; t < length; t++)
-    n += ids[t] == 0;
-  ++*(int *)ctx;
-  return n;
+  for (int64_t t = 0; t < T; t++) {
+    n += t < length && ids[t] == 0;
+    x->targets[t * BATCH + row] = t < length ? ids[t] : -1;
+    x->inputs[t * BATCH + row] = t > 0 && t < length ? ids[t - 1] : 2;
+  }
+  x->calls++;
+  return x->rewards[row] = n;
 }
 
-enum { BATCH = 16 };
+/* -1/B·Σ (R - b)·log π, by hand. */
+static void reinforce_loss(void **state) {
+  static const double log_prob[] = {-1, -2, -4}, reward[] = {3, 0.5, 1}, baseline[] = {1, 1.5, -2};
+  static const double want[] = {(2 * 1 - 1 * 2 + 3 * 4) / 3.0, 2 * 1 - 1 * 2 + 3 * 4, 3 * 1 + 0.5 * 2 + 1 * 4};
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = graph();
+    const int64_t n = 3;
+    const unroll_tensor p = unroll_input(g, "p", UNROLL_F32, 1, &n), r = unroll_input(g, "r", UNROLL_F32, 1, &n),
+                        b = unroll_input(g, "b", UNROLL_F32, 1, &n);
+    unroll_output(unroll_reinforce_loss(p, r, b, UNROLL_LOSS_MEAN), "0");
+    unroll_output(unroll_reinforce_loss(p, r, b, UNROLL_LOSS_SUM), "1");
+    unroll_output(unroll_reinforce_loss(p, r, unroll_none(), UNROLL_LOSS_SUM), "2");
+    model m = model_open(g, dev, true);
+    model_put(&m, "p", log_prob, n);
+    model_put(&m, "r", reward, n);
+    model_put(&m, "b", baseline, n);
+    model_run(&m);
+    for (int i = 0; i < 3; i++) {
+      double *got = model_get(&m, (const char *[]){"0", "1", "2"}[i], 1);
+      assert_close("loss", got, &want[i], 1, 1e-6);
+      free(got);
+    }
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 static unroll_graph *sampler_graph(void) {
   unroll_graph *g = graph();
   unroll_tensor h[1] = {unroll_constant(g, UNROLL_F32, 2, (int64_t[]){BATCH, H}, 0.0)};
@@ -216,7 +251,8 @@ static void updates_raise_the_reward(void **state) {
       if (info.role == UNROLL_ROLE_PARAM)
         assert_int_equal(unroll_binding_share(s.binding, info.name, l.binding, info.name, NULL), UNROLL_OK);
     }
-    int calls = 0;
+    static told seen;
+    seen.calls = 0;
     unroll_reinforce r = {.struct_size = sizeof r,
                           .sampler = s.binding,
                           .ids = "ids",
@@ -229,7 +265,8 @@ static void updates_raise_the_reward(void **state) {
                           .steps = T,
                           .batch = BATCH,
                           .reward_of = zeros_said,
-                          .ctx = &calls,
+                          .ctx = &seen,
+                          .begin = 2,
                           .decay = 0.9};
     double first = 0, last = 0, before = 0;
     for (uint64_t k = 0; k < 60; k++) {
@@ -242,8 +279,17 @@ static void updates_raise_the_reward(void **state) {
       first = k ? first : mean;
       last += k >= 55 ? mean / 5 : 0;
     }
-    assert_int_equal(calls, 60 * BATCH);
+    assert_int_equal(seen.calls, 60 * BATCH);
     assert_int_equal(r.seen, 60);
+    int32_t inputs[T * BATCH], targets[T * BATCH];
+    assert_int_equal(unroll_binding_read(l.binding, "inputs", inputs, sizeof inputs, NULL), UNROLL_OK);
+    assert_int_equal(unroll_binding_read(l.binding, "targets", targets, sizeof targets, NULL), UNROLL_OK);
+    assert_memory_equal(inputs, seen.inputs, sizeof inputs);
+    assert_memory_equal(targets, seen.targets, sizeof targets);
+    double *rewards = model_get(&l, "reward", BATCH);
+    for (int k = 0; k < BATCH; k++)
+      assert_true(rewards[k] == seen.rewards[k]);
+    free(rewards);
     print_message("%s: mean reward %.2f -> %.2f\n", unroll_device_id(dev), first, last);
     assert_true(first < 1.5 && last > 2.5);
 
@@ -556,6 +602,7 @@ static void wrong_others(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {DEVICE_TESTS(estimator_is_the_enumerated_gradient),
+                                     DEVICE_TESTS(reinforce_loss),
                                      DEVICE_TESTS(updates_raise_the_reward),
                                      DEVICE_TESTS(schedules),
                                      DEVICE_TESTS(many_to_one),
