@@ -3,7 +3,7 @@
  * REINFORCE against the gradient of an expectation that is summed over all sequences, an update of it, the schedules
  * of scheduled sampling, the smaller pieces of seq2seq.h and ctc.h, and what all of them refuse.
  */
-#include "devices.h"
+#include "runs.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -487,8 +487,8 @@ typedef struct pieces {
   unroll_sampling_schedule schedule;
 } pieces;
 
-static pieces make(void) {
-  pieces p = {.g = graph()};
+static pieces make_in(unroll_graph *g) {
+  pieces p = {.g = g};
   const int64_t B = 2;
   p.source = unroll_input(p.g, "source", UNROLL_F32, 3, (int64_t[]){4, B, 3});
   p.lengths = unroll_input(p.g, "lengths", UNROLL_I32, 1, &B);
@@ -511,6 +511,8 @@ static pieces make(void) {
   return p;
 }
 
+static pieces make(void) { return make_in(graph()); }
+
 /* Changes one thing of what is right, builds with it, and reads the graph's error. */
 #define REFUSED(status, words, change, build)                                       \
   do {                                                                              \
@@ -527,6 +529,44 @@ static pieces make(void) {
 #define BEAM unroll_decode_beam("d", &p.o, &p.beam)
 #define CTC unroll_ctc_loss(p.logits, p.targets, p.n, &p.ctc)
 #define MANY unroll_one_to_many(p.h[0], "m", &p.many, NULL)
+
+/* Whatever allocation fails, the graph says so, and nothing is lost or touched that is not there. */
+static void no_memory(void **state) {
+  (void)state;
+  for (int what = 0; what < 6; what++)
+    for (long n = 1, failed = 1; failed; n++) {
+      run_memory memory = {.fail_at = n};
+      const unroll_allocator allocator = runs_allocator(&memory);
+      unroll_graph *g = NULL;
+      unroll_status st = unroll_graph_create(&allocator, &g, NULL);
+      if (st == UNROLL_OK) {
+        pieces p = make_in(g);
+        unroll_tensor loss = unroll_none(), dx;
+        p.f.lengths = p.n;
+        p.f.kind = what == 1 ? UNROLL_FEED_SCHEDULED : what == 2 ? UNROLL_FEED_FREE : UNROLL_FEED_TEACHER;
+        p.f.epsilon = what == 1 ? unroll_input(g, "epsilon", UNROLL_F32, 0, NULL) : unroll_none();
+        p.o.context = what == 0 ? UNROLL_CONTEXT_FEEDING : UNROLL_CONTEXT_BEFORE;
+        p.beam.alpha = 0.5;
+        p.ctc.lengths = p.lengths;
+        if (what < 3)
+          loss = unroll_reduce(DECODE.logits, UNROLL_SUM, 0, 0);
+        else if (what == 3)
+          BEAM;
+        else if (what == 4)
+          loss = CTC;
+        else
+          loss = unroll_reduce(MANY, UNROLL_SUM, 0, 0);
+        if (loss.graph)
+          unroll_gradient(loss, &p.source, 1, &dx);
+        st = unroll_graph_status(g, NULL);
+      }
+      failed = st != UNROLL_OK;
+      assert_int_equal(st, failed ? UNROLL_E_MEMORY : UNROLL_OK);
+      unroll_graph_destroy(g);
+      assert_int_equal(memory.live, 0);
+      assert_in_range(n, 1, 20000);
+    }
+}
 
 static void wrong_decoders(void **state) {
   (void)state;
@@ -608,6 +648,7 @@ int main(void) {
                                      DEVICE_TESTS(many_to_one),
                                      DEVICE_TESTS(cell_step_is_the_layer),
                                      DEVICE_TESTS(bridge),
+                                     cmocka_unit_test(no_memory),
                                      cmocka_unit_test(wrong_decoders),
                                      cmocka_unit_test(wrong_others)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);

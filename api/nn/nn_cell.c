@@ -67,7 +67,7 @@ unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t 
   char text[GRAPH_DESCRIBE];
   const nn_cell c = {.cell = cell, .activation = activation, .hidden = hidden};
   const unroll_cell_state none = {unroll_none(), unroll_none()};
-  if (!x.graph || graph_failed(x.graph) || !nn_cell_check(x.graph, "cell step", cell, activation, hidden))
+  if (nn_lost(x) || !nn_cell_check(x.graph, "cell step", cell, activation, hidden))
     return none;
   if (graph_spec(x)->rank != 2) {
     graph_fail(x.graph, UNROLL_E_SHAPE, "cell step: x is %s, expected [B,I]", graph_describe(x.graph, x.id, text));
@@ -81,7 +81,7 @@ unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t 
 }
 
 static unroll_tensor output_layer(unroll_tensor h, const char *prefix, int64_t outputs) {
-  if (!h.graph || graph_failed(h.graph))
+  if (nn_lost(h))
     return unroll_none();
   const tensor_spec s = *graph_spec(h);
   const int64_t shape[2] = {outputs, s.shape[s.rank - 1]};

@@ -20,7 +20,7 @@ static unroll_tensor filled(const places *p, unroll_tensor like, int64_t width, 
 
 /* x [B,L] at the odd places, value at the even ones */
 static unroll_tensor interleave(const places *p, unroll_tensor x, double value) {
-  if (graph_failed(x.graph))
+  if (nn_lost(x))
     return unroll_none();
   const int64_t column[3] = {p->B, p->L, 1};
   const unroll_tensor even = nn_filled(x.graph, UNROLL_I32, 3, column, value);
@@ -75,6 +75,8 @@ static bool check(unroll_graph *g, unroll_tensor logits, unroll_tensor targets, 
 
 /* log P of the paths that stand at the last label or the blank after it: α [B,S] -> [B] */
 static unroll_tensor at_the_end(const places *p, unroll_tensor alpha, unroll_tensor target_lengths) {
+  if (nn_lost(alpha))
+    return unroll_none();
   const unroll_tensor at = nn_iota(alpha.graph, p->S);
   const unroll_tensor n = nn_reshape(target_lengths, 2, (int64_t[]){p->B, 1}), last = unroll_add(n, n);
   const unroll_tensor up_to = unroll_binary(at, last, UNROLL_LE);

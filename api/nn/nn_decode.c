@@ -67,7 +67,7 @@ static unroll_tensor next_input(const nn_decoder *d, const unroll_decoder_feed *
                                 const choice *c) {
   if (f->kind == UNROLL_FEED_FREE)
     return unroll_select(c->alive, c->id, nn_scalar(c->id, f->begin)); /* what is fed after the end does not matter */
-  if (!truth.graph || graph_failed(truth.graph))
+  if (nn_lost(truth))
     return unroll_none();
   const unroll_tensor u = unroll_random(truth.graph, UNROLL_RANDOM_UNIFORM, graph_spec(f->epsilon)->dtype, 1, &d->B);
   return unroll_select(unroll_binary(u, f->epsilon, UNROLL_LT), truth, c->id);

@@ -111,7 +111,7 @@ bool nn_decoder_open(nn_decoder *d, const char *who, const char *prefix, const u
 }
 
 static unroll_tensor repeat_rows(unroll_tensor x, int64_t times) {
-  if (times == 1 || !x.graph || graph_failed(x.graph))
+  if (times == 1 || nn_lost(x))
     return x;
   const tensor_spec s = *graph_spec(x);
   const int64_t B = s.shape[0], H = s.shape[1];
@@ -166,7 +166,7 @@ static unroll_tensor drop(const nn_decoder *d, unroll_tensor x) {
 
 unroll_tensor nn_decoder_inputs(const nn_decoder *d, unroll_tensor ids) {
   const nn_cell cell = cell_of(d, 0);
-  if (!ids.graph || graph_failed(ids.graph))
+  if (nn_lost(ids))
     return unroll_none();
   const unroll_tensor table =
       nn_param(ids.graph, d->prefix, "embed.weight", d->dtype, 2, (int64_t[]){d->o->vocabulary, d->o->embedding});
@@ -194,7 +194,7 @@ unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_tensor xw, const nn_de
     after->layer[l] = nn_cell_step(xw, d->prefix, &cell, before->layer[l]);
   }
   const unroll_tensor h = after->layer[o->layers - 1].h;
-  if (!attends || o->context == UNROLL_CONTEXT_BEFORE || !h.graph || graph_failed(h.graph))
+  if (!attends || o->context == UNROLL_CONTEXT_BEFORE || nn_lost(h))
     return h;
   const unroll_tensor context = unroll_attend(&d->attention, h, weights);
   const unroll_tensor both = unroll_concat((unroll_tensor[]){context, h}, 2, 1);
@@ -210,7 +210,7 @@ unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_tensor xw, const nn_de
 
 unroll_tensor nn_decoder_logits(const nn_decoder *d, unroll_tensor hidden) {
   const int64_t shape[2] = {d->o->vocabulary, d->o->hidden};
-  if (!hidden.graph || graph_failed(hidden.graph))
+  if (nn_lost(hidden))
     return unroll_none();
   const unroll_tensor W = nn_param(d->g, d->prefix, "out.W", d->dtype, 2, shape);
   return unroll_matmul_add(drop(d, hidden), 0, W, 1, nn_param(d->g, d->prefix, "out.b", d->dtype, 1, shape));

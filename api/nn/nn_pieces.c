@@ -7,12 +7,11 @@ unroll_tensor nn_filled(unroll_graph *g, int32_t dtype, int32_t rank, const int6
 }
 
 unroll_tensor nn_scalar(unroll_tensor like, double value) {
-  return like.graph && !graph_failed(like.graph) ? nn_filled(like.graph, graph_spec(like)->dtype, 0, NULL, value)
-                                                 : unroll_none();
+  return !nn_lost(like) ? nn_filled(like.graph, graph_spec(like)->dtype, 0, NULL, value) : unroll_none();
 }
 
 unroll_tensor nn_reshape(unroll_tensor x, int32_t rank, const int64_t *shape) {
-  return x.graph && !graph_failed(x.graph) ? unroll_reshape(x, rank, shape) : unroll_none();
+  return !nn_lost(x) ? unroll_reshape(x, rank, shape) : unroll_none();
 }
 
 /* Twice as long each time: there is no op that counts. */
@@ -34,7 +33,7 @@ unroll_tensor nn_valid(unroll_tensor lengths, int64_t n) {
 }
 
 unroll_tensor nn_log_sum_exp(unroll_tensor x, int32_t axis) {
-  if (!x.graph || graph_failed(x.graph))
+  if (nn_lost(x))
     return unroll_none();
   const tensor_spec s = *graph_spec(x);
   int64_t shape[UNROLL_MAX_RANK];

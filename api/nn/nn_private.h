@@ -15,6 +15,9 @@ unroll_tensor nn_param(unroll_graph *graph, const char *prefix, const char *what
 unroll_tensor nn_layer_param(unroll_graph *graph, const char *prefix, const char *what, int32_t layer,
                              int32_t direction, int32_t dtype, int32_t rank, const int64_t *shape);
 
+/* Is it no tensor, or is its graph in error? Nothing may then be asked of it. */
+static inline bool nn_lost(unroll_tensor x) { return !x.graph || graph_failed(x.graph); }
+
 /* nn_pieces.c */
 unroll_tensor nn_scalar(unroll_tensor like, double value); /* [], of like's dtype, in its graph */
 unroll_tensor nn_filled(unroll_graph *graph, int32_t dtype, int32_t rank, const int64_t *shape, double value);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 unroll_tensor unroll_sequence_log_prob(unroll_tensor logits, unroll_tensor ids) {
-  if (!logits.graph || graph_failed(logits.graph))
+  if (nn_lost(logits))
     return unroll_none();
   char a[GRAPH_DESCRIBE], b[GRAPH_DESCRIBE];
   if (!ids.graph || graph_spec(logits)->rank != 3 || graph_spec(ids)->rank != 2)
