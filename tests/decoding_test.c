@@ -72,7 +72,10 @@ static void fill(model *m) {
   m->options.update = update;
 }
 
-/* A model of a decoder: FREE, SCHEDULED or TEACHER, filled. */
+static const char *const learned[] = {"dec.embed.weight", "dec.W_x.0.0", "dec.W_h.0.0", "dec.out.W"};
+enum { LEARNED = sizeof learned / sizeof *learned };
+
+/* A model of a decoder: FREE, SCHEDULED or TEACHER, filled; of the latter two with gradients of Σ logits². */
 static model open_feed(const design *d, const unroll_decoder_feed *feed, unroll_device *dev) {
   unroll_graph *g;
   parts p;
@@ -92,6 +95,17 @@ static model open_feed(const design *d, const unroll_decoder_feed *feed, unroll_
     unroll_output(out.weights, "weights");
   if (f.kind == UNROLL_FEED_FREE)
     unroll_output(out.lengths, "lengths");
+  else {
+    unroll_tensor x[LEARNED], dx[LEARNED];
+    char name[64];
+    for (int i = 0; i < LEARNED; i++)
+      x[i] = unroll_graph_find(g, learned[i]);
+    unroll_gradient(unroll_reduce(out.logits, UNROLL_SUM_SQUARES, 0, 0), x, LEARNED, dx);
+    for (int i = 0; i < LEARNED; i++) {
+      snprintf(name, sizeof name, "grad.%s", learned[i]);
+      unroll_output(dx[i], name);
+    }
+  }
   model m = model_open(g, dev, true);
   fill(&m);
   return m;
@@ -256,6 +270,16 @@ static void scheduled_sampling(void **state) {
         double *got = model_get(&run, "logits", T * B * V);
         assert_close("logits", got, logits, T * B * V, tolerance(d.dtype));
         free(got);
+        for (int k = 0; k < LEARNED; k++) { /* those of a teacher who says the same */
+          char name[64];
+          snprintf(name, sizeof name, "grad.%s", learned[k]);
+          const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_find(run.graph, name));
+          const int64_t n = info.shape[0] * info.shape[1];
+          double *a = model_get(&run, name, n), *b = model_get(&teacher, name, n);
+          assert_close(name, a, b, n, 5 * tolerance(d.dtype)); /* sums over T·B = 15 rows of what is that far off */
+          free(a);
+          free(b);
+        }
       }
       close_feed(&run);
       close_feed(&teacher);
