@@ -344,6 +344,8 @@ static const char *const left_to_others[] = {
     "*transpose *",
     "*cast *",
     "*random *",
+    "*top_k *",
+    "*linear_scan*",
     "*constant * u8",
     "*lstm_gates*",
     "*gru_after_gates*",
