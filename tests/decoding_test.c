@@ -354,10 +354,15 @@ static int host_search(model *teacher, int row, int width, int steps, double alp
   return n;
 }
 
-static model open_beam(const design *d, int32_t beam, int64_t steps, double alpha, unroll_device *dev) {
+/* planned_for: a run-time size's maximum, or 0. */
+static model open_beam(const design *d, int32_t beam, int64_t steps, double alpha, int64_t planned_for,
+                       unroll_device *dev) {
   unroll_graph *g;
   parts p;
   assert_int_equal(unroll_graph_create(NULL, &g, NULL), UNROLL_OK);
+  const int64_t set = steps;
+  if (planned_for)
+    steps = unroll_graph_dim(g, "T", 1, planned_for);
   describe(g, d, &p);
   p.o.dropout = 0.5; /* left out */
   const unroll_beam_options o = {
@@ -368,6 +373,8 @@ static model open_beam(const design *d, int32_t beam, int64_t steps, double alph
   unroll_output(out.log_probs, "log_probs");
   unroll_output(out.scores, "scores");
   model m = model_open(g, dev, true);
+  if (planned_for)
+    model_set_dim(&m, set);
   fill(&m);
   return m;
 }
@@ -397,7 +404,7 @@ static void beam_is(void **state, int32_t beam, int steps, double alpha, int wid
     FOR_EACH_DEVICE(dev, *state, dtypes[i % 2]) {
       design d = designs[i / 2];
       d.dtype = dtypes[i % 2];
-      model m = open_beam(&d, beam, steps, alpha, dev), teacher = open_feed(&d, &(unroll_decoder_feed){0}, dev);
+      model m = open_beam(&d, beam, steps, alpha, 0, dev), teacher = open_feed(&d, &(unroll_decoder_feed){0}, dev);
       model_run(&m);
       for (int row = 0; row < B; row++) {
         assert_in_range(host_search(&teacher, row, width, steps, alpha, want), beam, width);
@@ -419,7 +426,7 @@ static void beam_of_one_is_greedy(void **state) {
     FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
       design d = designs[i];
       d.dtype = UNROLL_F32;
-      model m = open_beam(&d, 1, T, 0.5, dev), run = open_feed(&d, &(unroll_decoder_feed){FREE}, dev);
+      model m = open_beam(&d, 1, T, 0.5, i == 1 ? 9 : 0, dev), run = open_feed(&d, &(unroll_decoder_feed){FREE}, dev);
       int32_t a[T * B], b[T * B];
       model_run(&m);
       model_run(&run);

@@ -20,8 +20,8 @@ static bool check_beam(const search *s) {
   const int64_t V = s->V;
   if (o->beam < 1 || o->beam > V)
     graph_fail(s->d.g, UNROLL_E_RANGE, "beam search: beam %d, expected 1 to the vocabulary's %" PRId64, o->beam, V);
-  else if (o->steps < 1)
-    graph_fail(s->d.g, UNROLL_E_RANGE, "beam search: %" PRId64 " steps, expected at least 1", o->steps);
+  else if (!nn_check_steps(s->d.g, "beam search", o->steps))
+    return false;
   else if (o->begin < 0 || o->begin >= V || o->end < 0 || o->end >= V || o->pad < -1)
     graph_fail(s->d.g, UNROLL_E_RANGE,
                "beam search: begin %d, end %d, pad %d, expected 0 to %" PRId64 ", the same, at least -1", o->begin,

@@ -126,15 +126,15 @@ static bool check_one_to_many(unroll_graph *g, unroll_tensor x, const unroll_one
     return false;
   if (graph_spec(x)->rank != 2)
     graph_fail(g, UNROLL_E_SHAPE, "one to many: x is %s, expected [B,I]", graph_describe(g, x.id, text));
-  else if (o->outputs < 1 || o->steps < 1)
-    graph_fail(g, UNROLL_E_RANGE, "one to many: %" PRId64 " outputs, %" PRId64 " steps, expected at least 1 each",
-               o->outputs, o->steps);
+  else if (o->outputs < 1)
+    graph_fail(g, UNROLL_E_RANGE, "one to many: %" PRId64 " outputs, expected at least 1", o->outputs);
   else if (o->output != UNROLL_COPY && o->output != UNROLL_TANH && o->output != UNROLL_SIGMOID &&
            o->output != UNROLL_RELU && o->output != UNROLL_OUTPUT_SOFTMAX)
     graph_fail(g, UNROLL_E_INVALID,
                "one to many: output %d, expected UNROLL_COPY, _TANH, _SIGMOID, _RELU or UNROLL_OUTPUT_SOFTMAX",
                o->output);
-  return nn_check_lengths(g, "one to many", o->lengths, graph_spec(x)->shape[0]);
+  return nn_check_steps(g, "one to many", o->steps) &&
+         nn_check_lengths(g, "one to many", o->lengths, graph_spec(x)->shape[0]);
 }
 
 unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix, const unroll_one_to_many_options *o,

@@ -30,9 +30,9 @@ static bool check_feed(const nn_decoder *d, const unroll_decoder_feed *f) {
   const int64_t V = d->o->vocabulary;
   char text[GRAPH_DESCRIBE];
   if (f->kind == UNROLL_FEED_FREE) {
-    if (f->steps < 1)
-      graph_fail(g, UNROLL_E_RANGE, "decode: %" PRId64 " steps, expected at least 1", f->steps);
-    else if (f->begin < 0 || f->begin >= V || f->end < -1 || f->end >= V || f->pad < -1)
+    if (!nn_check_steps(g, "decode", f->steps))
+      return false;
+    if (f->begin < 0 || f->begin >= V || f->end < -1 || f->end >= V || f->pad < -1)
       graph_fail(g, UNROLL_E_RANGE,
                  "decode: begin %d, end %d, pad %d, expected 0 to %" PRId64 ", -1 to %" PRId64 ", at least -1",
                  f->begin, f->end, f->pad, V - 1, V - 1);

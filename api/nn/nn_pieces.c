@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nn_pieces.c: small graphs that attention, decoders and CTC are made of. */
 #include "nn/nn_private.h"
+#include <inttypes.h>
 
 unroll_tensor nn_filled(unroll_graph *g, int32_t dtype, int32_t rank, const int64_t *shape, double value) {
   return g && !graph_failed(g) ? unroll_constant(g, dtype, rank, shape, value) : unroll_none();
@@ -47,6 +48,12 @@ unroll_tensor nn_log_sum_exp(unroll_tensor x, int32_t axis) {
   return unroll_add(nn_reshape(most, rank, shape), unroll_unary(sum, UNROLL_LOG));
 }
 
+bool nn_check_steps(unroll_graph *g, const char *who, int64_t steps) {
+  if (steps < 1 && !(steps < 0 && steps >= -(int64_t)graph_root(g)->n_dims))
+    graph_fail(g, UNROLL_E_RANGE, "%s: %" PRId64 " steps, expected at least 1", who, steps);
+  return !graph_failed(g);
+}
+
 bool nn_check_lengths(unroll_graph *g, const char *who, unroll_tensor lengths, int64_t batch) {
   char text[GRAPH_DESCRIBE];
   if (graph_failed(g))
@@ -55,7 +62,7 @@ bool nn_check_lengths(unroll_graph *g, const char *who, unroll_tensor lengths, i
     return true;
   const tensor_spec *s = graph_spec(lengths);
   if (s->dtype != UNROLL_I32 || s->rank != 1 || s->shape[0] != batch)
-    graph_fail(g, UNROLL_E_SHAPE, "%s: lengths are %s, expected i32 [%lld]", who,
-               graph_describe(lengths.graph, lengths.id, text), (long long)batch);
+    graph_fail(g, UNROLL_E_SHAPE, "%s: lengths are %s, expected i32 [%" PRId64 "]", who,
+               graph_describe(lengths.graph, lengths.id, text), batch);
   return !graph_failed(g);
 }

@@ -29,6 +29,8 @@ unroll_tensor nn_valid(unroll_tensor lengths, int64_t n);
 unroll_tensor nn_log_sum_exp(unroll_tensor x, int32_t axis);
 /* What stands for the logarithm of 0 where a gradient flows: -infinity would make NaN. */
 #define NN_LOG_ZERO (-1e30)
+/* A number of steps, at least 1 or a run-time size; keeps the error. */
+bool nn_check_steps(unroll_graph *graph, const char *who, int64_t steps);
 /* Is lengths i32 [B]? Keeps the error. */
 bool nn_check_lengths(unroll_graph *graph, const char *who, unroll_tensor lengths, int64_t batch);
 

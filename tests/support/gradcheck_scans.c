@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gradcheck_scans.c: recurrences with a body of the user's own. */
 #include "gradcheck.h"
+#include <unroll/seq2seq.h>
 
 enum { T = 4, B = 3, I = 2, H = 3 };
 static const int32_t lengths[B] = {4, 0, 2};
@@ -192,6 +193,38 @@ static void random_and_top_k_in_body(grad_build *b) {
   unroll_scan_end(s);
 }
 
+/* Two layers with input feeding, ragged on both sides, and dropout at all of its places. */
+static void decoder_with_dropout(grad_build *b) {
+  static const int32_t ids[T * B] = {1, 0, 3, 3, 4, 2, 1, 1, 0, 4, 2, 2}, source_lengths[B] = {2, 3, 0};
+  unroll_tensor h[2];
+  for (int l = 0; l < 2; l++)
+    h[l] = grad_real(b, -1, 1, SHAPE(B, H));
+  const unroll_decoder_options o = {.struct_size = sizeof o,
+                                    .cell = UNROLL_CELL_GRU_AFTER,
+                                    .layers = 2,
+                                    .hidden = H,
+                                    .vocabulary = 5,
+                                    .embedding = I,
+                                    .attention = UNROLL_ATTENTION_MULTIPLICATIVE,
+                                    .context = UNROLL_CONTEXT_FEEDING,
+                                    .dropout = 0.3,
+                                    .source = grad_real(b, -1, 1, SHAPE(3, B, I)),
+                                    .source_lengths = grad_integers(b, source_lengths, SHAPE(B)),
+                                    .initial = {.h = h}};
+  const unroll_decoder_feed f = {.struct_size = sizeof f,
+                                 .inputs = grad_integers(b, ids, SHAPE(T, B)),
+                                 .lengths = grad_integers(b, lengths, SHAPE(B))};
+  const unroll_decoder_outputs out = unroll_decode("d", &o, &f);
+  static const char *const names[] = {"d.embed.weight", "d.W_x.0.0",       "d.W_h.0.0", "d.b.0.0",
+                                      "d.b_n.0.0",      "d.W_x.1.0",       "d.W_h.1.0", "d.W_f.0.0",
+                                      "d.combine.W",    "d.attention.W_a", "d.out.W"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    grad_adopt(b, names[i], -1, 1);
+  grad_result(b, out.logits);
+  grad_result(b, out.weights);
+  grad_result(b, out.h_last[1]);
+}
+
 static void dropout_in_body(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, H)), h0 = grad_real(b, -1, 1, SHAPE(B, H)),
                       W = grad_real(b, -1, 1, SHAPE(H, H));
@@ -285,13 +318,24 @@ static void run_time_steps(grad_build *b) {
 
 #define CASE(name) \
   { #name, name }
-const grad_case grad_scan_cases[] = {CASE(forward),         CASE(reverse),
-                                     CASE(ragged),          CASE(ragged_reverse),
-                                     CASE(last_only),       CASE(coupled_lstm),
-                                     CASE(captured_rows),   CASE(captured_others),
-                                     CASE(tied_weight),     CASE(embedding_in_body),
-                                     CASE(greedy_decoder),  CASE(attention),
-                                     CASE(unusual_edges),   CASE(random_and_top_k_in_body),
-                                     CASE(dropout_in_body), CASE(some_gradients_unwanted),
-                                     CASE(two_scans),       CASE(many_ops),
-                                     CASE(run_time_steps),  {NULL, NULL}};
+const grad_case grad_scan_cases[] = {CASE(forward),
+                                     CASE(reverse),
+                                     CASE(ragged),
+                                     CASE(ragged_reverse),
+                                     CASE(last_only),
+                                     CASE(coupled_lstm),
+                                     CASE(captured_rows),
+                                     CASE(captured_others),
+                                     CASE(tied_weight),
+                                     CASE(embedding_in_body),
+                                     CASE(greedy_decoder),
+                                     CASE(attention),
+                                     CASE(unusual_edges),
+                                     CASE(random_and_top_k_in_body),
+                                     CASE(dropout_in_body),
+                                     CASE(decoder_with_dropout),
+                                     CASE(some_gradients_unwanted),
+                                     CASE(two_scans),
+                                     CASE(many_ops),
+                                     CASE(run_time_steps),
+                                     {NULL, NULL}};

@@ -18,7 +18,7 @@
  * nn.h, parameters are made by name or found, the building calls add nodes, and the graph keeps the first error. [obj]
  *
  * Letters: S source steps, T target steps, B batch, E size of a source's vector, H hidden, V vocabulary, G gates of
- * the cell. S and B are static; T of a teacher's inputs may have a run-time size.
+ * the cell. S and B are static; T may be a run-time size (unroll_graph_dim).
  */
 #ifndef UNROLL_SEQ2SEQ_H
 #define UNROLL_SEQ2SEQ_H
