@@ -12,15 +12,16 @@
 #include <unroll/seq2seq.h>
 
 enum { T = 5, S = 4, B = 3, V = 5, X = 3, E = 4, H = 4, BEGIN = 0, END = 2, PAD = -1, K = 3, MOST_K = V };
-static const int32_t source_lengths[B] = {4, 2, 0};
+static const int32_t source_lengths[B] = {4, 2, 0}, target_lengths[B] = {5, 0, 3};
 static const uint64_t seed = 11, update = 3;
 
 typedef struct design {
   int32_t cell, attention, context, layers, dtype;
+  bool ragged; /* targets, where they are given */
 } design;
-static const design designs[] = {{UNROLL_CELL_LSTM, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 1, 0},
-                                 {UNROLL_CELL_GRU, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_FEEDING, 2, 0},
-                                 {UNROLL_CELL_RNN, UNROLL_ATTENTION_NONE, UNROLL_CONTEXT_BEFORE, 1, 0}};
+static const design designs[] = {{UNROLL_CELL_LSTM, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 1, 0, false},
+                                 {UNROLL_CELL_GRU, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_FEEDING, 2, 0, false},
+                                 {UNROLL_CELL_RNN, UNROLL_ATTENTION_NONE, UNROLL_CONTEXT_BEFORE, 1, 0, false}};
 enum { DESIGNS = sizeof designs / sizeof *designs };
 
 typedef struct parts {
@@ -68,6 +69,8 @@ static void fill(model *m) {
   }
   if (unroll_graph_find(m->graph, "source_lengths").graph)
     model_put_i32(m, "source_lengths", source_lengths, B);
+  if (unroll_graph_find(m->graph, "target_lengths").graph)
+    model_put_i32(m, "target_lengths", target_lengths, B);
   m->options.seed = seed;
   m->options.update = update;
 }
@@ -85,6 +88,8 @@ static model open_feed(const design *d, const unroll_decoder_feed *feed, unroll_
   f.struct_size = sizeof f;
   if (f.kind != UNROLL_FEED_FREE)
     f.inputs = unroll_input(g, "inputs", UNROLL_I32, 2, (int64_t[]){T, B});
+  if (d->ragged)
+    f.lengths = unroll_input(g, "target_lengths", UNROLL_I32, 1, (int64_t[]){B});
   if (f.kind == UNROLL_FEED_SCHEDULED)
     f.epsilon = unroll_input(g, "epsilon", d->dtype, 0, NULL);
   const unroll_decoder_outputs out = unroll_decode("dec", &p.o, &f);
@@ -232,19 +237,20 @@ static void sampled_of_top_p(void **state) {
 }
 
 /* With probability epsilon the truth, else what was picked before: by the uniform number at (t, row), each row for
- * itself. */
+ * itself. Past the end of a target there is no symbol. */
 static void scheduled_sampling(void **state) {
   static const double epsilons[] = {0, 0.4, 1};
   const unroll_decoder_feed how = {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_SAMPLE};
   static const int32_t dtypes[] = {UNROLL_F64, UNROLL_F32};
   int32_t truth[T * B];
   int taken = 0, of = 0;
-  for (int i = 0; i < T * B; i++)
-    truth[i] = (i * 7 + 3) % V;
   for (int i = 0; i < DESIGNS * 2; i++)
     FOR_EACH_DEVICE(dev, *state, dtypes[i % 2]) {
       design d = designs[i / 2];
       d.dtype = dtypes[i % 2];
+      d.ragged = i % DESIGNS > 0;
+      for (int k = 0; k < T * B; k++)
+        truth[k] = d.ragged && k / B >= target_lengths[k % B] ? 12345 : (k * 7 + 3) % V;
       model run = open_feed(&d, &how, dev), teacher = open_feed(&d, &(unroll_decoder_feed){0}, dev);
       for (int e = 0; e < 3; e++) {
         int32_t inputs[T * B] = {0}, ids[T * B];
@@ -258,7 +264,8 @@ static void scheduled_sampling(void **state) {
         for (int t = 0; t < T; t++) {
           teach(&teacher, inputs, logits);
           for (int b = 0; b < B; b++) {
-            assert_int_equal(ids[t * B + b], host_pick(&how, logits + (t * B + b) * V, 1, t, b));
+            const bool over = d.ragged && t >= target_lengths[b];
+            assert_int_equal(ids[t * B + b], over ? 0 : host_pick(&how, logits + (t * B + b) * V, 1, t, b));
             const float u = unroll_uniform(unroll_philox_word(key, (uint64_t)(t + 1), (uint32_t)b, 0));
             const bool true_one = (double)u < epsilons[e];
             if (t + 1 < T)

@@ -56,11 +56,28 @@ static bool check_feed(const nn_decoder *d, const unroll_decoder_feed *f) {
   return !graph_failed(g);
 }
 
-/* Carries of the loop that are no state of the cells. */
+/* What the loop knows of the symbols that it has picked. */
 typedef struct choice {
-  unroll_tensor id;           /* i32 [B], picked in the step before */
+  unroll_tensor id;           /* i32 [B], of the step before; none under a teacher */
   unroll_tensor alive, count; /* FREE: bool [B], i32 [B] */
 } choice;
+
+static choice first_choice(const nn_decoder *d, const unroll_decoder_feed *f, unroll_tensor inputs) {
+  const unroll_tensor none = unroll_none();
+  switch (f->kind) {
+  case UNROLL_FEED_TEACHER: return (choice){none, none, none};
+  case UNROLL_FEED_SCHEDULED: return (choice){nn_reshape(unroll_slice(inputs, 0, 0, 1), 1, &d->B), none, none};
+  default:
+    return (choice){nn_filled(d->g, UNROLL_I32, 1, &d->B, f->begin), nn_filled(d->g, UNROLL_BOOL, 1, &d->B, 1.0),
+                    nn_filled(d->g, UNROLL_I32, 1, &d->B, 0.0)};
+  }
+}
+
+static choice carry_choice(unroll_scan *scan, const choice *c) {
+  return (choice){c->id.graph ? unroll_scan_carry(scan, c->id) : c->id,
+                  c->alive.graph ? unroll_scan_carry(scan, c->alive) : c->alive,
+                  c->count.graph ? unroll_scan_carry(scan, c->count) : c->count};
+}
 
 /* The symbol that goes into this step. */
 static unroll_tensor next_input(const nn_decoder *d, const unroll_decoder_feed *f, unroll_tensor truth,
@@ -73,77 +90,73 @@ static unroll_tensor next_input(const nn_decoder *d, const unroll_decoder_feed *
   return unroll_select(unroll_binary(u, f->epsilon, UNROLL_LT), truth, c->id);
 }
 
-unroll_decoder_outputs unroll_decode(const char *prefix, const unroll_decoder_options *o,
-                                     const unroll_decoder_feed *f) {
-  unroll_decoder_outputs r = {.logits = unroll_none()};
-  nn_decoder d;
-  if (!nn_decoder_open(&d, "decode", prefix, o))
-    return r;
-  if (!f || !UNROLL_HAS(unroll_decoder_feed, f, top_p)) {
-    graph_fail(d.g, UNROLL_E_INVALID, "decode: the feed is missing, or its struct_size is too small");
-    return r;
-  }
-  if (!check_feed(&d, f))
-    return r;
-  const bool teacher = f->kind == UNROLL_FEED_TEACHER, free_running = f->kind == UNROLL_FEED_FREE;
-  const nn_decoder_state first = nn_decoder_first(&d, 1);
-  const unroll_tensor lengths = free_running ? unroll_none() : f->lengths;
-  unroll_tensor inputs = f->inputs, all_inputs = unroll_none();
-  if (teacher) { /* of all steps at once */
-    inputs = lengths.graph ? unroll_length_mask(inputs, lengths) : inputs;
-    all_inputs = nn_decoder_inputs(&d, inputs);
-  }
-  choice start = {unroll_none(), unroll_none(), unroll_none()};
-  if (free_running) {
-    start.id = nn_filled(d.g, UNROLL_I32, 1, &d.B, f->begin);
-    start.alive = nn_filled(d.g, UNROLL_BOOL, 1, &d.B, 1.0);
-    start.count = nn_filled(d.g, UNROLL_I32, 1, &d.B, 0.0);
-  } else if (!teacher)
-    start.id = nn_reshape(unroll_slice(inputs, 0, 0, 1), 1, &d.B);
+/* Picks from the logits and hands on what was picked. Returns what is said: ids of all steps. */
+static unroll_tensor choose(const unroll_decoder_feed *f, unroll_scan *scan, const choice *now, unroll_tensor logits) {
+  const unroll_tensor id = pick(f, logits);
+  unroll_scan_next(scan, now->id, id);
+  if (f->kind != UNROLL_FEED_FREE)
+    return unroll_scan_output(scan, id);
+  const unroll_tensor goes_on = unroll_binary(id, nn_scalar(id, f->end), UNROLL_NE);
+  unroll_scan_next(scan, now->alive, unroll_select(now->alive, goes_on, now->alive));
+  unroll_scan_next(scan, now->count, unroll_add(now->count, unroll_cast(now->alive, UNROLL_I32)));
+  return unroll_scan_output(scan, unroll_select(now->alive, id, nn_scalar(id, f->pad)));
+}
 
-  unroll_scan *scan = unroll_scan_begin(d.g, UNROLL_FORWARD, lengths);
+static unroll_decoder_outputs run(const nn_decoder *d, const unroll_decoder_feed *f) {
+  const bool teacher = f->kind == UNROLL_FEED_TEACHER, free_running = f->kind == UNROLL_FEED_FREE;
+  const nn_decoder_state first = nn_decoder_first(d, 1);
+  const unroll_tensor lengths = free_running ? unroll_none() : f->lengths;
+  unroll_decoder_outputs r = {.lengths = lengths};
+  /* An id past the end may be none at all, whose vector would be NaN. */
+  unroll_tensor inputs = lengths.graph ? unroll_length_mask(f->inputs, lengths) : f->inputs;
+  const choice start = first_choice(d, f, inputs);
+  if (teacher)
+    inputs = nn_decoder_inputs(d, inputs); /* of all steps at once */
+
+  unroll_scan *scan = unroll_scan_begin(d->g, UNROLL_FORWARD, lengths);
   if (free_running)
     unroll_scan_steps(scan, f->steps);
-  const nn_decoder_state before = nn_decoder_carry(&d, scan, &first);
-  choice now = {unroll_none(), unroll_none(), unroll_none()};
-  if (!teacher)
-    now.id = unroll_scan_carry(scan, start.id);
-  if (free_running) {
-    now.alive = unroll_scan_carry(scan, start.alive);
-    now.count = unroll_scan_carry(scan, start.count);
-  }
-  const unroll_tensor truth = free_running ? unroll_none() : unroll_scan_input(scan, teacher ? all_inputs : inputs);
-  const unroll_tensor xw = teacher ? truth : nn_decoder_inputs(&d, next_input(&d, f, truth, &now));
+  const nn_decoder_state before = nn_decoder_carry(d, scan, &first);
+  const choice now = carry_choice(scan, &start);
+  const unroll_tensor input = free_running ? unroll_none() : unroll_scan_input(scan, inputs);
+  const unroll_tensor xw = teacher ? input : nn_decoder_inputs(d, next_input(d, f, input, &now));
   nn_decoder_state after;
   unroll_tensor weights;
-  const unroll_tensor hidden = nn_decoder_step(&d, xw, &before, &after, &weights);
-  nn_decoder_next(&d, scan, &before, &after);
+  const unroll_tensor hidden = nn_decoder_step(d, xw, &before, &after, &weights);
+  nn_decoder_next(d, scan, &before, &after);
   r.hidden = unroll_scan_output(scan, hidden);
   if (weights.graph)
     r.weights = unroll_scan_output(scan, weights);
   if (!teacher) {
-    const unroll_tensor logits = nn_decoder_logits(&d, hidden), id = pick(f, logits);
+    const unroll_tensor logits = nn_decoder_logits(d, hidden);
     r.logits = unroll_scan_output(scan, logits);
-    unroll_scan_next(scan, now.id, id);
-    if (free_running) {
-      const unroll_tensor goes_on = unroll_binary(id, nn_scalar(id, f->end), UNROLL_NE);
-      unroll_scan_next(scan, now.alive, unroll_select(now.alive, goes_on, now.alive));
-      unroll_scan_next(scan, now.count, unroll_add(now.count, unroll_cast(now.alive, UNROLL_I32)));
-      r.ids = unroll_scan_output(scan, unroll_select(now.alive, id, nn_scalar(id, f->pad)));
-    } else
-      r.ids = unroll_scan_output(scan, id);
+    r.ids = choose(f, scan, &now, logits);
   }
-  r.lengths = free_running ? unroll_scan_last(scan, now.count) : lengths;
-  for (int32_t l = 0; l < o->layers; l++) {
+  if (free_running)
+    r.lengths = unroll_scan_last(scan, now.count);
+  for (int32_t l = 0; l < d->o->layers; l++) {
     r.h_last[l] = unroll_scan_last(scan, before.layer[l].h);
     if (before.layer[l].c.graph)
       r.c_last[l] = unroll_scan_last(scan, before.layer[l].c);
   }
   unroll_scan_end(scan);
   if (teacher) {
-    r.logits = nn_decoder_logits(&d, r.hidden);
+    r.logits = nn_decoder_logits(d, r.hidden);
     if (lengths.graph)
       r.logits = unroll_length_mask(r.logits, lengths);
   }
   return r;
+}
+
+unroll_decoder_outputs unroll_decode(const char *prefix, const unroll_decoder_options *options,
+                                     const unroll_decoder_feed *feed) {
+  const unroll_decoder_outputs nothing = {.logits = unroll_none()};
+  nn_decoder d;
+  if (!nn_decoder_open(&d, "decode", prefix, options))
+    return nothing;
+  if (!feed || !UNROLL_HAS(unroll_decoder_feed, feed, top_p)) {
+    graph_fail(d.g, UNROLL_E_INVALID, "decode: the feed is missing, or its struct_size is too small");
+    return nothing;
+  }
+  return check_feed(&d, feed) ? run(&d, feed) : nothing;
 }
