@@ -170,6 +170,13 @@ static void defaults(void **state) {
   assert_int_equal(unroll_init_default(&info, UNROLL_CELL_GRU, 5, x, NULL), UNROLL_OK);
   assert_int_equal(unroll_init_glorot(&info, 5, 3, y, NULL), UNROLL_OK);
   assert_memory_equal(x, y, sizeof(double) * 3 * H * I);
+  static const char *const into_gates[] = {"d.W_c.0.0", "d.W_f.0.0", "W_xh.0.0"};
+  for (int k = 0; k < 3; k++) {
+    info = describe(into_gates[k], UNROLL_F64, 3 * H, I);
+    assert_int_equal(unroll_init_default(&info, UNROLL_CELL_GRU, 5, x, NULL), UNROLL_OK);
+    assert_int_equal(unroll_init_glorot(&info, 5, 3, y, NULL), UNROLL_OK);
+    assert_memory_equal(x, y, sizeof(double) * 3 * H * I);
+  }
   info = describe("head.W", UNROLL_F64, H, I);
   assert_int_equal(unroll_init_default(&info, UNROLL_CELL_GRU, 5, x, NULL), UNROLL_OK);
   assert_int_equal(unroll_init_glorot(&info, 5, 1, y, NULL), UNROLL_OK);

@@ -621,6 +621,9 @@ static void wrong_others(void **state) {
   REFUSED(UNROLL_E_RANGE, "0 steps", p.many.steps = 0, MANY.graph);
   REFUSED(UNROLL_E_INVALID, "output 77", p.many.output = 77, MANY.graph);
   REFUSED(UNROLL_E_SHAPE, "lengths are targets", p.many.lengths = p.targets, MANY.graph);
+  REFUSED(UNROLL_E_INVALID, "many to one: its options", , unroll_many_to_one(p.source, "", NULL, 2).graph);
+  REFUSED(UNROLL_E_RANGE, "many to one: 0 outputs", ,
+          unroll_many_to_one(p.source, "", &(unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options)}, 0).graph);
 #define RATE unroll_sampling_rate(unroll_input(p.g, "update", UNROLL_I32, 0, NULL), &p.schedule, UNROLL_F32).graph
   REFUSED(UNROLL_OK, "", , RATE);
   REFUSED(UNROLL_E_RANGE, "epsilon starts at 1.5", p.schedule.start = 1.5, RATE);

@@ -14,17 +14,17 @@ bool nn_cell_check(unroll_graph *g, const char *who, int32_t cell, int32_t activ
   return !graph_failed(g);
 }
 
-unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_cell *c,
-                              unroll_tensor add) {
+unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_cell *cell,
+                              unroll_tensor c) {
   unroll_graph *g = x.graph;
   if (!g || graph_failed(g))
     return unroll_none();
   const tensor_spec s = *graph_spec(x);
-  const int64_t shape[2] = {(int64_t)layer_gates(c->cell) * c->hidden, s.shape[s.rank - 1]};
-  const unroll_tensor W = nn_layer_param(g, prefix, what, c->layer, 0, s.dtype, 2, shape);
-  if (!add.graph)
-    add = nn_layer_param(g, prefix, "b", c->layer, 0, s.dtype, 1, shape);
-  return unroll_matmul_add(x, 0, W, 1, add);
+  const int64_t shape[2] = {(int64_t)layer_gates(cell->cell) * cell->hidden, s.shape[s.rank - 1]};
+  const unroll_tensor W = nn_layer_param(g, prefix, what, cell->layer, 0, s.dtype, 2, shape);
+  if (!c.graph)
+    c = nn_layer_param(g, prefix, "b", cell->layer, 0, s.dtype, 1, shape);
+  return unroll_matmul_add(x, 0, W, 1, c);
 }
 
 unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_cell *cell, unroll_cell_state state) {
@@ -93,12 +93,13 @@ unroll_tensor unroll_many_to_one(unroll_tensor x, const char *prefix, const unro
   unroll_graph *g = x.graph;
   if (!g || graph_failed(g))
     return unroll_none();
+  if (!o || !UNROLL_HAS(unroll_rnn_options, o, lengths))
+    return graph_fail(g, UNROLL_E_INVALID, "many to one: its options are missing, or their struct_size is too small");
   if (outputs < 1)
     return graph_fail(g, UNROLL_E_RANGE, "many to one: %" PRId64 " outputs, expected at least 1", outputs);
-  const uint64_t n = o && UNROLL_HAS(unroll_rnn_options, o, lengths) && o->layers > 0 ? (uint64_t)o->layers * 2 : 2;
-  unroll_tensor *h = mem_array(&g->allocator, n, sizeof *h);
+  unroll_tensor *h = mem_array(&g->allocator, o->layers > 0 ? (uint64_t)o->layers * 2 : 1, sizeof *h);
   if (!h)
-    return graph_fail(g, UNROLL_E_MEMORY, "out of memory for the states of %d layers", o ? o->layers : 0);
+    return graph_fail(g, UNROLL_E_MEMORY, "out of memory for the states of %d layers", o->layers);
   unroll_rnn_state last = {h, NULL};
   unroll_rnn(x, prefix, o, NULL, &last);
   unroll_tensor top = unroll_none();

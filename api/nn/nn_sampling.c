@@ -32,7 +32,7 @@ unroll_status unroll_sampling_rate_at(int64_t update, const unroll_sampling_sche
   if (update < 0)
     return fail(err, UNROLL_E_RANGE, "scheduled sampling: update %" PRId64 ", expected at least 0", update);
   const double t = (double)update;
-  double e = 0;
+  double e;
   switch (s->kind) {
   case UNROLL_SAMPLING_EXPONENTIAL: e = s->start * pow(s->rate, t); break;
   case UNROLL_SAMPLING_LINEAR: e = s->start - s->rate * t; break;
@@ -55,7 +55,7 @@ unroll_tensor unroll_sampling_rate(unroll_tensor update, const unroll_sampling_s
     return graph_fail(g, UNROLL_E_SHAPE, "scheduled sampling: update %s to %s, expected i32 [] to f32 or f64",
                       graph_describe(g, update.id, text), unroll_dtype_name(dtype));
   const unroll_tensor t = unroll_cast(update, dtype);
-  unroll_tensor e = unroll_none();
+  unroll_tensor e;
   switch (s->kind) {
   case UNROLL_SAMPLING_EXPONENTIAL:
     e = unroll_scale(unroll_unary(unroll_scale(t, log(s->rate)), UNROLL_EXP), s->start);

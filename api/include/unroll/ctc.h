@@ -25,7 +25,7 @@ typedef struct unroll_ctc_options {
  *   logits          [T,B,V], finite, T may have a run-time size; what stands past an input's length is never looked at
  *   targets         i32 [B,L], symbols other than the blank; what stands past a target's length is never looked at. A
  *                   symbol out of 0..V-1 makes that sequence's loss NaN.
- *   target_lengths  i32 [B], 0 to L
+ *   target_lengths  i32 [B], 0 to L; labels of another length do not fit
  *   MEAN            each loss over its target's length (at least 1), then the mean over the batch: PyTorch's. []
  *   SUM, NONE       [], [B]
  * Labels need one step each and one more between equal neighbours. Where the input is shorter, P is 0: the loss is
