@@ -71,6 +71,8 @@ typedef struct op_node {
     unroll_constant_attr constant;
     unroll_dropout_attr dropout;
     unroll_categorical_attr categorical;
+    unroll_random_attr random;
+    unroll_top_k_attr top_k;
     unroll_length_mask_attr length_mask;
     unroll_optimizer_attr optimizer;
   } attr;

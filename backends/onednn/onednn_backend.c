@@ -343,6 +343,7 @@ static const char *const left_to_others[] = {
     "*concat *",
     "*transpose *",
     "*cast *",
+    "*random *",
     "*constant * u8",
     "*lstm_gates*",
     "*gru_after_gates*",

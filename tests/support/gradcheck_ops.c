@@ -10,6 +10,8 @@ UNARY(unary_neg, UNROLL_NEG, -1, 1)
 UNARY(unary_abs, UNROLL_ABS, -1, 1)
 UNARY(unary_exp, UNROLL_EXP, -1, 1)
 UNARY(unary_log, UNROLL_LOG, 0.2, 2)
+UNARY(unary_expm1, UNROLL_EXPM1, -1, 1)
+UNARY(unary_log1p, UNROLL_LOG1P, -0.6, 2)
 UNARY(unary_sqrt, UNROLL_SQRT, 0.2, 2)
 UNARY(unary_reciprocal, UNROLL_RECIPROCAL, 0.3, 2)
 UNARY(unary_square, UNROLL_SQUARE, -1, 1)
@@ -95,6 +97,24 @@ static void clip(grad_build *b) {
 static void embedding(grad_build *b) {
   static const int32_t ids[6] = {3, 0, 3, 2, 0, 3};
   grad_result(b, unroll_embedding(grad_real(b, -1, 1, SHAPE(4, 5)), grad_integers(b, ids, SHAPE(2, 3))));
+}
+/* An id that comes twice has both; the ids of the largest stay what they are as long as nothing is as near as δ. */
+static void gather(grad_build *b) {
+  static const int32_t ids[6] = {3, 0, 3, 2, 1, 1};
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(2, 4));
+  grad_result(b, unroll_gather(unroll_tanh(x), grad_integers(b, ids, SHAPE(2, 3))));
+}
+static void top_k(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(2, 3, 5));
+  unroll_tensor values, ids;
+  unroll_top_k(unroll_tanh(x), 3, &values, &ids);
+  grad_result(b, values);
+  grad_result(b, unroll_gather(unroll_unary(x, UNROLL_SQUARE), ids));
+}
+static void random_numbers(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(3, 2, 4));
+  grad_result(b, unroll_mul(x, unroll_random(b->g, UNROLL_RANDOM_NORMAL, UNROLL_F64, SHAPE(3, 2, 4))));
+  grad_result(b, unroll_mul(x, unroll_random_step(b->g, UNROLL_RANDOM_UNIFORM, UNROLL_F64, SHAPE(2, 4))));
 }
 static void no_gradient_through_ids(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(3, 4)), table = grad_real(b, -1, 1, SHAPE(4, 2));
@@ -245,6 +265,8 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(unary_sign),
                                    CASE(unary_exp),
                                    CASE(unary_log),
+                                   CASE(unary_expm1),
+                                   CASE(unary_log1p),
                                    CASE(unary_sqrt),
                                    CASE(unary_reciprocal),
                                    CASE(unary_square),
@@ -269,6 +291,9 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(mse),
                                    CASE(clip),
                                    CASE(embedding),
+                                   CASE(gather),
+                                   CASE(top_k),
+                                   CASE(random_numbers),
                                    CASE(no_gradient_through_ids),
                                    CASE(slice_and_pad),
                                    CASE(concat),

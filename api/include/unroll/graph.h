@@ -114,6 +114,26 @@ UNROLL_API unroll_tensor unroll_dropout(unroll_tensor x, double p);
 UNROLL_API unroll_tensor unroll_argmax(unroll_tensor x); /* over the last axis, i32 */
 /* logits [B,V] -> ids i32 [B], sampled from softmax(logits) over the top_k largest (0: all) */
 UNROLL_API unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k);
+/* The same over the smallest set of the likeliest of these whose probabilities sum to at least top_p, 0 or 1: all of them
+ * (nucleus sampling; Holtzman et al. 2020). UNROLL_E_RANGE outside of 0..1. */
+UNROLL_API unroll_tensor unroll_categorical_top_p(unroll_tensor logits, int64_t top_k, double top_p);
+/*
+ * Independent random numbers, f32 or f64: kind UNROLL_RANDOM_UNIFORM in [0,1) or UNROLL_RANDOM_NORMAL of mean 0 and variance
+ * 1. [T,B,..], T may be a run-time size; in the body of a scan (unroll_scan_body) one step [B,..], other numbers at every
+ * step. Each call is a site of its own: the numbers follow from seed, update, site, t, row and unit alone (philox.h). No
+ * gradient flows.
+ */
+UNROLL_API unroll_tensor unroll_random(unroll_graph *graph, int32_t kind, int32_t dtype, int32_t rank,
+                                       const int64_t *shape);
+/* One step [B,..] outside of a scan too, counted as that of the run's first step: the mask that all steps share. */
+UNROLL_API unroll_tensor unroll_random_step(unroll_graph *graph, int32_t kind, int32_t dtype, int32_t rank,
+                                            const int64_t *shape);
+/* x [..,N], ids i32 [..,M], the axes in front equal -> [..,M]: along the last axis x's element of that id, NaN where there is
+ * none. */
+UNROLL_API unroll_tensor unroll_gather(unroll_tensor x, unroll_tensor ids);
+/* x [..,N] -> the k largest of each row in descending order, values [..,k] and ids i32 [..,k]; ties by lower index, NaN counts
+ * as largest. Either may be NULL. UNROLL_E_RANGE where k is not in 1..N. */
+UNROLL_API void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tensor *ids);
 /* x [T,B,..] (in a scan one step [B,..]), lengths i32 [B]: x where t < length, else 0 */
 UNROLL_API unroll_tensor unroll_length_mask(unroll_tensor x, unroll_tensor lengths);
 
