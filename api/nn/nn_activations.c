@@ -33,15 +33,15 @@ unroll_tensor nn_bound(unroll_tensor x, double limit) {
 /* log(1 + e^x) = (x + |x|)/2 + log1p(e^-|x|): nothing overflows, and as |x| has slope 0 at 0, the slope there is 1/2. */
 unroll_tensor nn_softplus(unroll_tensor x) {
   const unroll_tensor small = unroll_unary(unroll_unary(unroll_unary(x, UNROLL_ABS), UNROLL_NEG), UNROLL_EXP);
-  const unroll_tensor tail = unroll_unary(plus(small, 1), UNROLL_LOG);
+  const unroll_tensor tail = unroll_unary(small, UNROLL_LOG1P);
   return unroll_add(unroll_scale(unroll_add(x, unroll_unary(x, UNROLL_ABS)), 0.5), tail);
 }
 
-/* x < 0 ? alpha·(e^x - 1) : x; e^x only of what is not above 0, as e^x - 1 = (1 + e^x)·tanh(x/2) without cancellation. */
+/* x < 0 ? alpha·(e^x - 1) : x; e^x only of what is not above 0. */
 static unroll_tensor elu(unroll_tensor x, double alpha) {
-  const unroll_tensor zero = number(x, 0), low = unroll_binary(x, zero, UNROLL_MIN);
-  const unroll_tensor below = unroll_mul(plus(unroll_unary(low, UNROLL_EXP), 1), unroll_tanh(unroll_scale(low, 0.5)));
-  return unroll_select(unroll_binary(x, zero, UNROLL_LT), times(below, alpha), x);
+  const unroll_tensor zero = number(x, 0);
+  const unroll_tensor below = times(unroll_unary(unroll_binary(x, zero, UNROLL_MIN), UNROLL_EXPM1), alpha);
+  return unroll_select(unroll_binary(x, zero, UNROLL_LT), below, x);
 }
 
 unroll_tensor nn_activate(unroll_tensor x, const unroll_activation *a, double clip, unroll_tensor bias) {
