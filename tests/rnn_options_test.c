@@ -18,9 +18,7 @@ static unroll_graph *new_graph(const unroll_allocator *a) {
   assert_status(UNROLL_OK, unroll_graph_create(a, &g, &err));
   return g;
 }
-static unroll_tensor input_x(unroll_graph *g) {
-  return unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I});
-}
+static unroll_tensor input_x(unroll_graph *g) { return unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I}); }
 
 /* ---- what is a LAYER node ---- */
 
@@ -81,7 +79,8 @@ static void inference_has_no_masks(void **state) {
   for (int k = 0; k < 2; k++) {
     unroll_error err = UNROLL_ERROR_INIT;
     unroll_graph *g = new_graph(NULL);
-    unroll_rnn_options o = {.struct_size = sizeof o, .cell = UNROLL_CELL_LSTM, .layers = 2, .hidden = H, .zoneout_h = 0.5};
+    unroll_rnn_options o = {
+        .struct_size = sizeof o, .cell = UNROLL_CELL_LSTM, .layers = 2, .hidden = H, .zoneout_h = 0.5};
     o.inference = 1;
     if (k)
       o.input_dropout = o.dropout = o.output_dropout = o.weight_dropout = o.state_dropout = 0.5;
@@ -199,7 +198,7 @@ static void expected(int32_t kind, double x, double alpha, double beta, double *
  */
 static void activations_at_their_extremes(void **state) {
   static const double at[] = {-1e30, -1e4, -110, -90, -40, -20, -5, -0.7, -1e-3, -1e-7, -1e-20, 0,
-                              1e-20, 1e-7, 1e-3, 0.3, 0.7,  5,   20,  40,   90,    110,   1e4, 1e30};
+                              1e-20, 1e-7, 1e-3, 0.3, 0.7, 5,   20, 40,   90,    110,   1e4,    1e30};
   enum { N = sizeof at / sizeof *at };
   static const int32_t dtypes[] = {UNROLL_F64, UNROLL_F32};
   for (int32_t kind = 1; kind <= UNROLL_ACTIVATION_IDENTITY; kind++)
@@ -219,14 +218,15 @@ static void activations_at_their_extremes(void **state) {
         model_put(&m, "x", at, N);
         model_run(&m);
         double *value = model_get(&m, "y", N), *slope = model_get(&m, "slope", N);
-        const double eps = dtypes[k] == UNROLL_F64 ? 0x1p-52 : 0x1p-23, tiny = dtypes[k] == UNROLL_F64 ? 1e-307 : 1.2e-38;
+        const double eps = dtypes[k] == UNROLL_F64 ? 0x1p-52 : 0x1p-23,
+                     tiny = dtypes[k] == UNROLL_F64 ? 1e-307 : 1.2e-38;
         for (int i = 0; i < N; i++) {
           double want, slant;
           const double seen = dtypes[k] == UNROLL_F64 ? at[i] : (double)(float)at[i];
           expected(kind, seen, a.alpha, a.beta, &want, &slant);
           if (!(fabs(value[i] - want) <= 16 * eps * fabs(want) + tiny))
-            fail_msg("activation %d of %g, %s: %.17g, expected %.17g", kind, seen, unroll_dtype_name(dtypes[k]), value[i],
-                     want);
+            fail_msg("activation %d of %g, %s: %.17g, expected %.17g", kind, seen, unroll_dtype_name(dtypes[k]),
+                     value[i], want);
           if (!(fabs(slope[i] - slant) <= 16 * eps * fmax(1, fabs(slant))))
             fail_msg("slope of activation %d at %g, %s: %.17g, expected %.17g", kind, seen,
                      unroll_dtype_name(dtypes[k]), slope[i], slant);
@@ -243,8 +243,8 @@ static void activations_at_their_extremes(void **state) {
 /* A stack with everything in it, built with the n-th allocation failing, for every n. */
 static void memory_that_runs_out(void **state) {
   (void)state;
-  static const int32_t cells[] = {UNROLL_CELL_RNN, UNROLL_CELL_LSTM,        UNROLL_CELL_GRU,    UNROLL_CELL_GRU_AFTER,
-                                  UNROLL_RNN_COUPLED_LSTM, UNROLL_RNN_MIN_LSTM};
+  static const int32_t cells[] = {UNROLL_CELL_RNN,       UNROLL_CELL_LSTM,        UNROLL_CELL_GRU,
+                                  UNROLL_CELL_GRU_AFTER, UNROLL_RNN_COUPLED_LSTM, UNROLL_RNN_MIN_LSTM};
   for (size_t k = 0; k < sizeof cells / sizeof *cells; k++) {
     const int64_t gates = nn_gates(cells[k]);
     const bool lstm = cells[k] == UNROLL_CELL_LSTM || cells[k] == UNROLL_RNN_COUPLED_LSTM;
@@ -257,7 +257,8 @@ static void memory_that_runs_out(void **state) {
       unroll_graph *g = NULL;
       if (unroll_graph_create(&allocator, &g, &err) == UNROLL_OK) {
         unroll_tensor all[2];
-        unroll_rnn_options o = {.struct_size = sizeof o, .cell = cells[k], .layers = 1, .hidden = H, .bidirectional = 1};
+        unroll_rnn_options o = {
+            .struct_size = sizeof o, .cell = cells[k], .layers = 1, .hidden = H, .bidirectional = 1};
         o.input_dropout = 0.25;
         o.same_mask = 1;
         if (!minimal) {
@@ -289,8 +290,9 @@ static void memory_that_runs_out(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(layers_where_they_can_be), cmocka_unit_test(inference_has_no_masks),
-                                     cmocka_unit_test(bad_options), DEVICE_TESTS(activations_at_their_extremes),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(layers_where_they_can_be),
+                                     cmocka_unit_test(inference_has_no_masks), cmocka_unit_test(bad_options),
+                                     DEVICE_TESTS(activations_at_their_extremes),
                                      cmocka_unit_test(memory_that_runs_out)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -101,8 +101,7 @@ static void lstm_step(cell *k, const unroll_tensor *pre) {
   } else {
     const int64_t after_f = r->coupled ? 1 : 2;
     const unroll_tensor i = activate(k, peep(k, block(k, a, 0), "p_i", k->c), &r->f);
-    const unroll_tensor f =
-        r->coupled ? one_minus(k, i) : activate(k, peep(k, block(k, a, 1), "p_f", k->c), &r->f);
+    const unroll_tensor f = r->coupled ? one_minus(k, i) : activate(k, peep(k, block(k, a, 1), "p_f", k->c), &r->f);
     const unroll_tensor g = activate(k, block(k, a, after_f), &r->g);
     k->c_new = nn_bound(unroll_add(unroll_mul(f, k->c), unroll_mul(i, g)), o->cell_clip);
     const unroll_tensor gate = activate(k, peep(k, block(k, a, after_f + 1), "p_o", k->c_new), &r->f);
@@ -152,8 +151,7 @@ static void gru_after_step(cell *k, const unroll_tensor *pre) {
   const unroll_tensor a = from_state(k, k->h, 0, 2 * r->H, unroll_scan_input(k->scan, pre[0]));
   const unroll_tensor inner = from_state(k, k->h, 2 * r->H, r->H, b_n);
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
-  const unroll_tensor n =
-      activate(k, unroll_add(unroll_scan_input(k->scan, pre[1]), unroll_mul(reset, inner)), &r->g);
+  const unroll_tensor n = activate(k, unroll_add(unroll_scan_input(k->scan, pre[1]), unroll_mul(reset, inner)), &r->g);
   k->h_new = between(k, z, n);
 }
 
@@ -241,8 +239,8 @@ nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   g->direction = in->direction;
   const unroll_tensor x = r->o.lengths.graph ? unroll_length_mask(in->x, r->o.lengths) : in->x;
   unroll_tensor pre[2] = {unroll_none(), unroll_none()};
-  const bool apart = r->family == UNROLL_CELL_GRU ||
-                     (r->family == UNROLL_CELL_GRU_AFTER && (!r->standard || r->o.layer_norm));
+  const bool apart =
+      r->family == UNROLL_CELL_GRU || (r->family == UNROLL_CELL_GRU_AFTER && (!r->standard || r->o.layer_norm));
   pre[0] = from_inputs(&k, x, 0, apart ? 2 * r->H : GH);
   if (apart) /* the candidate's part goes its own way */
     pre[1] = from_inputs(&k, x, 2 * r->H, r->H);

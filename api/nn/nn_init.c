@@ -192,7 +192,8 @@ unroll_status unroll_init_chrono(const unroll_tensor_info *info, uint64_t seed, 
     return fail(err, UNROLL_E_SHAPE, "first values of %s: expected a bias of %" PRId64 " blocks", info->name, blocks);
   if (forget < -1 || forget >= blocks || input < -1 || input >= blocks || forget == input)
     return fail(err, UNROLL_E_RANGE,
-                "first values of %s: blocks %" PRId64 " and %" PRId64 " of %" PRId64 ", expected two that differ, or -1",
+                "first values of %s: blocks %" PRId64 " and %" PRId64 " of %" PRId64
+                ", expected two that differ, or -1",
                 info->name, forget, input, blocks);
   if (t_max < 2)
     return fail(err, UNROLL_E_RANGE, "first values of %s: dependencies of %g steps, expected at least 2", info->name,

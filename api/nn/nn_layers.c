@@ -16,9 +16,8 @@ static nn_cell_outputs one_way(const nn_rnn *r, const nn_cell_inputs *in) {
   static const int32_t unary_of[] = {[UNROLL_ACTIVATION_TANH] = UNROLL_TANH,
                                      [UNROLL_ACTIVATION_SIGMOID] = UNROLL_SIGMOID,
                                      [UNROLL_ACTIVATION_RELU] = UNROLL_RELU};
-  const unroll_layer_attr attr = {.cell = cell,
-                                  .direction = d,
-                                  .activation = cell == UNROLL_CELL_RNN ? unary_of[r->f.kind] : UNROLL_TANH};
+  const unroll_layer_attr attr = {
+      .cell = cell, .direction = d, .activation = cell == UNROLL_CELL_RNN ? unary_of[r->f.kind] : UNROLL_TANH};
   unroll_layer_inputs at = {.x = in->x, .h0 = in->h0, .lengths = r->o.lengths};
   at.W_x = nn_layer_param(g, in->prefix, "W_x", l, d, dtype, 2, (int64_t[]){GH, I});
   at.W_h = nn_layer_param(g, in->prefix, "W_h", l, d, dtype, 2, (int64_t[]){GH, H});
@@ -47,8 +46,7 @@ static unroll_tensor one_layer(const nn_rnn *r, unroll_tensor x, const char *pre
   const int64_t I = graph_spec(x)->shape[2];
   const int32_t residual = I == D * r->P ? r->o.residual : UNROLL_RESIDUAL_NONE;
   /* What stands past a sequence's end may be anything. */
-  const unroll_tensor known =
-      residual && r->o.lengths.graph && l == 0 ? unroll_length_mask(x, r->o.lengths) : x;
+  const unroll_tensor known = residual && r->o.lengths.graph && l == 0 ? unroll_length_mask(x, r->o.lengths) : x;
   unroll_tensor y[2] = {unroll_none(), unroll_none()};
   for (int32_t d = 0; d < D && !graph_failed(g); d++) {
     const int32_t at = l * D + d;

@@ -9,8 +9,8 @@ static void gates(const nn_rnn *r, const unroll_tensor *a, unroll_tensor *keep, 
     *keep = unroll_sigmoid(unroll_unary(a[0], UNROLL_NEG));
     return;
   }
-  const unroll_tensor d = unroll_sub(nn_softplus(unroll_unary(a[1], UNROLL_NEG)),
-                                     nn_softplus(unroll_unary(a[0], UNROLL_NEG)));
+  const unroll_tensor d =
+      unroll_sub(nn_softplus(unroll_unary(a[1], UNROLL_NEG)), nn_softplus(unroll_unary(a[0], UNROLL_NEG)));
   *keep = unroll_sigmoid(d);
   *take = unroll_sigmoid(unroll_unary(d, UNROLL_NEG));
 }

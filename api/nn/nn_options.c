@@ -28,8 +28,7 @@ static bool check_numbers(unroll_graph *g, const unroll_rnn_options *o) {
   const struct {
     const char *name;
     double value;
-  } bounds[] = {
-      {"clip", o->clip}, {"cell_clip", o->cell_clip}, {"layer_norm_epsilon", o->layer_norm_epsilon}};
+  } bounds[] = {{"clip", o->clip}, {"cell_clip", o->cell_clip}, {"layer_norm_epsilon", o->layer_norm_epsilon}};
   if (o->layers < 1)
     graph_fail(g, UNROLL_E_RANGE, "rnn: %d layers, expected at least 1", o->layers);
   else if (o->hidden < 1 || o->hidden > INT64_MAX / 8)
@@ -102,8 +101,8 @@ static bool choose(unroll_graph *g, unroll_activation *a, const unroll_activatio
   if (a->kind < 0 || a->kind >= UNROLL_ACTIVATION_COUNT)
     graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s is %d, expected UNROLL_ACTIVATION_*", name, a->kind);
   else if (!isfinite(a->alpha) || !isfinite(a->beta))
-    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s has alpha %g and beta %g, expected finite numbers", name, a->alpha,
-               a->beta);
+    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s has alpha %g and beta %g, expected finite numbers", name,
+               a->alpha, a->beta);
   else if (a->kind == UNROLL_ACTIVATION_MODRELU && !modrelu)
     graph_fail(g, UNROLL_E_INVALID, "rnn: activation %s is modReLU, which only f of cell rnn can be", name);
   return !graph_failed(g);

@@ -311,5 +311,6 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    LAYER_CASES(layer_gru),
                                    LAYER_CASES(layer_gru_after),
                                    CASE(layer_cell_state_only),
-                                   CASE(stack_with_dropout), CASE(tied_weights),
+                                   CASE(stack_with_dropout),
+                                   CASE(tied_weights),
                                    {NULL, NULL}};

@@ -40,7 +40,7 @@ enum {
  * are looked at only where a formula has them.
  */
 enum {
-  UNROLL_ACTIVATION_DEFAULT = 0,    /* the cell's own */
+  UNROLL_ACTIVATION_DEFAULT = 0, /* the cell's own */
   UNROLL_ACTIVATION_TANH = 1,
   UNROLL_ACTIVATION_SIGMOID = 2,
   UNROLL_ACTIVATION_RELU = 3,
@@ -110,7 +110,8 @@ typedef struct unroll_rnn_options {
   unroll_tensor lengths; /* i32 [B], or none: every sequence has T steps */
 
   int32_t inference; /* not 0: no dropout of any kind, and zoneout's expectation: for graphs that are not trained */
-  int32_t same_mask; /* not 0: input_dropout, dropout and output_dropout have one mask for all steps (Gal & Ghahramani 2016) */
+  int32_t
+      same_mask; /* not 0: input_dropout, dropout and output_dropout have one mask for all steps (Gal & Ghahramani 2016) */
   double input_dropout, output_dropout, weight_dropout, state_dropout; /* 0 <= p < 1 each */
   double zoneout_h, zoneout_c;                                         /* 0 <= p < 1; zoneout_c lstm only */
   unroll_activation f, g, h; /* rnn f; gru, gru_after f g; lstm f g h; min cells g (identity, where 0 stands) */
@@ -123,7 +124,8 @@ typedef struct unroll_rnn_options {
   double skip;               /* α of h_t = cell(..) + α·h₋ */
   int32_t residual;          /* UNROLL_RESIDUAL_*, of every layer whose input is as wide as its output */
   int32_t reserved_2;
-  unroll_tensor *cells; /* lstm: not NULL: the caller's, layers·D of them, as in unroll_rnn_state: each gets c of every step,
+  unroll_tensor
+      *cells; /* lstm: not NULL: the caller's, layers·D of them, as in unroll_rnn_state: each gets c of every step,
                            [T,B,H], 0 past a sequence's end */
 } unroll_rnn_options;
 
