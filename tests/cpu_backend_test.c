@@ -548,75 +548,20 @@ static void samples(void **state) {
   int64_t seen[5] = {0};
   for (int i = 0; i < ROWS; i++)
     memcpy(logits[i], (const float[]){0, logf(3), -1, logf(3), logf(3)}, sizeof logits[i]);
-  /* The two largest, ties by index: 1 and 3, even odds. Of the weights 1, 3, 0.37, 3, 3 they have 6 of 10.37 as well. */
-  const unroll_categorical_attr attrs[] = {{7, 0, 2, 0}, {7, 0, 0, 0.55}, {7, 0, 2, 0.99}};
-  for (int form = 0; form < 3; form++) {
-    graph g = make(UNROLL_OP_CATEGORICAL, &attrs[form], sizeof attrs[form]);
-    IN(&g, UNROLL_F32, logits, ROWS, 5);
-    OUT(&g, UNROLL_I32, y, ROWS);
-    g.node.op_version = form == 0 ? 1 : 2;
-    g.args.t0 = 3;
-    g.args.row0 = 11;
-    run(*state, &g);
-    const unroll_philox_key key = unroll_philox_site_key(5, 2, 7);
-    for (int i = 0; i < ROWS; i++) {
-      const float u = unroll_uniform(unroll_philox_word(key, 3, 11 + (uint32_t)i, 0));
-      assert_int_equal(u < 0.5f ? 1 : 3, y[i]);
-      seen[y[i]] += form == 0;
-    }
+  const unroll_categorical_attr attr = {7, 0, 2, 0};
+  graph g = make(UNROLL_OP_CATEGORICAL, &attr, sizeof attr);
+  IN(&g, UNROLL_F32, logits, ROWS, 5);
+  OUT(&g, UNROLL_I32, y, ROWS);
+  g.args.t0 = 3;
+  g.args.row0 = 11;
+  run(*state, &g);
+  const unroll_philox_key key = unroll_philox_site_key(5, 2, 7);
+  for (int i = 0; i < ROWS; i++) { /* the two largest, ties by index: 1 and 3, even odds */
+    const float u = unroll_uniform(unroll_philox_word(key, 3, 11 + (uint32_t)i, 0));
+    assert_int_equal(u < 0.5f ? 1 : 3, y[i]);
+    seen[y[i]]++;
   }
   assert_true(seen[1] > ROWS / 2 - 200 && seen[3] > ROWS / 2 - 200);
-}
-
-static void choices(void **state) {
-  float x[8] = {2, NAN, 5, 5, -1, 0, -0.0f, 7};
-  int32_t ids[6] = {3, -1, 0, 1, 4, 3};
-  float y[6], dx[8], values[6];
-  int32_t best[6];
-  graph g = make(UNROLL_OP_GATHER, NULL, 0);
-  IN(&g, UNROLL_F32, x, 2, 4);
-  IN(&g, UNROLL_I32, ids, 2, 3);
-  OUT(&g, UNROLL_F32, y, 2, 3);
-  run(*state, &g);
-  assert_true(y[0] == 5 && isnan(y[1]) && y[2] == 2 && y[3] == 0 && isnan(y[4]) && y[5] == 7);
-  float dy[6] = {1, 2, 4, 8, 16, 32};
-  g = make(UNROLL_OP_GATHER_GRAD, NULL, 0);
-  IN(&g, UNROLL_I32, ids, 2, 3);
-  IN(&g, UNROLL_F32, dy, 2, 3);
-  OUT(&g, UNROLL_F32, dx, 2, 4);
-  run(*state, &g);
-  assert_memory_equal(((float[]){4, 0, 0, 1, 0, 8, 0, 32}), dx, sizeof dx);
-  const unroll_top_k_attr attr = {3};
-  g = make(UNROLL_OP_TOP_K, &attr, sizeof attr);
-  IN(&g, UNROLL_F32, x, 2, 4);
-  OUT(&g, UNROLL_F32, values, 2, 3);
-  OUT(&g, UNROLL_I32, best, 2, 3);
-  run(*state, &g);
-  assert_memory_equal(((int32_t[]){1, 2, 3, 3, 1, 2}), best, sizeof best);
-  assert_true(isnan(values[0]) && values[1] == 5 && values[2] == 5 && values[3] == 7 && values[4] == 0);
-}
-
-static void random_numbers(void **state) {
-  float u[2][3][5];
-  double z[2][3][5];
-  const unroll_random_attr uniform = {UNROLL_RANDOM_UNIFORM, 0, 7, 0}, normal = {UNROLL_RANDOM_NORMAL, 0, 8, 0};
-  graph g = make(UNROLL_OP_RANDOM, &uniform, sizeof uniform);
-  OUT(&g, UNROLL_F32, u, 2, 3, 5);
-  g.args.t0 = 3;
-  g.args.row0 = 11;
-  run(*state, &g);
-  g = make(UNROLL_OP_RANDOM, &normal, sizeof normal);
-  OUT(&g, UNROLL_F64, z, 2, 3, 5);
-  g.args.t0 = 3;
-  g.args.row0 = 11;
-  run(*state, &g);
-  for (uint32_t t = 0; t < 2; t++)
-    for (uint32_t b = 0; b < 3; b++)
-      for (uint32_t j = 0; j < 5; j++) {
-        assert_true(u[t][b][j] ==
-                    unroll_uniform(unroll_philox_word(unroll_philox_site_key(5, 2, 7), 3 + t, 11 + b, j)));
-        assert_true(z[t][b][j] == unroll_normal(unroll_philox_site_key(5, 2, 8), 3 + t, 11 + b, j));
-      }
 }
 
 /* ---- optimizers: one step, in long double ---- */
@@ -835,7 +780,6 @@ int main(void) {
       cmocka_unit_test(broadcasts),     cmocka_unit_test(unaries_at_the_edges),
       cmocka_unit_test(reductions),     cmocka_unit_test(softmax_and_losses),
       cmocka_unit_test(embeddings),     cmocka_unit_test(samples),
-      cmocka_unit_test(choices),        cmocka_unit_test(random_numbers),
       cmocka_unit_test(optimizers),     cmocka_unit_test(templates),
       cmocka_unit_test(run_time_sizes), cmocka_unit_test(malformed_views),
       cmocka_unit_test(buffers),        cmocka_unit_test(threads_change_no_bit),

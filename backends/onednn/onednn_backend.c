@@ -344,6 +344,7 @@ static const char *const left_to_others[] = {
     "*transpose *",
     "*cast *",
     "*random *",
+    "*top_k *",
     "*constant * u8",
     "*lstm_gates*",
     "*gru_after_gates*",

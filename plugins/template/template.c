@@ -386,7 +386,7 @@ static unroll_status run(unroll_backend_binding *b, unroll_backend_queue *queue,
 static const char *const unsupported[] = {
     "*unary abs *", "*unary exp *", "*unary log *", "*unary reciprocal *", "*unary sign *", "*unary sqrt *",
     "*unary square *", "*binary div *", "*binary max *", "*binary min *", "*reduce *", "*softmax *", "*slice *",
-    "*pad *", "*concat *", "*transpose *", "*constant *", "*dropout *", "*random *",
+    "*pad *", "*concat *", "*transpose *", "*constant *", "*dropout *", "*random *", "*top_k *",
     "*unary expm1 *", "*unary log1p *", "*lstm_gates*", "*gru_*"};
 static const unroll_conform conform = {sizeof conform, sizeof unsupported / sizeof *unsupported, unsupported};
 static const void *extension(unroll_backend *b, const char *id) {
