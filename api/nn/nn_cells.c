@@ -5,6 +5,7 @@
  */
 #include "nn/nn_private.h"
 #include <inttypes.h>
+#include <math.h>
 
 typedef struct cell {
   const nn_rnn *r;
@@ -23,17 +24,28 @@ static unroll_tensor param(const cell *k, const char *what, int64_t rows, int64_
   return nn_layer_param(k->g, k->in->prefix, what, k->in->layer, k->in->direction, k->dtype, columns ? 2 : 1, shape);
 }
 
-/* (x - mean)/sqrt(variance + epsilon) over the last axis, times gain. */
-static unroll_tensor normalised(const cell *k, unroll_tensor x, unroll_tensor gain) {
+/*
+ * (x - mean)/sqrt(variance + epsilon)·gain over the last axis, n wide. With d = x - mean that is
+ * d/sqrt(Σd² + n·epsilon)·(gain·sqrt(n)), whose last factor needs no step.
+ */
+static unroll_tensor normalised(const cell *k, unroll_tensor x, unroll_tensor gain, bool is_centred) {
   if (!x.graph || graph_failed(x.graph))
     return unroll_none();
   const tensor_spec *s = graph_spec(x);
   const uint32_t last = 1u << (s->rank - 1);
   const double n = (double)s->shape[s->rank - 1];
-  const unroll_tensor epsilon = unroll_constant(x.graph, k->dtype, 0, NULL, k->r->o.layer_norm_epsilon);
-  const unroll_tensor d = unroll_sub(x, unroll_scale(unroll_reduce(x, UNROLL_SUM, last, 1), 1 / n));
-  const unroll_tensor variance = unroll_scale(unroll_reduce(d, UNROLL_SUM_SQUARES, last, 1), 1 / n);
-  return unroll_mul(unroll_div(d, unroll_unary(unroll_add(variance, epsilon), UNROLL_SQRT)), gain);
+  const unroll_tensor epsilon = unroll_constant(x.graph, k->dtype, 0, NULL, n * k->r->o.layer_norm_epsilon);
+  const unroll_tensor d = is_centred ? x : unroll_sub(x, unroll_scale(unroll_reduce(x, UNROLL_SUM, last, 1), 1 / n));
+  const unroll_tensor squares = unroll_add(unroll_reduce(d, UNROLL_SUM_SQUARES, last, 1), epsilon);
+  return unroll_mul(unroll_div(d, unroll_unary(squares, UNROLL_SQRT)), unroll_scale(gain, sqrt(n)));
+}
+
+/* W less the mean of its rows: the mean of what its product gives is 0, and no step needs to take it off. */
+static unroll_tensor centred(unroll_tensor W) {
+  if (!W.graph || graph_failed(W.graph))
+    return unroll_none();
+  const double n = (double)graph_spec(W)->shape[0];
+  return unroll_sub(W, unroll_scale(unroll_reduce(W, UNROLL_SUM, 1u, 1), 1 / n));
 }
 
 /* Rows of a matrix or of a vector; outside of the scan. */
@@ -51,7 +63,7 @@ static unroll_tensor from_inputs(const cell *k, unroll_tensor x, int64_t first, 
   if (!k->r->o.layer_norm)
     return unroll_matmul_add(x, 0, W, 1, b);
   const unroll_tensor gain = rows_of(param(k, "ln_x", GH, 0), first, rows);
-  return unroll_add(normalised(k, unroll_matmul_add(x, 0, W, 1, unroll_none()), gain), b);
+  return unroll_add(normalised(k, unroll_matmul_add(x, 0, centred(W), 1, unroll_none()), gain, true), b);
 }
 
 /* In the step: (m⊙h)·W_hᵀ + other, of the gates that stand in these rows. */
@@ -62,7 +74,7 @@ static unroll_tensor from_state(const cell *k, unroll_tensor h, int64_t first, i
   if (!k->r->o.layer_norm)
     return unroll_matmul_add(h, 0, W, 1, other);
   const unroll_tensor gain = rows_of(param(k, "ln_h", k->r->G * k->r->H, 0), first, rows);
-  const unroll_tensor y = normalised(k, unroll_matmul_add(h, 0, W, 1, unroll_none()), gain);
+  const unroll_tensor y = normalised(k, unroll_matmul_add(h, 0, centred(W), 1, unroll_none()), gain, true);
   return other.graph ? unroll_add(y, other) : y;
 }
 
@@ -93,21 +105,25 @@ static void lstm_step(cell *k, const unroll_tensor *pre) {
   const nn_rnn *r = k->r;
   const unroll_rnn_options *o = &r->o;
   const unroll_tensor a = from_state(k, k->h, 0, r->G * r->H, unroll_scan_input(k->scan, pre[0]));
-  if (r->standard && !r->coupled && !o->peepholes && !o->cell_clip && !o->layer_norm) {
-    unroll_tensor out[3];
+  const bool one_op = r->standard && !r->coupled && !o->peepholes;
+  unroll_tensor out[3] = {unroll_none(), unroll_none(), unroll_none()};
+  if (one_op) {
     graph_add_node(unroll_scan_body(k->scan), UNROLL_OP_LSTM_GATES, NULL, (unroll_tensor[]){a, k->c}, 2, NULL, out, 3);
-    k->h_new = out[0];
     k->c_new = out[1];
   } else {
-    const int64_t after_f = r->coupled ? 1 : 2;
     const unroll_tensor i = activate(k, peep(k, block(k, a, 0), "p_i", k->c), &r->f);
     const unroll_tensor f = r->coupled ? one_minus(k, i) : activate(k, peep(k, block(k, a, 1), "p_f", k->c), &r->f);
-    const unroll_tensor g = activate(k, block(k, a, after_f), &r->g);
-    k->c_new = nn_bound(unroll_add(unroll_mul(f, k->c), unroll_mul(i, g)), o->cell_clip);
-    const unroll_tensor gate = activate(k, peep(k, block(k, a, after_f + 1), "p_o", k->c_new), &r->f);
+    const unroll_tensor g = activate(k, block(k, a, r->G - 2), &r->g);
+    k->c_new = unroll_add(unroll_mul(f, k->c), unroll_mul(i, g));
+  }
+  k->c_new = nn_bound(k->c_new, o->cell_clip);
+  if (one_op && !o->cell_clip && !o->layer_norm)
+    k->h_new = out[0];
+  else {
+    const unroll_tensor gate = activate(k, peep(k, block(k, a, r->G - 1), "p_o", k->c_new), &r->f);
     unroll_tensor seen = k->c_new;
     if (o->layer_norm)
-      seen = unroll_add(normalised(k, seen, param(k, "ln_c", r->H, 0)), param(k, "ln_s", r->H, 0));
+      seen = unroll_add(normalised(k, seen, param(k, "ln_c", r->H, 0), false), param(k, "ln_s", r->H, 0));
     k->h_new = unroll_mul(gate, activate(k, seen, &r->h));
   }
   if (o->projection)

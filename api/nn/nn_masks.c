@@ -33,8 +33,8 @@ unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, doub
 unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p) {
   if (!x.graph || graph_failed(x.graph))
     return unroll_none();
-  tensor_spec s = *graph_spec(x);
-  s.shape[2] = N;
-  const unroll_tensor kept = unroll_dropout(graph_zeros_like(x.graph, &s, 1.0), p);
-  return unroll_cast(kept, UNROLL_BOOL);
+  const tensor_spec s = *graph_spec(x);
+  const int64_t T = s.dim[0] >= 0 ? -1 - (int64_t)s.dim[0] : s.shape[0];
+  const unroll_tensor u = unroll_random(x.graph, UNROLL_RANDOM_UNIFORM, s.dtype, 3, (int64_t[]){T, s.shape[1], N});
+  return unroll_binary(u, unroll_constant(x.graph, s.dtype, 0, NULL, p), UNROLL_GE);
 }
