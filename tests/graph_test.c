@@ -117,6 +117,17 @@ static void gather_rank(start *s) { unroll_gather(s->x, s->lengths); }
 static void gather_front(start *s) { unroll_gather(s->x, unroll_input(s->g, "picks", UNROLL_I32, SHAPE(7, 5, 2))); }
 static void top_k_none(start *s) { unroll_top_k(s->x, 0, NULL, NULL); }
 static void top_k_many(start *s) { unroll_top_k(s->x, 4, NULL, NULL); }
+static void linear_scan_shapes(start *s) {
+  unroll_linear_scan(s->x, input(s, "b", SHAPE(7, 4, 2)), unroll_none(), unroll_none(), UNROLL_FORWARD, NULL);
+}
+static void linear_scan_state(start *s) {
+  unroll_linear_scan(s->x, s->x, input(s, "h", SHAPE(4, 2)), unroll_none(), UNROLL_FORWARD, NULL);
+}
+static void linear_scan_lengths(start *s) {
+  unroll_linear_scan(s->x, s->x, unroll_none(), unroll_input(s->g, "seven", UNROLL_I32, SHAPE(7)), UNROLL_FORWARD,
+                     NULL);
+}
+static void linear_scan_direction(start *s) { unroll_linear_scan(s->x, s->x, unroll_none(), unroll_none(), 2, NULL); }
 static void gates_size(start *s) {
   unroll_tensor out[3];
   graph_add_node(s->g, UNROLL_OP_LSTM_GATES, NULL,
@@ -376,6 +387,10 @@ static const struct misuse {
     {CASE(gather_front), UNROLL_E_SHAPE, {"gather_0", "picks i32 [7,5,2]", "axis 1"}},
     {CASE(top_k_none), UNROLL_E_RANGE, {"top_k_0", "k is 0", "1 to 3"}},
     {CASE(top_k_many), UNROLL_E_RANGE, {"top_k_0", "k is 4", "x f32 [7,4,3]"}},
+    {CASE(linear_scan_shapes), UNROLL_E_SHAPE, {"linear_scan_0", "b f32 [7,4,2]", "f32 [7,4,3]"}},
+    {CASE(linear_scan_state), UNROLL_E_SHAPE, {"linear_scan_0", "h f32 [4,2]", "f32 [4,3]"}},
+    {CASE(linear_scan_lengths), UNROLL_E_SHAPE, {"linear_scan_0", "seven i32 [7]", "i32 [4]"}},
+    {CASE(linear_scan_direction), UNROLL_E_INVALID, {"linear_scan_0", "direction 2"}},
     {CASE(gates_size), UNROLL_E_SHAPE, {"lstm_gates_0", "pre f32 [4,15]", "f32 [4,20]"}},
     {CASE(input_rank), UNROLL_E_SHAPE, {"deep", "rank 7", "0 to 6"}},
     {CASE(input_rank_negative), UNROLL_E_SHAPE, {"flat", "rank -1"}},

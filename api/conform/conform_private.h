@@ -64,9 +64,10 @@ enum conform_attribute {
   COVER_OTHER,     /* length_mask: absent 0, given 1 */
   COVER_TOP_K,     /* categorical: all 0, some 1 */
   COVER_TOP_P,     /* categorical: all 0, some 1 */
+  COVER_LENGTHS,   /* linear_scan: absent 0, given 1 */
   COVER_CAST,      /* CONFORM_CAST(from, to) */
   COVER_LAYER,     /* layer, layer_grad: CONFORM_LAYER(..) */
-  COVER_DIRECTION, /* scan: UNROLL_FORWARD, UNROLL_REVERSE */
+  COVER_DIRECTION, /* scan, linear_scan: UNROLL_FORWARD, UNROLL_REVERSE */
   COVER_FORM,      /* CONFORM_STATIC.., how it was compiled */
   COVER_END
 };

@@ -60,6 +60,10 @@ static const struct {
     LISTED(UNROLL_OP_RANDOM, COVER_KIND, "kind", randoms),
     LISTED(UNROLL_OP_RANDOM, COVER_TIME_AXIS, "time_axis", time_axes),
     LISTED(UNROLL_OP_SCAN, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN, COVER_LENGTHS, "lengths", given),
+    LISTED(UNROLL_OP_LINEAR_SCAN_GRAD, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN_GRAD, COVER_LENGTHS, "lengths", given),
 };
 
 /* Can this op stand in a graph of that form? */

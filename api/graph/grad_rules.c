@@ -290,6 +290,10 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     give(r, 0, graph_op(UNROLL_OP_GATHER_GRAD, NULL, (unroll_tensor[]){out(r, 1), dout(r, 0)}, 2, &x));
     break;
   }
+  case UNROLL_OP_LINEAR_SCAN:
+    by_op(r, UNROLL_OP_LINEAR_SCAN_GRAD,
+          (unroll_tensor[]){in(r, 0), out(r, 0), in(r, 2), dout(r, 0), dout(r, 1), in(r, 3)}, 6, 3);
+    break;
   case UNROLL_OP_LSTM_GATES:
     if (dout(r, 2).graph) {
       unsupported(r); /* its third result is for this very rule, not for anybody's loss */

@@ -32,6 +32,8 @@ uint32_t graph_attr_size(uint32_t op) {
   case UNROLL_OP_LENGTH_MASK: return sizeof(unroll_length_mask_attr);
   case UNROLL_OP_RANDOM: return sizeof(unroll_random_attr);
   case UNROLL_OP_TOP_K: return sizeof(unroll_top_k_attr);
+  case UNROLL_OP_LINEAR_SCAN:
+  case UNROLL_OP_LINEAR_SCAN_GRAD: return sizeof(unroll_linear_scan_attr);
   case UNROLL_OP_OPTIMIZER: return sizeof(unroll_optimizer_attr);
   case UNROLL_OP_LAYER:
   case UNROLL_OP_LAYER_GRAD: return sizeof(unroll_layer_attr);

@@ -456,6 +456,36 @@ static unroll_status length_mask(inference *f) {
   return UNROLL_OK;
 }
 
+/* One step of a sequence. */
+static tensor_spec step_of(const tensor_spec *s) { return graph_make_spec(s->dtype, s->rank - 1, s->shape + 1); }
+
+static unroll_status scan_direction(inference *f, int32_t direction) {
+  if (direction != UNROLL_FORWARD && direction != UNROLL_REVERSE)
+    return fail(f->err, UNROLL_E_INVALID, "direction %d, expected UNROLL_FORWARD or UNROLL_REVERSE", direction);
+  return UNROLL_OK;
+}
+
+static unroll_status linear_scan(inference *f, bool gradient) {
+  TRY(scan_direction(f, f->attr->linear_scan.direction));
+  TRY(need_real(f, 0));
+  TRY(need_rank(f, 0, 2, UNROLL_MAX_RANK));
+  const tensor_spec *a = in(f, 0), state = step_of(a);
+  const uint32_t lengths = gradient ? 5 : 3;
+  TRY(need_spec(f, 1, a, false)); /* b or y */
+  TRY(need_spec(f, 2, &state, true));
+  if (gradient) {
+    TRY(need_spec(f, 3, a, true));
+    TRY(need_spec(f, 4, &state, true));
+  }
+  if (in(f, lengths))
+    TRY(lengths_of(f, lengths, a, 1));
+  f->out[0] = *a;
+  f->out[1] = gradient ? *a : state;
+  if (gradient)
+    f->out[2] = state;
+  return UNROLL_OK;
+}
+
 static unroll_status optimizer(inference *f) {
   const unroll_optimizer_attr *o = &f->attr->optimizer;
   TRY(need_real(f, 0));
@@ -523,8 +553,7 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   const unroll_layer_attr *l = &f->attr->layer;
   if (l->cell <= UNROLL_CELL_NONE || l->cell >= UNROLL_CELL_COUNT)
     return fail(f->err, UNROLL_E_INVALID, "%d is no standard cell", l->cell);
-  if (l->direction != UNROLL_FORWARD && l->direction != UNROLL_REVERSE)
-    return fail(f->err, UNROLL_E_INVALID, "direction %d, expected UNROLL_FORWARD or UNROLL_REVERSE", l->direction);
+  TRY(scan_direction(f, l->direction));
   if (l->cell == UNROLL_CELL_RNN && l->activation != UNROLL_TANH && l->activation != UNROLL_RELU &&
       l->activation != UNROLL_SIGMOID)
     return fail(f->err, UNROLL_E_INVALID,
@@ -602,12 +631,11 @@ static unroll_status layer_grad(inference *f) {
 unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *attr, const uint32_t *inputs,
                          uint32_t n_in, tensor_spec *out, uint32_t n_out, unroll_error *err) {
   inference f = {.graph = graph, .attr = attr, .in = inputs, .n_in = n_in, .n_out = n_out, .out = out, .err = err};
-  static const uint8_t counts[UNROLL_OP_END][2] = {/* of inputs at most, of outputs; 0: many, or checked there */
-                                                   [UNROLL_OP_MATMUL] = {3, 1},
-                                                   [UNROLL_OP_OPTIMIZER] = {7, 3},
-                                                   [UNROLL_OP_TOP_K] = {1, 2},
-                                                   [UNROLL_OP_LAYER] = {8, 7},
-                                                   [UNROLL_OP_LAYER_GRAD] = {13, 7}};
+  static const uint8_t counts[UNROLL_OP_END][2] = {
+      /* of inputs at most, of outputs; 0: many, or checked there */
+      [UNROLL_OP_MATMUL] = {3, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},        [UNROLL_OP_TOP_K] = {1, 2},
+      [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3}, [UNROLL_OP_LAYER] = {8, 7},
+      [UNROLL_OP_LAYER_GRAD] = {13, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
@@ -668,6 +696,8 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   case UNROLL_OP_GATHER: TRY(gather(&f)); break;
   case UNROLL_OP_GATHER_GRAD: TRY(gather_grad(&f)); break;
   case UNROLL_OP_TOP_K: TRY(top_k(&f)); break;
+  case UNROLL_OP_LINEAR_SCAN: TRY(linear_scan(&f, false)); break;
+  case UNROLL_OP_LINEAR_SCAN_GRAD: TRY(linear_scan(&f, true)); break;
   case UNROLL_OP_LENGTH_MASK: TRY(length_mask(&f)); break;
   case UNROLL_OP_OPTIMIZER: TRY(optimizer(&f)); break;
   case UNROLL_OP_LSTM_GATES:

@@ -154,6 +154,17 @@ void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tens
     *ids = out[1];
 }
 
+unroll_tensor unroll_linear_scan(unroll_tensor a, unroll_tensor b, unroll_tensor h0, unroll_tensor lengths,
+                                 int32_t direction, unroll_tensor *h_last) {
+  const op_attr attr = {.linear_scan = {direction, 0}};
+  const unroll_tensor in[] = {a, b, h0, lengths};
+  unroll_tensor out[2];
+  graph_add_node(graph_common(in, 4), UNROLL_OP_LINEAR_SCAN, &attr, in, 4, NULL, out, 2);
+  if (h_last)
+    *h_last = out[1];
+  return out[0];
+}
+
 unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k) {
   return unroll_categorical_top_p(logits, top_k, 0);
 }

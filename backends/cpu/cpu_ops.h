@@ -33,6 +33,8 @@ cpu_run_fn cpu_reduce_run(int32_t dtype);
   X(gather)               \
   X(gather_grad)          \
   X(top_k)                \
+  X(linear_scan)          \
+  X(linear_scan_grad)     \
   X(dropout)              \
   X(random)               \
   X(argmax)               \

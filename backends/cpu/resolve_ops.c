@@ -215,6 +215,40 @@ unroll_status cpu_check_length_mask(cpu_resolver *r) {
   return UNROLL_OK;
 }
 
+/* a and more sequences like it [T,B,..], n states [B,..], lengths [B] */
+static unroll_status check_linear_scan(cpu_resolver *r, const cpu_tensor *const *sequences, uint32_t n_sequences,
+                                       const cpu_tensor *const *states, uint32_t n_states, const cpu_tensor *lengths) {
+  const cpu_tensor *a = want_in(r, 0);
+  const int32_t direction = r->node->attr.linear_scan.direction;
+  cpu_shape state = {.rank = a->shape.rank - 1, .dim = -1};
+  if (direction != UNROLL_FORWARD && direction != UNROLL_REVERSE)
+    return cpu_bad_attr(r, "direction", direction);
+  TRY(cpu_expect_real(r, a));
+  TRY(cpu_expect_rank(r, a, 2, UNROLL_MAX_RANK));
+  for (int32_t i = 0; i < state.rank; i++)
+    state.size[i] = a->shape.size[i + 1];
+  for (uint32_t i = 0; i < n_sequences; i++)
+    TRY(cpu_expect(r, sequences[i], a->dtype, &a->shape));
+  for (uint32_t i = 0; i < n_states; i++)
+    TRY(cpu_expect(r, states[i], a->dtype, &state));
+  return check_lengths(r, a, lengths, 1);
+}
+
+unroll_status cpu_check_linear_scan(cpu_resolver *r) {
+  const cpu_tensor *sequences[] = {want_in(r, 1), want_out(r, 0)}, *states[] = {want_in(r, 2), want_out(r, 1)};
+  TRY(check_linear_scan(r, sequences, 2, states, 2, want_in(r, 3)));
+  CHOOSE(r, want_in(r, 0)->dtype, linear_scan);
+  return UNROLL_OK;
+}
+
+unroll_status cpu_check_linear_scan_grad(cpu_resolver *r) {
+  const cpu_tensor *sequences[] = {want_in(r, 1), want_in(r, 3), want_out(r, 0), want_out(r, 1)};
+  const cpu_tensor *states[] = {want_in(r, 2), want_in(r, 4), want_out(r, 2)};
+  TRY(check_linear_scan(r, sequences, 4, states, 3, want_in(r, 5)));
+  CHOOSE(r, want_in(r, 0)->dtype, linear_scan_grad);
+  return UNROLL_OK;
+}
+
 unroll_status cpu_check_dropout(cpu_resolver *r) {
   const cpu_tensor *x = want_in(r, 0);
   const unroll_dropout_attr *attr = &r->node->attr.dropout;

@@ -345,6 +345,7 @@ static const char *const left_to_others[] = {
     "*cast *",
     "*random *",
     "*top_k *",
+    "*linear_scan*",
     "*constant * u8",
     "*lstm_gates*",
     "*gru_after_gates*",

@@ -351,6 +351,8 @@ static const struct {
     [UNROLL_OP_GATHER] = {plan_gather, 0, 0x3, 1},
     [UNROLL_OP_GATHER_GRAD] = {plan_gather_grad, 0, 0x3, 1},
     [UNROLL_OP_TOP_K] = {plan_top_k, UNROLL_SIZE_TO(unroll_top_k_attr, k), 0x1, 0},
+    [UNROLL_OP_LINEAR_SCAN] = {plan_linear_scan, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
+    [UNROLL_OP_LINEAR_SCAN_GRAD] = {plan_linear_scan_grad, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
     [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
     [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
     [UNROLL_OP_LAYER] = {plan_layer, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0x2f, 0},

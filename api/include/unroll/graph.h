@@ -134,6 +134,14 @@ UNROLL_API unroll_tensor unroll_gather(unroll_tensor x, unroll_tensor ids);
 /* x [..,N] -> the k largest of each row in descending order, values [..,k] and ids i32 [..,k]; ties by lower index, NaN counts
  * as largest. Either may be NULL. UNROLL_E_RANGE where k is not in 1..N. */
 UNROLL_API void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tensor *ids);
+/*
+ * The linear recurrence h_t = a_t⊙h_{t-1} + b_t over a sequence at once, in parallel over time where there is too little else to
+ * do (Blelloch 1990; Martin & Cundy 2018): a, b [T,B,..] -> h at every step, [T,B,..]. h0 [B,..] or none: zeros. direction
+ * UNROLL_FORWARD or UNROLL_REVERSE (h_t = a_t⊙h_{t+1} + b_t). lengths i32 [B] or none: past its length a sequence's result is 0,
+ * and a reverse scan begins at its own end. h_last [B,..]: h as the last step leaves it, to go on from; may be NULL.
+ */
+UNROLL_API unroll_tensor unroll_linear_scan(unroll_tensor a, unroll_tensor b, unroll_tensor h0, unroll_tensor lengths,
+                                            int32_t direction, unroll_tensor *h_last);
 /* x [T,B,..] (in a scan one step [B,..]), lengths i32 [B]: x where t < length, else 0 */
 UNROLL_API unroll_tensor unroll_length_mask(unroll_tensor x, unroll_tensor lengths);
 

@@ -164,6 +164,15 @@ enum {
  *             ids out of range are left out
  * TOP_K       x [..,N] -> values [..,k], ids i32 [..,k]: the k largest in descending order, ties by lower index; NaN counts as
  *             largest                                                                            attr unroll_top_k_attr
+ * LINEAR_SCAN a, b [T,B,..], (h0 [B,..]), (lengths i32 [B]) -> y [T,B,..], h_last [B,..]          attr unroll_linear_scan_attr
+ *             y_t = h_t = a_t⊙h_{t-1} + b_t, and h_t = a_t⊙h_{t+1} + b_t with REVERSE; h is h0, or 0, before the first step.
+ *             Past its length a sequence's y is 0, its h stands still, and what a and b hold is not looked at; a reverse scan
+ *             begins at each sequence's own end. Steps may be put together out of order, since (a, b) of neighbours combine to
+ *             (a2·a1, a2·b1 + b2) (Blelloch 1990; Martin & Cundy 2018).
+ * LINEAR_SCAN_GRAD      a, y, (h0), (dy [T,B,..]), (dh_last [B,..]), (lengths) -> da, db [T,B,..], dh0 [B,..]
+ *             The same scan the other way: g_t = dy_t + a_{t+1}⊙g_{t+1}, where dh_last stands for the second term at the last
+ *             step; db_t = g_t, da_t = g_t⊙h_{t-1}, dh0 = a_1⊙g_1 (dh_last, where a length is 0). Past its length 0.
+ *                                                                                                attr unroll_linear_scan_attr
  * OPTIMIZER   param, grad, lr [], step i32 [], (scale []), (s1), (s2) -> param', (s1'), (s2')    attr unroll_optimizer_attr
  *             g = grad·scale. step counts from 1. Formulas beside the attribute struct. Output i may be written over its input.
  *
@@ -236,12 +245,14 @@ enum {
   X(UNROLL_OP_RANDOM, 36, "random")                             \
   X(UNROLL_OP_GATHER, 37, "gather")                             \
   X(UNROLL_OP_GATHER_GRAD, 38, "gather_grad")                   \
-  X(UNROLL_OP_TOP_K, 39, "top_k")
+  X(UNROLL_OP_TOP_K, 39, "top_k")                               \
+  X(UNROLL_OP_LINEAR_SCAN, 40, "linear_scan")                   \
+  X(UNROLL_OP_LINEAR_SCAN_GRAD, 41, "linear_scan_grad")
 enum {
 #define UNROLL_OP_CODE(name, value, text) name = (value),
   UNROLL_OPS(UNROLL_OP_CODE)
 #undef UNROLL_OP_CODE
-      UNROLL_OP_END = 40 /* one past the last code */
+      UNROLL_OP_END = 42 /* one past the last code */
 };
 
 #define UNROLL_UNARIES(X)                    \
@@ -357,6 +368,9 @@ typedef struct unroll_random_attr {
 typedef struct unroll_top_k_attr {
   int64_t k; /* 1..N */
 } unroll_top_k_attr;
+typedef struct unroll_linear_scan_attr {
+  int32_t direction, reserved;
+} unroll_linear_scan_attr;
 typedef struct unroll_length_mask_attr {
   int32_t time_axis, invert;
 } unroll_length_mask_attr;
