@@ -32,17 +32,9 @@ nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
     a[k] = unroll_matmul_add(x, 0, unroll_slice(W, 0, k * H, H), 1, unroll_slice(b, 0, k * H, H));
   gates(r, a, &keep, &take);
   const unroll_tensor u = unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none()));
-  if (graph_failed(g))
-    return out;
-  unroll_scan *s = scan_begin_unchecked(g, d, sx.shape[0], sx.dim[0]);
-  if (!s)
-    return out;
-  s->lengths = r->o.lengths.graph ? r->o.lengths.id : GRAPH_NONE;
-  const unroll_tensor h = unroll_scan_carry(s, h0);
-  const unroll_tensor next = unroll_add(unroll_mul(unroll_scan_input(s, keep), h), unroll_scan_input(s, u));
-  unroll_scan_next(s, h, next);
-  out.y = unroll_scan_output(s, next);
-  out.h_last = unroll_scan_last(s, h);
-  unroll_scan_end(s);
+  g->layer = l; /* for dumps and messages */
+  g->direction = d;
+  out.y = unroll_linear_scan(keep, u, h0, r->o.lengths, d, &out.h_last);
+  g->layer = g->direction = -1;
   return out;
 }
