@@ -117,7 +117,7 @@ static void lstm_step(cell *k, const unroll_tensor *pre) {
     k->c_new = unroll_add(unroll_mul(f, k->c), unroll_mul(i, g));
   }
   k->c_new = nn_bound(k->c_new, o->cell_clip);
-  if (one_op && !o->cell_clip && !o->layer_norm)
+  if (one_op && o->cell_clip == 0 && !o->layer_norm)
     k->h_new = out[0];
   else {
     const unroll_tensor gate = activate(k, peep(k, block(k, a, r->G - 1), "p_o", k->c_new), &r->f);
@@ -205,8 +205,10 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
   const bool lstm = r->family == UNROLL_CELL_LSTM;
   const tensor_spec *sx = graph_spec(in->x);
   const bool masks = !r->o.inference;
-  const unroll_tensor masks_h = masks && r->o.zoneout_h ? nn_step_masks(in->x, r->P, r->o.zoneout_h) : unroll_none();
-  const unroll_tensor masks_c = masks && r->o.zoneout_c ? nn_step_masks(in->x, r->H, r->o.zoneout_c) : unroll_none();
+  const unroll_tensor masks_h =
+      masks && r->o.zoneout_h > 0 ? nn_step_masks(in->x, r->P, r->o.zoneout_h) : unroll_none();
+  const unroll_tensor masks_c =
+      masks && r->o.zoneout_c > 0 ? nn_step_masks(in->x, r->H, r->o.zoneout_c) : unroll_none();
   const unroll_tensor h0 = nn_first_state(in->h0, in, r->P, "h");
   const unroll_tensor c0 = lstm ? nn_first_state(in->c0, in, r->H, "c") : unroll_none();
   if (graph_failed(k->g))

@@ -160,8 +160,9 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
     o->layer_norm_epsilon = 1e-5;
   r->H = o->hidden;
   r->P = o->projection ? o->projection : o->hidden;
-  r->layer = r->family != UNROLL_CELL_NONE && r->standard && !r->coupled && !o->cell_clip && !o->projection &&
-             !o->peepholes && !o->layer_norm && !o->skip && !o->state_dropout && !o->zoneout_h && !o->zoneout_c &&
-             !o->cells;
+  const bool numbers =
+      o->cell_clip != 0 || o->skip != 0 || o->state_dropout != 0 || o->zoneout_h != 0 || o->zoneout_c != 0;
+  r->layer = r->family != UNROLL_CELL_NONE && r->standard && !r->coupled && !numbers && !o->projection &&
+             !o->peepholes && !o->layer_norm && !o->cells;
   return true;
 }
