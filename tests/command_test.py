@@ -220,8 +220,8 @@ class Layers(Case):
 
     def test_bench_of_cells_with_options(self):
         sizes = ["--steps", "3", *self.SIZES[2:], *CPU, "--train"]
-        options = ["--input-dropout", "0.5", "--same-mask", "--weight-dropout", "0.25", "--state-dropout", "0.125", "--zoneout", "0.1",
-                   "--layer-norm", "--peepholes", "--projection", "2"]
+        options = ["--input-dropout", "0.5", "--same-mask", "--weight-dropout", "0.25", "--state-dropout", "0.125",
+                   "--zoneout", "0.1", "--layer-norm", "--peepholes", "--projection", "2"]
         found = json.loads(self.succeeds("bench", "layer", *sizes, *options, "--json").stdout)
         expected = {"input_dropout": 0.5, "same_mask": True, "weight_dropout": 0.25, "state_dropout": 0.125,
                     "zoneout": 0.1, "layer_norm": True, "peepholes": True, "projection": 2}

@@ -189,9 +189,10 @@ def cell_with_options(folder, name):
     upstream = {f"d{key}": randn(*v.shape) for key, v in results.items()}
     held = []
     whole = options.by_onnx_runtime({k: v for k, v in o.items() if k != "I"}, p, x, lengths)
-    if whole is not None: # it does not clip before h
+    if whole is not None:  # it does not clip before h
         loop = options.run(o, p, x, lengths, clip_before_h=False)["y"]
-        assert (loop - whole).abs().max() < 1e-5, f"{name}: loop and ONNX Runtime differ by {(loop - whole).abs().max()}"
+        difference = (loop - whole).abs().max()
+        assert difference < 1e-5, f"{name}: loop and ONNX Runtime differ by {difference}"
         held.append("ONNX Runtime")
     if set(o) <= {"cell", "projection", "layers", "bidirectional"} and o.get("projection"):
         difference = (by_projected_module(o, p, x) - results["y"]).abs().max()

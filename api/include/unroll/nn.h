@@ -61,7 +61,8 @@ typedef struct unroll_activation {
   int32_t reserved;
   double alpha, beta;
 } unroll_activation;
-/* That kind with ONNX's default alpha and beta, or 1 and 0 where ONNX names none. Pure. [any] */
+/* That kind with ONNX's default alpha and beta; where it names none, those of the plain function: affine 1 and 0, scaled tanh
+ * 1 and 1. Pure. [any] */
 UNROLL_API unroll_activation unroll_activation_of(int32_t kind);
 
 enum {
@@ -73,22 +74,23 @@ enum {
 /*
  * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropouts of
  * inputs, outputs and weights and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
- * the inputs of all steps before it. In the order of the computation, with m and d random masks:
+ * the inputs of all steps before it. In the order of the computation:
  *
  *   x        input_dropout; from layer 1 on dropout
- *   W_h      weight_dropout: one mask a run, of the matrix
+ *   W_h      weight_dropout: one mask a run, of the matrix (Merity, Keskar, Socher 2018)
  *   h₋       state_dropout: W_h·(m⊙h₋), one m [B,H] for all steps of a run (Gal & Ghahramani 2016); only in this product
  *   a        a = W_x·x + W_h·h₋ + b, gates in row blocks. With layer_norm a = LN(W_x·x) + LN(W_h·h₋) + b, each with a gain
- *            of its own (Ba, Kiros, Hinton 2016, eq. 20, and of a GRU those of its supplement): over the rows of all
- *            gates together; gru and gru_after: over those of r and z together and over those of n.
+ *            of its own (Ba, Kiros, Hinton 2016, the LSTM and GRU of its supplement): over the rows of all gates together;
+ *            gru and gru_after: over those of r and z together and over those of n.
  *            LN(v) = (v - mean)/sqrt(variance + layer_norm_epsilon), the variance that of all, divided by their number
  *   gates    clip bounds the input of every activation to [-clip, clip] (ONNX); then f, g, h
  *     rnn        h = f(a)
  *     lstm       i = f(a_i + p_i⊙c₋), f = f(a_f + p_f⊙c₋), c = f⊙c₋ + i⊙g(a_g), o = f(a_o + p_o⊙c), h = o⊙h(c),
  *                with p_* the peepholes (Gers & Schmidhuber 2000): the output gate sees the new c. cell_clip bounds
  *                c to [-cell_clip, cell_clip] before anything reads it (Sak et al. 2014). layer_norm: h = o⊙h(LN(c)) with
- *                gain and shift (eq. 22). projection: h = W_r·(o⊙h(c)) (Sak et al. 2014; PyTorch's proj_size)
- *     gru        r, z = f(a), n = g(a_n), h = (1-z)⊙n + z⊙h₋
+ *                gain and shift. projection: h = W_r·(o⊙h(c)) (Sak et al. 2014; PyTorch's proj_size)
+ *     gru        r, z = f(a), n = g(x's part of a_n + W_h·(r⊙h₋)), in gru_after n = g(.. + r⊙(W_h·h₋ + b_n));
+ *                h = (1-z)⊙n + z⊙h₋. ONNX's linear_before_reset is 0 of gru and 1 of gru_after
  *   h        + skip·h₋; UNROLL_RESIDUAL_STATES: + x
  *   h, c     zoneout: each unit keeps its value of the step before with probability zoneout_h, zoneout_c; h is computed
  *            from the c of before its zoneout (Krueger et al. 2017). With inference: p·old + (1-p)·new
@@ -110,8 +112,8 @@ typedef struct unroll_rnn_options {
   unroll_tensor lengths; /* i32 [B], or none: every sequence has T steps */
 
   int32_t inference; /* not 0: no dropout of any kind, and zoneout's expectation: for graphs that are not trained */
-  int32_t
-      same_mask; /* not 0: input_dropout, dropout and output_dropout have one mask for all steps (Gal & Ghahramani 2016) */
+  int32_t same_mask; /* not 0: input_dropout, dropout and output_dropout have one mask for all steps (Gal &
+                        Ghahramani 2016) */
   double input_dropout, output_dropout, weight_dropout, state_dropout; /* 0 <= p < 1 each */
   double zoneout_h, zoneout_c;                                         /* 0 <= p < 1; zoneout_c lstm only */
   unroll_activation f, g, h; /* rnn f; gru, gru_after f g; lstm f g h; min cells g (identity, where 0 stands) */
@@ -124,13 +126,12 @@ typedef struct unroll_rnn_options {
   double skip;               /* α of h_t = cell(..) + α·h₋ */
   int32_t residual;          /* UNROLL_RESIDUAL_*, of every layer whose input is as wide as its output */
   int32_t reserved_2;
-  unroll_tensor
-      *cells; /* lstm: not NULL: the caller's, layers·D of them, as in unroll_rnn_state: each gets c of every step,
-                           [T,B,H], 0 past a sequence's end */
+  unroll_tensor *cells; /* lstm: not NULL: an array of the caller's, as those of unroll_rnn_state, that gets c of every
+                           step, [T,B,H], 0 past a sequence's end */
 } unroll_rnn_options;
 
-/* States of all layers and directions, each [B,H] (h with a projection [B,P]); that of layer l and direction d (1: reverse) stands at [l·D + d].
- * The arrays, of layers·D tensors, are the caller's. */
+/* States of all layers and directions, each [B,H], with a projection h [B,P]; that of layer l and direction d (1: reverse)
+ * stands at [l·D + d]. The arrays, of layers·D tensors, are the caller's. */
 typedef struct unroll_rnn_state {
   unroll_tensor *h;
   unroll_tensor *c; /* lstm only */
