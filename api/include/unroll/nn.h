@@ -65,6 +65,7 @@ typedef struct unroll_activation {
  * 1 and 1. Pure. [any] */
 UNROLL_API unroll_activation unroll_activation_of(int32_t kind);
 
+/* Where a layer's input is as wide as its output; x is what the layer sees, after the dropout before it. */
 enum {
   UNROLL_RESIDUAL_NONE = 0,
   UNROLL_RESIDUAL_OUTPUTS = 1, /* y = layer(x) + x: the state goes from step to step without x (Wu et al. 2016) */
