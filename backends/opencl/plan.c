@@ -322,7 +322,6 @@ static const struct {
   uint32_t attr_size;
   uint32_t inputs; /* bit mask */
   uint32_t outputs;
-  uint32_t second_size; /* of the attributes of op_version 2; 0: there is none */
 } families[UNROLL_OP_END] = {
     [UNROLL_OP_MATMUL] = {plan_matmul, UNROLL_SIZE_TO(unroll_matmul_attr, trans_b), 0x3, 1},
     [UNROLL_OP_UNARY] = {plan_unary, UNROLL_SIZE_TO(unroll_unary_attr, reserved), 0x1, 1},
@@ -345,8 +344,7 @@ static const struct {
     [UNROLL_OP_CONSTANT] = {plan_constant, UNROLL_SIZE_TO(unroll_constant_attr, value), 0x0, 1},
     [UNROLL_OP_DROPOUT] = {plan_dropout, UNROLL_SIZE_TO(unroll_dropout_attr, time_axis), 0x1, 1},
     [UNROLL_OP_ARGMAX] = {plan_argmax, 0, 0x1, 1},
-    [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1,
-                               UNROLL_SIZE_TO(unroll_categorical_attr, top_p)},
+    [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1},
     [UNROLL_OP_RANDOM] = {plan_random, UNROLL_SIZE_TO(unroll_random_attr, site), 0x0, 1},
     [UNROLL_OP_GATHER] = {plan_gather, 0, 0x3, 1},
     [UNROLL_OP_GATHER_GRAD] = {plan_gather_grad, 0, 0x3, 1},
@@ -367,6 +365,11 @@ static const struct {
     [UNROLL_OP_GRU_UPDATE_GRAD] = {plan_gates, 0, 0xf, 0},
 };
 
+/* Of the attributes of op_version 2; 0: the op has no such version. */
+static uint32_t second_size(uint32_t op) {
+  return op == UNROLL_OP_CATEGORICAL ? UNROLL_SIZE_TO(unroll_categorical_attr, top_p) : 0;
+}
+
 unroll_status plan_node(plan *p, uint32_t node) {
   p->node = graph_node(p->graph, node);
   p->node_index = node;
@@ -374,8 +377,8 @@ unroll_status plan_node(plan *p, uint32_t node) {
   const uint32_t op = p->node->op;
   if (op >= UNROLL_OP_END || !families[op].plan)
     return plan_decline(p, "op %u has no kernel", op);
-  const bool second = p->node->op_version == 2 && families[op].second_size > 0;
-  const uint32_t attr_size = second ? families[op].second_size : families[op].attr_size;
+  const bool second = p->node->op_version == 2 && second_size(op) > 0;
+  const uint32_t attr_size = second ? second_size(op) : families[op].attr_size;
   if (p->node->op_version > 1 && !second)
     return plan_decline(p, "op %u of version %u", op, p->node->op_version);
   if (p->node->attr_size < attr_size)
