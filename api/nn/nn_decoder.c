@@ -156,8 +156,8 @@ void nn_decoder_next(const nn_decoder *d, unroll_scan *scan, const nn_decoder_st
     unroll_scan_next(scan, carry->fed, next->fed);
 }
 
-static nn_cell cell_of(const nn_decoder *d, int32_t layer) {
-  return (nn_cell){d->o->cell, d->o->activation, layer, d->o->hidden};
+static nn_step_cell cell_of(const nn_decoder *d, int32_t layer) {
+  return (nn_step_cell){d->o->cell, d->o->activation, layer, d->o->hidden};
 }
 
 static unroll_tensor drop(const nn_decoder *d, unroll_tensor x) {
@@ -165,7 +165,7 @@ static unroll_tensor drop(const nn_decoder *d, unroll_tensor x) {
 }
 
 unroll_tensor nn_decoder_inputs(const nn_decoder *d, unroll_tensor ids) {
-  const nn_cell cell = cell_of(d, 0);
+  const nn_step_cell cell = cell_of(d, 0);
   if (nn_lost(ids))
     return unroll_none();
   const unroll_tensor table =
@@ -177,7 +177,7 @@ unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_tensor xw, const nn_de
                               nn_decoder_state *after, unroll_tensor *weights) {
   const unroll_decoder_options *o = d->o;
   const bool attends = o->attention != UNROLL_ATTENTION_NONE;
-  nn_cell cell = cell_of(d, 0);
+  nn_step_cell cell = cell_of(d, 0);
   *after = (nn_decoder_state){.fed = unroll_none()};
   if (weights)
     *weights = unroll_none();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nn_cell.c: one step of a standard cell as ops, for the bodies of scans; and the two shapes that need no attention. */
+/* nn_step.c: one step of a standard cell as ops, for the bodies of scans; and the two shapes that need no attention. */
 #include "nn/nn_private.h"
 #include <inttypes.h>
 
@@ -14,7 +14,7 @@ bool nn_cell_check(unroll_graph *g, const char *who, int32_t cell, int32_t activ
   return !graph_failed(g);
 }
 
-unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_cell *cell,
+unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_step_cell *cell,
                               unroll_tensor c) {
   unroll_graph *g = x.graph;
   if (!g || graph_failed(g))
@@ -27,7 +27,8 @@ unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *w
   return unroll_matmul_add(x, 0, W, 1, c);
 }
 
-unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_cell *cell, unroll_cell_state state) {
+unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_step_cell *cell,
+                               unroll_cell_state state) {
   unroll_graph *g = xw.graph;
   const unroll_tensor none = unroll_none(), h = state.h;
   unroll_tensor out[3] = {none, none, none};
@@ -65,7 +66,7 @@ unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_ce
 unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t cell, int32_t activation,
                                    int64_t hidden, unroll_cell_state state) {
   char text[GRAPH_DESCRIBE];
-  const nn_cell c = {.cell = cell, .activation = activation, .hidden = hidden};
+  const nn_step_cell c = {.cell = cell, .activation = activation, .hidden = hidden};
   const unroll_cell_state none = {unroll_none(), unroll_none()};
   if (nn_lost(x) || !nn_cell_check(x.graph, "cell step", cell, activation, hidden))
     return none;
@@ -145,7 +146,7 @@ unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix, const unro
     *last = (unroll_cell_state){unroll_none(), unroll_none()};
   if (!g || graph_failed(g) || !check_one_to_many(g, x, o))
     return unroll_none();
-  const nn_cell cell = {.cell = o->cell, .activation = o->activation, .hidden = o->hidden};
+  const nn_step_cell cell = {.cell = o->cell, .activation = o->activation, .hidden = o->hidden};
   const tensor_spec s = *graph_spec(x);
   const unroll_tensor zeros = nn_filled(g, s.dtype, 2, (int64_t[]){s.shape[0], o->hidden}, 0.0);
   unroll_cell_state state = nn_cell_step(nn_cell_product(x, prefix, "W_xh", &cell, unroll_none()), prefix, &cell,
