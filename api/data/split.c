@@ -13,6 +13,14 @@ static uint64_t mix(uint64_t z) {
   return z ^ z >> 31;
 }
 
+/* Of its bytes, the lowest first, whatever the machine's order. */
+static uint64_t add_word(uint64_t word, uint64_t hash) {
+  unsigned char bytes[8];
+  for (int i = 0; i < 8; i++)
+    bytes[i] = (unsigned char)(word >> 8 * i);
+  return hash64(bytes, sizeof bytes, hash);
+}
+
 unroll_status unroll_split(const uint64_t *keys, int64_t n, uint64_t seed, double validation, double testing,
                            int64_t *order, int64_t counts[UNROLL_PARTS], uint64_t *hash, unroll_error *err) {
   if (keys == NULL || n < 0 || order == NULL || counts == NULL)
@@ -34,7 +42,7 @@ unroll_status unroll_split(const uint64_t *keys, int64_t n, uint64_t seed, doubl
         continue;
       order[at++] = i;
       counts[part]++;
-      h = hash64(&(uint64_t[2]){keys[i], (uint64_t)part}, 2 * sizeof(uint64_t), h);
+      h = add_word((uint64_t)part, add_word(keys[i], h));
     }
   if (hash != NULL)
     *hash = h;
