@@ -88,6 +88,10 @@ static out_v apply(in_v x) {
   return x <= (in_v)(0) ? (in_v)(0) : x;
 #elif KIND == 12
   return CAT(convert_, out_v)(x == (in_v)(0)) & (out_v)(1);
+#elif KIND == 13
+  return expm1(x);
+#elif KIND == 14
+  return log1p(x);
 #endif
 }
 

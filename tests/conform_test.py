@@ -55,7 +55,7 @@ class Cpu(Case):
     def test_no_hole(self):
         self.assertEqual([c for c in self.report["coverage"] if c["cases"] == 0], [])
         ops = [c["op"] for c in self.report["coverage"] if c["attribute"] == ""]
-        self.assertEqual(len(ops), 35)
+        self.assertEqual(len(ops), 41)
         self.assertEqual(len(set(ops)), 35)
 
     def test_shape_of_the_report(self):
@@ -83,7 +83,7 @@ class Cpu(Case):
         self.assertEqual(done.returncode, 0)
         self.assertIn("plugin  cpu ", done.stdout)
         self.assertIn("  unary ", done.stdout)
-        self.assertIn("  kind 13/13", done.stdout)
+        self.assertIn("  kind 15/15", done.stdout)
         self.assertIn("no hole", done.stdout)
         self.assertRegex(done.stdout.splitlines()[-1], r"^\d+ cases, seed 0: \d+ passed, 0 failed, 0 crashed, ")
 

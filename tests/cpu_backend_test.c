@@ -548,7 +548,7 @@ static void samples(void **state) {
   int64_t seen[5] = {0};
   for (int i = 0; i < ROWS; i++)
     memcpy(logits[i], (const float[]){0, logf(3), -1, logf(3), logf(3)}, sizeof logits[i]);
-  const unroll_categorical_attr attr = {7, 0, 2};
+  const unroll_categorical_attr attr = {7, 0, 2, 0};
   graph g = make(UNROLL_OP_CATEGORICAL, &attr, sizeof attr);
   IN(&g, UNROLL_F32, logits, ROWS, 5);
   OUT(&g, UNROLL_I32, y, ROWS);

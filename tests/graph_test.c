@@ -107,6 +107,27 @@ static void dropout_all(start *s) { unroll_dropout(s->x, 1.0); }
 static void mask_lengths(start *s) { unroll_length_mask(s->x, unroll_input(s->g, "seven", UNROLL_I32, SHAPE(7))); }
 static void reverse_type(start *s) { unroll_reverse(s->x, input(s, "v", SHAPE(4))); }
 static void sample_rank(start *s) { unroll_categorical(s->x, 0); }
+static void sample_mass(start *s) { unroll_categorical_top_p(s->W, 0, 1.5); }
+static void random_kind(start *s) { unroll_random(s->g, 2, UNROLL_F32, SHAPE(7, 4)); }
+static void random_type(start *s) { unroll_random(s->g, UNROLL_RANDOM_NORMAL, UNROLL_I32, SHAPE(7, 4)); }
+static void random_rank(start *s) { unroll_random(s->g, UNROLL_RANDOM_UNIFORM, UNROLL_F32, SHAPE(7)); }
+static void random_extent(start *s) { unroll_random(s->g, UNROLL_RANDOM_UNIFORM, UNROLL_F32, SHAPE(7, 0)); }
+static void gather_ids(start *s) { unroll_gather(s->x, s->x); }
+static void gather_rank(start *s) { unroll_gather(s->x, s->lengths); }
+static void gather_front(start *s) { unroll_gather(s->x, unroll_input(s->g, "picks", UNROLL_I32, SHAPE(7, 5, 2))); }
+static void top_k_none(start *s) { unroll_top_k(s->x, 0, NULL, NULL); }
+static void top_k_many(start *s) { unroll_top_k(s->x, 4, NULL, NULL); }
+static void linear_scan_shapes(start *s) {
+  unroll_linear_scan(s->x, input(s, "b", SHAPE(7, 4, 2)), unroll_none(), unroll_none(), UNROLL_FORWARD, NULL);
+}
+static void linear_scan_state(start *s) {
+  unroll_linear_scan(s->x, s->x, input(s, "h", SHAPE(4, 2)), unroll_none(), UNROLL_FORWARD, NULL);
+}
+static void linear_scan_lengths(start *s) {
+  unroll_linear_scan(s->x, s->x, unroll_none(), unroll_input(s->g, "seven", UNROLL_I32, SHAPE(7)), UNROLL_FORWARD,
+                     NULL);
+}
+static void linear_scan_direction(start *s) { unroll_linear_scan(s->x, s->x, unroll_none(), unroll_none(), 2, NULL); }
 static void gates_size(start *s) {
   unroll_tensor out[3];
   graph_add_node(s->g, UNROLL_OP_LSTM_GATES, NULL,
@@ -356,6 +377,20 @@ static const struct misuse {
     {CASE(mask_lengths), UNROLL_E_SHAPE, {"length_mask_0", "seven i32 [7]", "i32 [4]"}},
     {CASE(reverse_type), UNROLL_E_DTYPE, {"reverse_0", "v f32 [4]", "i32 [4]"}},
     {CASE(sample_rank), UNROLL_E_SHAPE, {"categorical_0", "x f32 [7,4,3]", "rank 3"}},
+    {CASE(sample_mass), UNROLL_E_RANGE, {"categorical_0", "top_p is 1.5"}},
+    {CASE(random_kind), UNROLL_E_INVALID, {"random_0", "2 is no distribution"}},
+    {CASE(random_type), UNROLL_E_DTYPE, {"random_0", "i32"}},
+    {CASE(random_rank), UNROLL_E_SHAPE, {"random_0", "rank 1", "at least 2"}},
+    {CASE(random_extent), UNROLL_E_SHAPE, {"random", "axis 1", "extent 0"}},
+    {CASE(gather_ids), UNROLL_E_DTYPE, {"gather_0", "x f32 [7,4,3]", "i32"}},
+    {CASE(gather_rank), UNROLL_E_SHAPE, {"gather_0", "lengths i32 [4]", "rank 1", "expected 3"}},
+    {CASE(gather_front), UNROLL_E_SHAPE, {"gather_0", "picks i32 [7,5,2]", "axis 1"}},
+    {CASE(top_k_none), UNROLL_E_RANGE, {"top_k_0", "k is 0", "1 to 3"}},
+    {CASE(top_k_many), UNROLL_E_RANGE, {"top_k_0", "k is 4", "x f32 [7,4,3]"}},
+    {CASE(linear_scan_shapes), UNROLL_E_SHAPE, {"linear_scan_0", "b f32 [7,4,2]", "f32 [7,4,3]"}},
+    {CASE(linear_scan_state), UNROLL_E_SHAPE, {"linear_scan_0", "h f32 [4,2]", "f32 [4,3]"}},
+    {CASE(linear_scan_lengths), UNROLL_E_SHAPE, {"linear_scan_0", "seven i32 [7]", "i32 [4]"}},
+    {CASE(linear_scan_direction), UNROLL_E_INVALID, {"linear_scan_0", "direction 2"}},
     {CASE(gates_size), UNROLL_E_SHAPE, {"lstm_gates_0", "pre f32 [4,15]", "f32 [4,20]"}},
     {CASE(input_rank), UNROLL_E_SHAPE, {"deep", "rank 7", "0 to 6"}},
     {CASE(input_rank_negative), UNROLL_E_SHAPE, {"flat", "rank -1"}},

@@ -53,19 +53,21 @@ struct conform_case {
  */
 enum conform_attribute {
   COVER_OP,      /* the op itself, implied by any other */
-  COVER_KIND,    /* unary, binary, reduce, optimizer: UNROLL_TANH, .. */
+  COVER_KIND,    /* unary, binary, reduce, optimizer, random: UNROLL_TANH, .. */
   COVER_TRANS_A, /* matmul: 0, 1 */
   COVER_TRANS_B,
   COVER_RANK,      /* matmul: of b, 2 or 3 */
   COVER_ADDEND,    /* matmul: CONFORM_NO_ADDEND.., what c is */
   COVER_KEEP_DIMS, /* reduce: 0, 1 */
-  COVER_TIME_AXIS, /* dropout, length_mask: 0, -1 */
+  COVER_TIME_AXIS, /* dropout, random, length_mask: 0, -1 */
   COVER_INVERT,    /* length_mask: 0, 1 */
   COVER_OTHER,     /* length_mask: absent 0, given 1 */
   COVER_TOP_K,     /* categorical: all 0, some 1 */
+  COVER_TOP_P,     /* categorical: all 0, some 1 */
+  COVER_LENGTHS,   /* linear_scan: absent 0, given 1 */
   COVER_CAST,      /* CONFORM_CAST(from, to) */
   COVER_LAYER,     /* layer, layer_grad: CONFORM_LAYER(..) */
-  COVER_DIRECTION, /* scan: UNROLL_FORWARD, UNROLL_REVERSE */
+  COVER_DIRECTION, /* scan, linear_scan: UNROLL_FORWARD, UNROLL_REVERSE */
   COVER_FORM,      /* CONFORM_STATIC.., how it was compiled */
   COVER_END
 };

@@ -13,6 +13,7 @@ static const struct value unaries[] = {UNROLL_UNARIES(VALUE)};
 static const struct value binaries[] = {UNROLL_BINARIES(VALUE)};
 static const struct value reductions[] = {UNROLL_REDUCTIONS(VALUE)};
 static const struct value optimizers[] = {UNROLL_OPTIMIZERS(VALUE)};
+static const struct value randoms[] = {UNROLL_RANDOMS(VALUE)};
 static const struct value cells[] = {UNROLL_CELLS(VALUE)};
 static const struct value ops[] = {UNROLL_OPS(VALUE)};
 #define DTYPE_VALUE(name, code, text, bytes) {name, text},
@@ -22,7 +23,7 @@ static const struct value ranks[] = {{2, "2"}, {3, "3"}};
 static const struct value addends[] = {{CONFORM_NO_ADDEND, "absent"}, {CONFORM_FULL, "full"}, {CONFORM_ROW, "row"}};
 static const struct value time_axes[] = {{0, "0"}, {-1, "-1"}};
 static const struct value given[] = {{0, "absent"}, {1, "given"}};
-static const struct value top_ks[] = {{0, "all"}, {1, "some"}};
+static const struct value kept[] = {{0, "all"}, {1, "some"}};
 static const struct value directions[] = {{UNROLL_FORWARD, "forward"}, {UNROLL_REVERSE, "reverse"}};
 static const struct value activations[] = {{UNROLL_TANH, "tanh"}, {UNROLL_RELU, "relu"}, {UNROLL_SIGMOID, "sigmoid"}};
 static const struct value forms[] = {{CONFORM_STATIC, "static"},
@@ -54,8 +55,15 @@ static const struct {
     LISTED(UNROLL_OP_LENGTH_MASK, COVER_TIME_AXIS, "time_axis", time_axes),
     LISTED(UNROLL_OP_LENGTH_MASK, COVER_INVERT, "invert", flags),
     LISTED(UNROLL_OP_LENGTH_MASK, COVER_OTHER, "other", given),
-    LISTED(UNROLL_OP_CATEGORICAL, COVER_TOP_K, "top_k", top_ks),
+    LISTED(UNROLL_OP_CATEGORICAL, COVER_TOP_K, "top_k", kept),
+    LISTED(UNROLL_OP_CATEGORICAL, COVER_TOP_P, "top_p", kept),
+    LISTED(UNROLL_OP_RANDOM, COVER_KIND, "kind", randoms),
+    LISTED(UNROLL_OP_RANDOM, COVER_TIME_AXIS, "time_axis", time_axes),
     LISTED(UNROLL_OP_SCAN, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN, COVER_LENGTHS, "lengths", given),
+    LISTED(UNROLL_OP_LINEAR_SCAN_GRAD, COVER_DIRECTION, "direction", directions),
+    LISTED(UNROLL_OP_LINEAR_SCAN_GRAD, COVER_LENGTHS, "lengths", given),
 };
 
 /* Can this op stand in a graph of that form? */

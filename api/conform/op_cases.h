@@ -71,6 +71,9 @@ typedef struct op_node {
     unroll_constant_attr constant;
     unroll_dropout_attr dropout;
     unroll_categorical_attr categorical;
+    unroll_random_attr random;
+    unroll_top_k_attr top_k;
+    unroll_linear_scan_attr linear_scan;
     unroll_length_mask_attr length_mask;
     unroll_optimizer_attr optimizer;
   } attr;
@@ -128,6 +131,7 @@ void op_cases_rows(op_case_list *list);
 void op_cases_moves(op_case_list *list);
 void op_cases_cells(op_case_list *list);
 void op_cases_forms(op_case_list *list); /* derived from those before: templates, run-time sizes, two nodes */
+void op_cases_scan(op_case_list *list);
 void op_cases_exact(op_case_list *list); /* whole numbers, compared bit by bit */
 
 /*

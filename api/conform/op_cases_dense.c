@@ -86,6 +86,8 @@ static double unary_roundings(int32_t kind) {
   switch (kind) {
   case UNROLL_EXP:
   case UNROLL_LOG:
+  case UNROLL_EXPM1:
+  case UNROLL_LOG1P:
   case UNROLL_SQRT: return 4;
   case UNROLL_RECIPROCAL:
   case UNROLL_SQUARE: return 3;
@@ -100,7 +102,9 @@ static op_fill unary_fill(int32_t kind) {
   case UNROLL_LOG:
   case UNROLL_SQRT: return FILL(FILL_UNIFORM, 0.01, 9);
   case UNROLL_RECIPROCAL: return FILL(FILL_NONZERO, 0.25, 4);
-  case UNROLL_EXP: return FILL(FILL_UNIFORM, -3, 5);
+  case UNROLL_EXP:
+  case UNROLL_EXPM1: return FILL(FILL_UNIFORM, -3, 5);
+  case UNROLL_LOG1P: return FILL(FILL_UNIFORM, -0.99, 9);
   default: return FILL(FILL_UNIFORM, -3, 4);
   }
 }
@@ -122,10 +126,14 @@ static void unaries(op_case_list *list) {
     op_fill fill = is_bool ? FILL(FILL_INTEGER, 0, 1) : unary_fill(kind);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
       unary(list, kind, is_bool ? UNROLL_BOOL : OP_REAL, shapes[i], fill, "");
-    /* Past 88 exp is infinite in f32: tanh and sigmoid have to stand that, exp itself is left out. */
+    /* Past 88 exp is infinite in f32: tanh and sigmoid have to stand that, exp and expm1 themselves are left out. */
     if (!is_bool)
-      unary(list, kind, OP_REAL, SHAPE(257), FILL(FILL_SPECIAL, 0.5, kind == UNROLL_EXP ? 20 : 100), " special");
+      unary(list, kind, OP_REAL, SHAPE(257),
+            FILL(FILL_SPECIAL, 0.5, kind == UNROLL_EXP || kind == UNROLL_EXPM1 ? 20 : 100), " special");
   }
+  /* Where e^x - 1 and log(1 + x) themselves would have lost all digits. */
+  unary(list, UNROLL_EXPM1, OP_REAL, SHAPE(257), FILL(FILL_NONZERO, 1e-9, 1e-7), " small");
+  unary(list, UNROLL_LOG1P, OP_REAL, SHAPE(257), FILL(FILL_NONZERO, 1e-9, 1e-7), " small");
   static const struct {
     int32_t dtype;
     const char *note;

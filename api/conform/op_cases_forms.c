@@ -8,7 +8,8 @@
 /* Random positions and masks count t themselves, a template over their time axis has no meaning: those stand by themselves. */
 static int has_own_time(const op_case *c) {
   uint32_t op = c->nodes[0].op;
-  return (op == UNROLL_OP_DROPOUT && c->nodes[0].attr.dropout.time_axis == 0) || op == UNROLL_OP_LENGTH_MASK;
+  return (op == UNROLL_OP_DROPOUT && c->nodes[0].attr.dropout.time_axis == 0) ||
+         (op == UNROLL_OP_RANDOM && c->nodes[0].attr.random.time_axis == 0) || op == UNROLL_OP_LENGTH_MASK;
 }
 
 /* The first few cases of each op as steps: all tensors stepped, or every second input the same at all steps. */
@@ -63,6 +64,16 @@ static void whole_steps(op_case_list *list) {
       op_template(c, 6, direction ? 5 : 0, form < 2 ? 6 : 3, direction);
       op_stepped(c, ALL);
       op_round(c, 3, 0);
+      c->whole = 1;
+      c->t0 = form < 2 ? 0 : 40;
+      c->row0 = form;
+      unroll_random_attr random = {form & 1 ? UNROLL_RANDOM_NORMAL : UNROLL_RANDOM_UNIFORM, -1, 9, 0};
+      c = op_case_add(list, UNROLL_OP_RANDOM, &random, sizeof random, "template random whole %d%s", form,
+                      direction ? " reverse" : "");
+      op_out(c, OP_REAL, x);
+      op_template(c, 6, direction ? 5 : 0, form < 2 ? 6 : 3, direction);
+      op_stepped(c, ALL);
+      op_round(c, 4, 0);
       c->whole = 1;
       c->t0 = form < 2 ? 0 : 40;
       c->row0 = form;
@@ -173,8 +184,23 @@ static void derive_dynamic(op_case_list *list) {
       {UNROLL_OP_CAST, ALL, "cast f32 to i32", 7, {1, 5}},
       {UNROLL_OP_CONSTANT, ALL, "constant 2.75 119 of rank 2", 7, {1, 5}},
       {UNROLL_OP_DROPOUT, ALL, "dropout 693 of rank 3 p 0.3 time axis 0", 3, {1, 2}},
+      {UNROLL_OP_RANDOM, ALL, "random uniform 693 of rank 3 time axis 0", 3, {1, 2}},
+      {UNROLL_OP_RANDOM, ALL, "random normal 51 of rank 2 time axis -1", 3, {1, 2}},
+      {UNROLL_OP_GATHER, ALL, "gather 65 from 693 of rank 3", 3, {1, 2}},
+      {UNROLL_OP_GATHER_GRAD, ALL, "gather_grad 5 from 119 of rank 2", 7, {1, 5}},
+      {UNROLL_OP_TOP_K, ALL, "top_k 4 of 119 of rank 2", 7, {1, 5}},
       {UNROLL_OP_ARGMAX, ALL, "argmax 455 of rank 2", 7, {1, 5}},
       {UNROLL_OP_CATEGORICAL, ALL, "categorical 7x17 top 3", 7, {1, 5}},
+      {UNROLL_OP_CATEGORICAL, ALL, "categorical 7x17 top 3 p 0.9", 7, {1, 5}},
+      {UNROLL_OP_LINEAR_SCAN, 1 | 2 | 8, "linear_scan 5x119 of rank 3", 5, {1, 3}},
+      {UNROLL_OP_LINEAR_SCAN, 1 | 2 | 16, "linear_scan 257x6 of rank 3 reverse lengths", 257, {1, 130}},
+      {UNROLL_OP_LINEAR_SCAN, 1 | 2 | 8, "linear_scan 300x1 of rank 2", 300, {1, 129}},
+      {UNROLL_OP_LINEAR_SCAN_GRAD,
+       1 | 2 | 8 | 64 | 128,
+       "linear_scan_grad 257x6 of rank 3 reverse lengths",
+       257,
+       {1, 130}},
+      {UNROLL_OP_LINEAR_SCAN_GRAD, 1 | 2 | 8 | 32 | 64, "linear_scan_grad 300x1 of rank 2", 300, {1, 129}},
       {UNROLL_OP_LENGTH_MASK, 1 | 2 | 8, "length_mask 595 of rank 3 other", 5, {1, 3}},
       {UNROLL_OP_LSTM_GATES, ALL, "lstm_gates 7x17 absent 0", 7, {1, 5}},
       {UNROLL_OP_LSTM_GATES_GRAD, ALL, "lstm_gates_grad 7x17 absent 0", 7, {1, 5}},

@@ -31,7 +31,7 @@ static void add_nodes(case_graph *g, const op_case *c, uint32_t *n_edges) {
     const op_node *n = &c->nodes[i];
     unroll_node_view *v = &g->nodes[i];
     *v = (unroll_node_view){.op = n->op,
-                            .op_version = 1,
+                            .op_version = n->op == UNROLL_OP_CATEGORICAL && n->attr.categorical.top_p > 0 ? 2 : 1,
                             .layer = c->is_template ? 0 : -1,
                             .direction = c->is_template ? c->direction : -1,
                             .body = UNROLL_NO_BODY,
@@ -536,6 +536,8 @@ static void make_whole(op_case *whole, const op_case *c) {
   op_node *node = &whole->nodes[0];
   if (node->op == UNROLL_OP_DROPOUT)
     node->attr.dropout.time_axis = 0;
+  if (node->op == UNROLL_OP_RANDOM)
+    node->attr.random.time_axis = 0;
   if (node->op == UNROLL_OP_LENGTH_MASK)
     node->attr.length_mask.time_axis = 0;
   for (uint32_t i = 0; i < c->n_tensors; i++) {

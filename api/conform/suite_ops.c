@@ -58,7 +58,19 @@ static void cover_node(struct conform_list *list, const op_case *c, const op_nod
     conform_cover(list, op, COVER_INVERT, node->attr.length_mask.invert);
     conform_cover(list, op, COVER_OTHER, node->in[1] != UNROLL_NO_TENSOR);
     break;
-  case UNROLL_OP_CATEGORICAL: conform_cover(list, op, COVER_TOP_K, node->attr.categorical.top_k > 0); break;
+  case UNROLL_OP_CATEGORICAL:
+    conform_cover(list, op, COVER_TOP_K, node->attr.categorical.top_k > 0);
+    conform_cover(list, op, COVER_TOP_P, node->attr.categorical.top_p > 0);
+    break;
+  case UNROLL_OP_LINEAR_SCAN:
+  case UNROLL_OP_LINEAR_SCAN_GRAD:
+    conform_cover(list, op, COVER_DIRECTION, node->attr.linear_scan.direction);
+    conform_cover(list, op, COVER_LENGTHS, node->in[node->n_in - 1] != UNROLL_NO_TENSOR);
+    break;
+  case UNROLL_OP_RANDOM:
+    conform_cover(list, op, COVER_KIND, node->attr.random.kind);
+    conform_cover(list, op, COVER_TIME_AXIS, node->attr.random.time_axis);
+    break;
   case UNROLL_OP_CAST:
     conform_cover(list, op, COVER_CAST, CONFORM_CAST(c->tensors[node->in[0]].dtype, c->tensors[node->out[0]].dtype));
     break;

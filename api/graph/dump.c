@@ -75,6 +75,7 @@ static const char *const unaries[] = {UNROLL_UNARIES(WORD)};
 static const char *const binaries[] = {UNROLL_BINARIES(WORD)};
 static const char *const reductions[] = {UNROLL_REDUCTIONS(WORD)};
 static const char *const optimizers[] = {UNROLL_OPTIMIZERS(WORD)};
+static const char *const randoms[] = {UNROLL_RANDOMS(WORD)};
 static const char *const cells[] = {UNROLL_CELLS(WORD)};
 #undef WORD
 static const char *const directions[] = {"forward", "reverse"};
@@ -178,7 +179,13 @@ static void add_properties(struct text *t, const dump *d, place at, const node *
   case UNROLL_OP_DROPOUT: text_add(t, " p=%g site=%" PRIu32, a->dropout.p, a->dropout.site); break;
   case UNROLL_OP_CATEGORICAL:
     text_add(t, " site=%" PRIu32 " top_k=%" PRId64, a->categorical.site, a->categorical.top_k);
+    if (a->categorical.top_p > 0)
+      text_add(t, " top_p=%g", a->categorical.top_p);
     break;
+  case UNROLL_OP_RANDOM: text_add(t, " %s site=%" PRIu32, randoms[a->random.kind], a->random.site); break;
+  case UNROLL_OP_TOP_K: text_add(t, " k=%" PRId64, a->top_k.k); break;
+  case UNROLL_OP_LINEAR_SCAN:
+  case UNROLL_OP_LINEAR_SCAN_GRAD: text_add(t, a->linear_scan.direction == UNROLL_REVERSE ? " reverse" : ""); break;
   case UNROLL_OP_LENGTH_MASK: text_add(t, a->length_mask.invert ? " invert" : ""); break;
   case UNROLL_OP_OPTIMIZER:
     text_add(t, " %s beta1=%g beta2=%g epsilon=%g weight_decay=%g", optimizers[a->optimizer.kind], a->optimizer.beta1,

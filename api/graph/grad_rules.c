@@ -82,6 +82,13 @@ static void matmul(const rule *r) {
     give(r, 2, unbroadcast(dy, spec(r, 2)));
 }
 
+static unroll_tensor scalar(const rule *r, int32_t dtype, double value) {
+  const tensor_spec spec_ = graph_make_spec(dtype, 0, NULL);
+  return graph_zeros_like(r->g, &spec_, value);
+}
+static unroll_tensor zero(const rule *r, int32_t dtype) { return scalar(r, dtype, 0.0); }
+static unroll_tensor one(const rule *r, int32_t dtype) { return scalar(r, dtype, 1.0); }
+
 static void unary(const rule *r) {
   const unroll_tensor dy = dout(r, 0);
   switch (r->n->attr.unary.kind) {
@@ -97,14 +104,11 @@ static void unary(const rule *r) {
   case UNROLL_SQUARE: give(r, 0, unroll_mul(dy, unroll_scale(in(r, 0), 2.0))); break;
   case UNROLL_TANH: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_TANH_GRAD)); break;
   case UNROLL_SIGMOID: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_SIGMOID_GRAD)); break;
+  case UNROLL_EXPM1: give(r, 0, unroll_mul(dy, unroll_add(out(r, 0), one(r, spec(r, 0).dtype)))); break;
+  case UNROLL_LOG1P: give(r, 0, unroll_div(dy, unroll_add(in(r, 0), one(r, spec(r, 0).dtype)))); break;
   case UNROLL_RELU: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_RELU_GRAD)); break;
   default: break; /* sign is flat */
   }
-}
-
-static unroll_tensor zero(const rule *r, int32_t dtype) {
-  const tensor_spec scalar = graph_make_spec(dtype, 0, NULL);
-  return graph_zeros_like(r->g, &scalar, 0.0);
 }
 
 static void binary(const rule *r) {
@@ -276,6 +280,20 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
       give(r, 1, graph_length_mask(dout(r, 0), unroll_none(), in(r, 2), m.time_axis, !m.invert));
     break;
   }
+  case UNROLL_OP_GATHER: {
+    const tensor_spec x = spec(r, 0);
+    give(r, 0, graph_op(UNROLL_OP_GATHER_GRAD, NULL, (unroll_tensor[]){in(r, 1), dout(r, 0)}, 2, &x));
+    break;
+  }
+  case UNROLL_OP_TOP_K: {
+    const tensor_spec x = spec(r, 0);
+    give(r, 0, graph_op(UNROLL_OP_GATHER_GRAD, NULL, (unroll_tensor[]){out(r, 1), dout(r, 0)}, 2, &x));
+    break;
+  }
+  case UNROLL_OP_LINEAR_SCAN:
+    by_op(r, UNROLL_OP_LINEAR_SCAN_GRAD,
+          (unroll_tensor[]){in(r, 0), out(r, 0), in(r, 2), dout(r, 0), dout(r, 1), in(r, 3)}, 6, 3);
+    break;
   case UNROLL_OP_LSTM_GATES:
     if (dout(r, 2).graph) {
       unsupported(r); /* its third result is for this very rule, not for anybody's loss */
@@ -294,6 +312,7 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     break;
   case UNROLL_OP_LAYER: layer(r); break;
   case UNROLL_OP_CONSTANT:
+  case UNROLL_OP_RANDOM:
   case UNROLL_OP_ARGMAX:
   case UNROLL_OP_CATEGORICAL: break;
   default: unsupported(r);

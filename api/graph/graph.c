@@ -30,12 +30,21 @@ uint32_t graph_attr_size(uint32_t op) {
   case UNROLL_OP_DROPOUT: return sizeof(unroll_dropout_attr);
   case UNROLL_OP_CATEGORICAL: return sizeof(unroll_categorical_attr);
   case UNROLL_OP_LENGTH_MASK: return sizeof(unroll_length_mask_attr);
+  case UNROLL_OP_RANDOM: return sizeof(unroll_random_attr);
+  case UNROLL_OP_TOP_K: return sizeof(unroll_top_k_attr);
+  case UNROLL_OP_LINEAR_SCAN:
+  case UNROLL_OP_LINEAR_SCAN_GRAD: return sizeof(unroll_linear_scan_attr);
   case UNROLL_OP_OPTIMIZER: return sizeof(unroll_optimizer_attr);
   case UNROLL_OP_LAYER:
   case UNROLL_OP_LAYER_GRAD: return sizeof(unroll_layer_attr);
   case UNROLL_OP_SCAN: return sizeof(unroll_scan_attr);
   default: return 0;
   }
+}
+
+uint32_t graph_op_version(uint32_t op, const op_attr *attr) {
+  const bool nucleus = op == UNROLL_OP_CATEGORICAL && attr->categorical.top_p > 0 && attr->categorical.top_p < 1;
+  return nucleus ? 2 : 1;
 }
 
 /* ---- life ---- */
@@ -216,9 +225,8 @@ int64_t unroll_graph_dim(unroll_graph *g, const char *name, int64_t min, int64_t
   return -(int64_t)++g->n_dims;
 }
 
-/* Shapes of the caller: a negative extent is what unroll_graph_dim returned. */
-static unroll_status spec_of_shape(unroll_graph *g, const char *what, int32_t dtype, int32_t rank, const int64_t *shape,
-                                   tensor_spec *spec) {
+unroll_status graph_spec_of_shape(unroll_graph *g, const char *what, int32_t dtype, int32_t rank, const int64_t *shape,
+                                  tensor_spec *spec) {
   const unroll_graph *root = graph_root_of(g);
   if (unroll_dtype_size(dtype) == 0) {
     graph_fail(g, UNROLL_E_DTYPE, "%s: %d is no element type", what, dtype);
@@ -263,7 +271,7 @@ static unroll_tensor outside_tensor(unroll_graph *g, const char *name, int32_t d
     return graph_fail(g, UNROLL_E_STATE, "%s: make it in the graph around the scan, the body captures it", name);
   if (unroll_graph_find(g, name).graph)
     return graph_fail(g, UNROLL_E_INVALID, "%s: the name is taken", name);
-  if (spec_of_shape(g, name, dtype, rank, shape, &spec) != UNROLL_OK)
+  if (graph_spec_of_shape(g, name, dtype, rank, shape, &spec) != UNROLL_OK)
     return unroll_none();
   return graph_handle(g, graph_add_tensor(g, &spec, role, GRAPH_NONE, mem_strdup(&g->allocator, name)));
 }
@@ -280,7 +288,7 @@ unroll_tensor unroll_state(unroll_graph *g, const char *name, int32_t dtype, int
 
 unroll_tensor unroll_constant(unroll_graph *g, int32_t dtype, int32_t rank, const int64_t *shape, double value) {
   tensor_spec spec;
-  if (!g || graph_failed(g) || spec_of_shape(g, "constant", dtype, rank, shape, &spec) != UNROLL_OK)
+  if (!g || graph_failed(g) || graph_spec_of_shape(g, "constant", dtype, rank, shape, &spec) != UNROLL_OK)
     return unroll_none();
   return graph_zeros_like(g, &spec, value);
 }
@@ -305,7 +313,7 @@ unroll_tensor unroll_reshape(unroll_tensor x, int32_t rank, const int64_t *shape
       return graph_fail(g, UNROLL_E_SHAPE, "reshape: its number of elements does not fit into 64 bits");
   }
   tensor_spec spec;
-  if (spec_of_shape(g, "reshape", s->dtype, rank, given, &spec) != UNROLL_OK)
+  if (graph_spec_of_shape(g, "reshape", s->dtype, rank, given, &spec) != UNROLL_OK)
     return unroll_none();
   if (inferred >= 0) {
     spec.shape[inferred] = all / known;

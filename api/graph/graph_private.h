@@ -37,6 +37,9 @@ typedef union op_attr {
   unroll_constant_attr constant;
   unroll_dropout_attr dropout;
   unroll_categorical_attr categorical;
+  unroll_random_attr random;
+  unroll_top_k_attr top_k;
+  unroll_linear_scan_attr linear_scan;
   unroll_length_mask_attr length_mask;
   unroll_optimizer_attr optimizer;
   unroll_layer_attr layer;
@@ -115,7 +118,7 @@ unroll_graph *graph_common(const unroll_tensor *x, uint32_t n);
 /* x as a tensor of graph: itself, or captured from the graph around it. GRAPH_NONE on misuse, with the error kept. */
 uint32_t graph_resolve(unroll_graph *graph, unroll_tensor x, const char *op);
 /* Adds a node after inferring its results. Absent inputs are unroll_none(). want: the result asked for, of the ops whose
- * inputs do not tell it (reshape, slice, cast, constant, embedding_grad); else NULL. out has room for n_out handles. Returns
+ * inputs do not tell it (reshape, slice, cast, constant, random, embedding_grad, gather_grad); else NULL. out has room for n_out handles. Returns
  * the node's index, or GRAPH_NONE. */
 uint32_t graph_add_node(unroll_graph *graph, uint32_t op, const op_attr *attr, const unroll_tensor *in, uint32_t n_in,
                         const tensor_spec *want, unroll_tensor *out, uint32_t n_out);
@@ -126,11 +129,15 @@ void graph_node_free(unroll_graph *graph, node *n);
 unroll_graph *graph_create_body(unroll_graph *parent);
 const char *graph_op_name(uint32_t op);
 uint32_t graph_attr_size(uint32_t op);
+uint32_t graph_op_version(uint32_t op, const op_attr *attr);
 /* "x f32 [7,4,3]"; buffer of GRAPH_DESCRIBE bytes */
 #define GRAPH_DESCRIBE 160
 const char *graph_describe(const unroll_graph *graph, uint32_t id, char *buffer);
 bool graph_same_shape(const tensor_spec *a, const tensor_spec *b);
 tensor_spec graph_make_spec(int32_t dtype, int32_t rank, const int64_t *shape);
+/* A caller's dtype and shape, where a negative extent is what unroll_graph_dim returned. Errors are the graph's, too. */
+unroll_status graph_spec_of_shape(unroll_graph *graph, const char *what, int32_t dtype, int32_t rank,
+                                  const int64_t *shape, tensor_spec *spec);
 
 /* infer.c: the results of a node; errors name op, tensors and sizes. out_specs of n_out. */
 unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *attr, const uint32_t *in, uint32_t n_in,

@@ -36,6 +36,11 @@ static tensor_spec with_last(const tensor_spec *s, int64_t n) {
   r.dim[r.rank - 1] = -1;
   return r;
 }
+static tensor_spec with_dtype(const tensor_spec *s, int32_t dtype) {
+  tensor_spec r = *s;
+  r.dtype = dtype;
+  return r;
+}
 static tensor_spec without_last(const tensor_spec *s, int32_t dtype) {
   tensor_spec r = *s;
   r.rank--;
@@ -283,6 +288,69 @@ static unroll_status embedding_grad(inference *f) {
   return UNROLL_OK;
 }
 
+/* x [..,N] and ids i32 [..,M], or ids and dy [..,M]: their last axes are static, those in front the same. */
+static unroll_status rows_of_ids(inference *f, uint32_t x, uint32_t ids) {
+  TRY(need_real(f, x));
+  TRY(need_rank(f, x, 1, UNROLL_MAX_RANK));
+  TRY(need_dtype(f, ids, UNROLL_I32));
+  const tensor_spec *s = in(f, x), *i = in(f, ids);
+  TRY(need_rank(f, ids, s->rank, s->rank));
+  TRY(need_static_axis(f, x, s->rank - 1));
+  TRY(need_static_axis(f, ids, s->rank - 1));
+  for (int k = 0; k + 1 < s->rank; k++)
+    if (!same_extent(s, k, i, k))
+      return fail(f->err, UNROLL_E_SHAPE, "%s and %s differ on axis %d", describe(f, x, 0), describe(f, ids, 1), k);
+  return UNROLL_OK;
+}
+
+static unroll_status gather(inference *f) {
+  TRY(rows_of_ids(f, 0, 1));
+  f->out[0] = with_last(in(f, 0), in(f, 1)->shape[in(f, 1)->rank - 1]);
+  return UNROLL_OK;
+}
+
+/* The size of a row, which no input tells, stands in out[0] on entry. */
+static unroll_status gather_grad(inference *f) {
+  TRY(rows_of_ids(f, 1, 0));
+  const tensor_spec *dy = in(f, 1);
+  const tensor_spec ids = with_dtype(dy, UNROLL_I32);
+  TRY(need_spec(f, 0, &ids, false));
+  const int64_t n = f->out[0].shape[dy->rank - 1];
+  if (n < 1)
+    return fail(f->err, UNROLL_E_SHAPE, "rows of %" PRId64 " elements, expected at least 1", n);
+  f->out[0] = with_last(dy, n);
+  return UNROLL_OK;
+}
+
+static unroll_status top_k(inference *f) {
+  TRY(need_real(f, 0));
+  TRY(need_rank(f, 0, 1, UNROLL_MAX_RANK));
+  const tensor_spec *x = in(f, 0);
+  TRY(need_static_axis(f, 0, x->rank - 1));
+  const int64_t k = f->attr->top_k.k, n = x->shape[x->rank - 1];
+  if (k < 1 || k > n)
+    return fail(f->err, UNROLL_E_RANGE, "k is %" PRId64 ", expected 1 to %" PRId64 ", the last axis of %s", k, n,
+                describe(f, 0, 0));
+  f->out[0] = with_last(x, k);
+  f->out[1] = with_dtype(&f->out[0], UNROLL_I32);
+  return UNROLL_OK;
+}
+
+/* The result's shape stands in out[0] on entry. */
+static unroll_status random_(inference *f) {
+  const unroll_random_attr *r = &f->attr->random;
+  if (r->kind < 0 || r->kind >= UNROLL_RANDOM_COUNT)
+    return fail(f->err, UNROLL_E_INVALID,
+                "%d is no distribution, expected UNROLL_RANDOM_UNIFORM or UNROLL_RANDOM_NORMAL", r->kind);
+  if (!is_real(&f->out[0]))
+    return fail(f->err, UNROLL_E_DTYPE, "random numbers of %s, expected f32 or f64",
+                unroll_dtype_name(f->out[0].dtype));
+  if (f->out[0].rank < r->time_axis + 2)
+    return fail(f->err, UNROLL_E_SHAPE, "rank %d, expected at least %d: %s", f->out[0].rank, r->time_axis + 2,
+                r->time_axis == 0 ? "[T,B,..]" : "one step [B,..]");
+  return UNROLL_OK;
+}
+
 /* ---- shapes ---- */
 
 static unroll_status slice(inference *f, int64_t size) {
@@ -388,6 +456,36 @@ static unroll_status length_mask(inference *f) {
   return UNROLL_OK;
 }
 
+/* One step of a sequence. */
+static tensor_spec step_of(const tensor_spec *s) { return graph_make_spec(s->dtype, s->rank - 1, s->shape + 1); }
+
+static unroll_status scan_direction(inference *f, int32_t direction) {
+  if (direction != UNROLL_FORWARD && direction != UNROLL_REVERSE)
+    return fail(f->err, UNROLL_E_INVALID, "direction %d, expected UNROLL_FORWARD or UNROLL_REVERSE", direction);
+  return UNROLL_OK;
+}
+
+static unroll_status linear_scan(inference *f, bool gradient) {
+  TRY(scan_direction(f, f->attr->linear_scan.direction));
+  TRY(need_real(f, 0));
+  TRY(need_rank(f, 0, 2, UNROLL_MAX_RANK));
+  const tensor_spec *a = in(f, 0), state = step_of(a);
+  const uint32_t lengths = gradient ? 5 : 3;
+  TRY(need_spec(f, 1, a, false)); /* b or y */
+  TRY(need_spec(f, 2, &state, true));
+  if (gradient) {
+    TRY(need_spec(f, 3, a, true));
+    TRY(need_spec(f, 4, &state, true));
+  }
+  if (in(f, lengths))
+    TRY(lengths_of(f, lengths, a, 1));
+  f->out[0] = *a;
+  f->out[1] = gradient ? *a : state;
+  if (gradient)
+    f->out[2] = state;
+  return UNROLL_OK;
+}
+
 static unroll_status optimizer(inference *f) {
   const unroll_optimizer_attr *o = &f->attr->optimizer;
   TRY(need_real(f, 0));
@@ -455,8 +553,7 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   const unroll_layer_attr *l = &f->attr->layer;
   if (l->cell <= UNROLL_CELL_NONE || l->cell >= UNROLL_CELL_COUNT)
     return fail(f->err, UNROLL_E_INVALID, "%d is no standard cell", l->cell);
-  if (l->direction != UNROLL_FORWARD && l->direction != UNROLL_REVERSE)
-    return fail(f->err, UNROLL_E_INVALID, "direction %d, expected UNROLL_FORWARD or UNROLL_REVERSE", l->direction);
+  TRY(scan_direction(f, l->direction));
   if (l->cell == UNROLL_CELL_RNN && l->activation != UNROLL_TANH && l->activation != UNROLL_RELU &&
       l->activation != UNROLL_SIGMOID)
     return fail(f->err, UNROLL_E_INVALID,
@@ -534,11 +631,11 @@ static unroll_status layer_grad(inference *f) {
 unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *attr, const uint32_t *inputs,
                          uint32_t n_in, tensor_spec *out, uint32_t n_out, unroll_error *err) {
   inference f = {.graph = graph, .attr = attr, .in = inputs, .n_in = n_in, .n_out = n_out, .out = out, .err = err};
-  static const uint8_t counts[UNROLL_OP_END][2] = {/* of inputs at most, of outputs; 0: many, or checked there */
-                                                   [UNROLL_OP_MATMUL] = {3, 1},
-                                                   [UNROLL_OP_OPTIMIZER] = {7, 3},
-                                                   [UNROLL_OP_LAYER] = {8, 7},
-                                                   [UNROLL_OP_LAYER_GRAD] = {13, 7}};
+  static const uint8_t counts[UNROLL_OP_END][2] = {
+      /* of inputs at most, of outputs; 0: many, or checked there */
+      [UNROLL_OP_MATMUL] = {3, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},        [UNROLL_OP_TOP_K] = {1, 2},
+      [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3}, [UNROLL_OP_LAYER] = {8, 7},
+      [UNROLL_OP_LAYER_GRAD] = {13, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
@@ -591,8 +688,16 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
     TRY(need_rank(&f, 0, 2, 2));
     if (attr->categorical.top_k < 0)
       return fail(err, UNROLL_E_RANGE, "top_k is %" PRId64 ", expected 0 (all) or more", attr->categorical.top_k);
+    if (!(attr->categorical.top_p >= 0 && attr->categorical.top_p <= 1))
+      return fail(err, UNROLL_E_RANGE, "top_p is %g, expected 0 (all) to 1", attr->categorical.top_p);
     out[0] = without_last(in(&f, 0), UNROLL_I32);
     break;
+  case UNROLL_OP_RANDOM: TRY(random_(&f)); break;
+  case UNROLL_OP_GATHER: TRY(gather(&f)); break;
+  case UNROLL_OP_GATHER_GRAD: TRY(gather_grad(&f)); break;
+  case UNROLL_OP_TOP_K: TRY(top_k(&f)); break;
+  case UNROLL_OP_LINEAR_SCAN: TRY(linear_scan(&f, false)); break;
+  case UNROLL_OP_LINEAR_SCAN_GRAD: TRY(linear_scan(&f, true)); break;
   case UNROLL_OP_LENGTH_MASK: TRY(length_mask(&f)); break;
   case UNROLL_OP_OPTIMIZER: TRY(optimizer(&f)); break;
   case UNROLL_OP_LSTM_GATES:

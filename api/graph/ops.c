@@ -123,10 +123,55 @@ unroll_tensor unroll_dropout(unroll_tensor x, double p) {
   return graph_op(UNROLL_OP_DROPOUT, &attr, &x, 1, NULL);
 }
 
+static unroll_tensor random_numbers(unroll_graph *g, int32_t kind, int32_t dtype, int32_t rank, const int64_t *shape,
+                                    int32_t time_axis) {
+  tensor_spec spec;
+  if (!g || graph_failed(g) || graph_spec_of_shape(g, "random", dtype, rank, shape, &spec) != UNROLL_OK)
+    return unroll_none();
+  const op_attr attr = {.random = {kind, time_axis, next_site(g), 0}};
+  unroll_tensor out;
+  graph_add_node(g, UNROLL_OP_RANDOM, &attr, NULL, 0, &spec, &out, 1);
+  return out;
+}
+unroll_tensor unroll_random(unroll_graph *g, int32_t kind, int32_t dtype, int32_t rank, const int64_t *shape) {
+  return random_numbers(g, kind, dtype, rank, shape, g && g->parent ? -1 : 0);
+}
+unroll_tensor unroll_random_step(unroll_graph *g, int32_t kind, int32_t dtype, int32_t rank, const int64_t *shape) {
+  return random_numbers(g, kind, dtype, rank, shape, -1);
+}
+
+unroll_tensor unroll_gather(unroll_tensor x, unroll_tensor ids) {
+  return graph_op(UNROLL_OP_GATHER, NULL, (unroll_tensor[]){x, ids}, 2, NULL);
+}
+
+void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tensor *ids) {
+  const op_attr attr = {.top_k = {k}};
+  unroll_tensor out[2];
+  graph_add_node(x.graph, UNROLL_OP_TOP_K, &attr, &x, 1, NULL, out, 2);
+  if (values)
+    *values = out[0];
+  if (ids)
+    *ids = out[1];
+}
+
+unroll_tensor unroll_linear_scan(unroll_tensor a, unroll_tensor b, unroll_tensor h0, unroll_tensor lengths,
+                                 int32_t direction, unroll_tensor *h_last) {
+  const op_attr attr = {.linear_scan = {direction, 0}};
+  const unroll_tensor in[] = {a, b, h0, lengths};
+  unroll_tensor out[2];
+  graph_add_node(graph_common(in, 4), UNROLL_OP_LINEAR_SCAN, &attr, in, 4, NULL, out, 2);
+  if (h_last)
+    *h_last = out[1];
+  return out[0];
+}
+
 unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k) {
+  return unroll_categorical_top_p(logits, top_k, 0);
+}
+unroll_tensor unroll_categorical_top_p(unroll_tensor logits, int64_t top_k, double top_p) {
   if (!logits.graph || graph_failed(logits.graph))
     return unroll_none();
-  const op_attr attr = {.categorical = {next_site(logits.graph), 0, top_k}};
+  const op_attr attr = {.categorical = {next_site(logits.graph), 0, top_k, top_p}};
   return graph_op(UNROLL_OP_CATEGORICAL, &attr, &logits, 1, NULL);
 }
 

@@ -109,6 +109,9 @@ typedef union cpu_attr {
   unroll_constant_attr constant;
   unroll_dropout_attr dropout;
   unroll_categorical_attr categorical;
+  unroll_random_attr random;
+  unroll_top_k_attr top_k;
+  unroll_linear_scan_attr linear_scan;
   unroll_length_mask_attr length_mask;
   unroll_optimizer_attr optimizer;
 } cpu_attr;

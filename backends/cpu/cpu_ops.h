@@ -30,7 +30,13 @@ cpu_run_fn cpu_reduce_run(int32_t dtype);
   X(cross_entropy_grad)   \
   X(embedding)            \
   X(embedding_grad)       \
+  X(gather)               \
+  X(gather_grad)          \
+  X(top_k)                \
+  X(linear_scan)          \
+  X(linear_scan_grad)     \
   X(dropout)              \
+  X(random)               \
   X(argmax)               \
   X(categorical)          \
   X(optimizer)            \

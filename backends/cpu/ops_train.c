@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dropout and the optimizers. */
+/* Random numbers, dropout and the optimizers. */
 #include "cpu_ops.h"
 #include "realmath.h"
 #include <unroll/philox.h>

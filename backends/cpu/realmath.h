@@ -12,6 +12,8 @@ REALMATH(log_, logf, log)
 REALMATH(sqrt_, sqrtf, sqrt)
 REALMATH(tanh_, tanhf, tanh)
 REALMATH(abs_, fabsf, fabs)
+REALMATH(expm1_, expm1f, expm1)
+REALMATH(log1p_, log1pf, log1p)
 #undef REALMATH
 
 /* σ(x) = 1/(1+e^-x). The exponent is never positive, so nothing overflows on the way. */

@@ -4,11 +4,11 @@
 
 #define ANY_NUMBER 0xFFFFu
 
-/* required: a bit for each input that may not be absent. */
+/* required: a bit for each input that may not be absent. second_size: of the attributes of op_version 2; 0: there is none. */
 static const struct rule {
   const char *name;
   cpu_check_fn check;
-  uint32_t max_in, max_out, required, attr_size;
+  uint32_t max_in, max_out, required, attr_size, second_size;
 } rules[UNROLL_OP_END] = {
     [UNROLL_OP_MATMUL] = {"matmul", cpu_check_matmul, 3, 1, 3, UNROLL_SIZE_TO(unroll_matmul_attr, trans_b)},
     [UNROLL_OP_UNARY] = {"unary", cpu_check_unary, 1, 1, 1, UNROLL_SIZE_TO(unroll_unary_attr, reserved)},
@@ -32,7 +32,16 @@ static const struct rule {
     [UNROLL_OP_DROPOUT] = {"dropout", cpu_check_dropout, 1, 1, 1, UNROLL_SIZE_TO(unroll_dropout_attr, time_axis)},
     [UNROLL_OP_ARGMAX] = {"argmax", cpu_check_argmax, 1, 1, 1, 0},
     [UNROLL_OP_CATEGORICAL] = {"categorical", cpu_check_categorical, 1, 1, 1,
-                               UNROLL_SIZE_TO(unroll_categorical_attr, top_k)},
+                               UNROLL_SIZE_TO(unroll_categorical_attr, top_k),
+                               UNROLL_SIZE_TO(unroll_categorical_attr, top_p)},
+    [UNROLL_OP_RANDOM] = {"random", cpu_check_random, 0, 1, 0, UNROLL_SIZE_TO(unroll_random_attr, site)},
+    [UNROLL_OP_GATHER] = {"gather", cpu_check_gather, 2, 1, 3, 0},
+    [UNROLL_OP_GATHER_GRAD] = {"gather_grad", cpu_check_gather_grad, 2, 1, 3, 0},
+    [UNROLL_OP_TOP_K] = {"top_k", cpu_check_top_k, 1, 2, 1, UNROLL_SIZE_TO(unroll_top_k_attr, k)},
+    [UNROLL_OP_LINEAR_SCAN] = {"linear_scan", cpu_check_linear_scan, 4, 2, 3,
+                               UNROLL_SIZE_TO(unroll_linear_scan_attr, direction)},
+    [UNROLL_OP_LINEAR_SCAN_GRAD] = {"linear_scan_grad", cpu_check_linear_scan_grad, 6, 3, 3,
+                                    UNROLL_SIZE_TO(unroll_linear_scan_attr, direction)},
     [UNROLL_OP_LENGTH_MASK] = {"length_mask", cpu_check_length_mask, 3, 1, 5,
                                UNROLL_SIZE_TO(unroll_length_mask_attr, invert)},
     [UNROLL_OP_OPTIMIZER] = {"optimizer", cpu_check_optimizer, 7, 3, 15,
@@ -51,7 +60,8 @@ unroll_status cpu_resolve(const unroll_graph_view *graph, uint32_t i, const cpu_
                           unroll_error *err) {
   const unroll_node_view *v = cpu_view_node(graph, i);
   const struct rule *rule = v->op < UNROLL_OP_END ? &rules[v->op] : NULL;
-  if (!rule || !rule->check || v->op_version > 1)
+  const bool second = rule && v->op_version == 2 && rule->second_size > 0;
+  if (!rule || !rule->check || (v->op_version > 1 && !second))
     return cpu_fail(err, UNROLL_E_UNSUPPORTED, "cpu: node \"%.60s\": op %u of version %u", v->name, v->op,
                     v->op_version);
   cpu_resolver r = {graph, v, tensors, node, rule->name, err};
@@ -61,11 +71,12 @@ unroll_status cpu_resolve(const unroll_graph_view *graph, uint32_t i, const cpu_
   for (uint32_t e = 0; rule->required >> e; e++)
     if ((rule->required >> e & 1) && !want_in(&r, e))
       return cpu_fail(err, UNROLL_E_GRAPH, "cpu: %s \"%.60s\": input %u is missing", r.op, v->name, e);
-  if (rule->attr_size && (!v->attr || v->attr_size < rule->attr_size))
+  const uint32_t attr_size = second ? rule->second_size : rule->attr_size;
+  if (attr_size && (!v->attr || v->attr_size < attr_size))
     return cpu_fail(err, UNROLL_E_GRAPH, "cpu: %s \"%.60s\": attributes of %u bytes, at least %u expected", r.op,
-                    v->name, v->attr ? v->attr_size : 0, rule->attr_size);
-  if (rule->attr_size)
-    memcpy(&node->attr, v->attr, rule->attr_size);
+                    v->name, v->attr ? v->attr_size : 0, attr_size);
+  if (attr_size)
+    memcpy(&node->attr, v->attr, attr_size);
   for (uint32_t e = 0; e < v->n_in + v->n_out; e++) {
     const uint32_t t = graph->edges[e < v->n_in ? v->first_in + e : v->first_out + e - v->n_in];
     if (t != UNROLL_NO_TENSOR && cpu_dtype_size(tensors[t].dtype) == 0)

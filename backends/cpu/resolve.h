@@ -69,6 +69,12 @@ unroll_status cpu_check_reverse(cpu_resolver *r);
 unroll_status cpu_check_dropout(cpu_resolver *r);
 unroll_status cpu_check_argmax(cpu_resolver *r);
 unroll_status cpu_check_categorical(cpu_resolver *r);
+unroll_status cpu_check_random(cpu_resolver *r);
+unroll_status cpu_check_gather(cpu_resolver *r);
+unroll_status cpu_check_gather_grad(cpu_resolver *r);
+unroll_status cpu_check_top_k(cpu_resolver *r);
+unroll_status cpu_check_linear_scan(cpu_resolver *r);
+unroll_status cpu_check_linear_scan_grad(cpu_resolver *r);
 unroll_status cpu_check_length_mask(cpu_resolver *r);
 unroll_status cpu_check_optimizer(cpu_resolver *r);
 /* resolve_gates.c */

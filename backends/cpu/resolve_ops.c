@@ -215,6 +215,40 @@ unroll_status cpu_check_length_mask(cpu_resolver *r) {
   return UNROLL_OK;
 }
 
+/* a and more sequences like it [T,B,..], n states [B,..], lengths [B] */
+static unroll_status check_linear_scan(cpu_resolver *r, const cpu_tensor *const *sequences, uint32_t n_sequences,
+                                       const cpu_tensor *const *states, uint32_t n_states, const cpu_tensor *lengths) {
+  const cpu_tensor *a = want_in(r, 0);
+  const int32_t direction = r->node->attr.linear_scan.direction;
+  cpu_shape state = {.rank = a->shape.rank - 1, .dim = -1};
+  if (direction != UNROLL_FORWARD && direction != UNROLL_REVERSE)
+    return cpu_bad_attr(r, "direction", direction);
+  TRY(cpu_expect_real(r, a));
+  TRY(cpu_expect_rank(r, a, 2, UNROLL_MAX_RANK));
+  for (int32_t i = 0; i < state.rank; i++)
+    state.size[i] = a->shape.size[i + 1];
+  for (uint32_t i = 0; i < n_sequences; i++)
+    TRY(cpu_expect(r, sequences[i], a->dtype, &a->shape));
+  for (uint32_t i = 0; i < n_states; i++)
+    TRY(cpu_expect(r, states[i], a->dtype, &state));
+  return check_lengths(r, a, lengths, 1);
+}
+
+unroll_status cpu_check_linear_scan(cpu_resolver *r) {
+  const cpu_tensor *sequences[] = {want_in(r, 1), want_out(r, 0)}, *states[] = {want_in(r, 2), want_out(r, 1)};
+  TRY(check_linear_scan(r, sequences, 2, states, 2, want_in(r, 3)));
+  CHOOSE(r, want_in(r, 0)->dtype, linear_scan);
+  return UNROLL_OK;
+}
+
+unroll_status cpu_check_linear_scan_grad(cpu_resolver *r) {
+  const cpu_tensor *sequences[] = {want_in(r, 1), want_in(r, 3), want_out(r, 0), want_out(r, 1)};
+  const cpu_tensor *states[] = {want_in(r, 2), want_in(r, 4), want_out(r, 2)};
+  TRY(check_linear_scan(r, sequences, 4, states, 3, want_in(r, 5)));
+  CHOOSE(r, want_in(r, 0)->dtype, linear_scan_grad);
+  return UNROLL_OK;
+}
+
 unroll_status cpu_check_dropout(cpu_resolver *r) {
   const cpu_tensor *x = want_in(r, 0);
   const unroll_dropout_attr *attr = &r->node->attr.dropout;
@@ -225,6 +259,58 @@ unroll_status cpu_check_dropout(cpu_resolver *r) {
                     attr->p);
   TRY(cpu_expect(r, want_out(r, 0), x->dtype, &x->shape));
   CHOOSE(r, x->dtype, dropout);
+  return UNROLL_OK;
+}
+
+unroll_status cpu_check_random(cpu_resolver *r) {
+  const cpu_tensor *y = want_out(r, 0);
+  const unroll_random_attr *attr = &r->node->attr.random;
+  if (attr->kind != UNROLL_RANDOM_UNIFORM && attr->kind != UNROLL_RANDOM_NORMAL)
+    return cpu_fail(r->err, UNROLL_E_UNSUPPORTED, "cpu: random \"%.60s\": kind %d", r->view->name, attr->kind);
+  TRY(cpu_expect_real(r, y));
+  TRY(check_time_axis(r, y, attr->time_axis));
+  CHOOSE(r, y->dtype, random);
+  return UNROLL_OK;
+}
+
+/* row [..,N], ids [..,M], picked [..,M] */
+static unroll_status check_gather(cpu_resolver *r, const cpu_tensor *row, const cpu_tensor *ids,
+                                  const cpu_tensor *picked) {
+  TRY(cpu_expect_real(r, row));
+  TRY(cpu_expect_rank(r, row, 1, UNROLL_MAX_RANK));
+  TRY(cpu_expect_rank(r, ids, row->shape.rank, row->shape.rank));
+  if (row->shape.rank == 1 && row->shape.dim >= 0)
+    return no_runtime_size(r, row);
+  const cpu_shape want = cpu_with_last(row->shape, cpu_last(ids));
+  TRY(cpu_expect(r, ids, UNROLL_I32, &want));
+  return cpu_expect(r, picked, row->dtype, &want);
+}
+
+unroll_status cpu_check_gather(cpu_resolver *r) {
+  TRY(check_gather(r, want_in(r, 0), want_in(r, 1), want_out(r, 0)));
+  CHOOSE(r, want_in(r, 0)->dtype, gather);
+  return UNROLL_OK;
+}
+
+unroll_status cpu_check_gather_grad(cpu_resolver *r) {
+  TRY(check_gather(r, want_out(r, 0), want_in(r, 0), want_in(r, 1)));
+  CHOOSE(r, want_in(r, 1)->dtype, gather_grad);
+  return UNROLL_OK;
+}
+
+unroll_status cpu_check_top_k(cpu_resolver *r) {
+  const cpu_tensor *x = want_in(r, 0);
+  const int64_t k = r->node->attr.top_k.k;
+  TRY(cpu_expect_real(r, x));
+  TRY(cpu_expect_rank(r, x, 1, UNROLL_MAX_RANK));
+  if (x->shape.rank == 1 && x->shape.dim >= 0)
+    return no_runtime_size(r, x);
+  if (k < 1 || k > cpu_last(x))
+    return cpu_bad_attr(r, "k", k);
+  const cpu_shape want = cpu_with_last(x->shape, k);
+  TRY(cpu_expect(r, want_out(r, 0), x->dtype, &want));
+  TRY(cpu_expect(r, want_out(r, 1), UNROLL_I32, &want));
+  CHOOSE(r, x->dtype, top_k);
   return UNROLL_OK;
 }
 
@@ -249,6 +335,10 @@ unroll_status cpu_check_categorical(cpu_resolver *r) {
   TRY(check_index_of_last(r));
   if (r->node->attr.categorical.top_k < 0)
     return cpu_bad_attr(r, "top_k", r->node->attr.categorical.top_k);
+  const double top_p = r->node->attr.categorical.top_p;
+  if (r->view->op_version == 2 && !(top_p > 0 && top_p < 1))
+    return cpu_fail(r->err, UNROLL_E_GRAPH, "cpu: categorical \"%.60s\": top_p is %g, 0 < top_p < 1 expected",
+                    r->view->name, top_p);
   CHOOSE(r, want_in(r, 0)->dtype, categorical);
   return UNROLL_OK;
 }

@@ -405,7 +405,7 @@ unroll_status flights_find(plan *p);
 void flights_settle(plan *p);
 bool plan_in_flight(const plan *p); /* the current node */
 
-/* plan_elements.c, plan_rows.c, plan_cells.c, plan_matmul.c: a function for each family of ops */
+/* plan_elements.c, plan_rows.c, plan_scan.c, plan_cells.c, plan_matmul.c: a function for each family of ops */
 unroll_status plan_unary(plan *p);
 unroll_status plan_binary(plan *p);
 unroll_status plan_select(plan *p);
@@ -419,6 +419,7 @@ unroll_status plan_reshape(plan *p);
 unroll_status plan_reverse(plan *p);
 unroll_status plan_length_mask(plan *p);
 unroll_status plan_dropout(plan *p);
+unroll_status plan_random(plan *p);
 unroll_status plan_optimizer(plan *p);
 unroll_status plan_reduce(plan *p);
 unroll_status plan_softmax(plan *p);
@@ -426,8 +427,13 @@ unroll_status plan_cross_entropy(plan *p);
 unroll_status plan_cross_entropy_grad(plan *p);
 unroll_status plan_embedding(plan *p);
 unroll_status plan_embedding_grad(plan *p);
+unroll_status plan_gather(plan *p);
+unroll_status plan_gather_grad(plan *p);
 unroll_status plan_argmax(plan *p);
+unroll_status plan_top_k(plan *p);
 unroll_status plan_categorical(plan *p);
+unroll_status plan_linear_scan(plan *p);
+unroll_status plan_linear_scan_grad(plan *p);
 unroll_status plan_gates(plan *p);
 unroll_status plan_layer(plan *p);
 unroll_status plan_layer_grad(plan *p);

@@ -322,6 +322,7 @@ static const struct {
   uint32_t attr_size;
   uint32_t inputs; /* bit mask */
   uint32_t outputs;
+  uint32_t second_size; /* of the attributes of op_version 2; 0: there is none */
 } families[UNROLL_OP_END] = {
     [UNROLL_OP_MATMUL] = {plan_matmul, UNROLL_SIZE_TO(unroll_matmul_attr, trans_b), 0x3, 1},
     [UNROLL_OP_UNARY] = {plan_unary, UNROLL_SIZE_TO(unroll_unary_attr, reserved), 0x1, 1},
@@ -344,7 +345,14 @@ static const struct {
     [UNROLL_OP_CONSTANT] = {plan_constant, UNROLL_SIZE_TO(unroll_constant_attr, value), 0x0, 1},
     [UNROLL_OP_DROPOUT] = {plan_dropout, UNROLL_SIZE_TO(unroll_dropout_attr, time_axis), 0x1, 1},
     [UNROLL_OP_ARGMAX] = {plan_argmax, 0, 0x1, 1},
-    [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1},
+    [UNROLL_OP_CATEGORICAL] = {plan_categorical, UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0x1, 1,
+                               UNROLL_SIZE_TO(unroll_categorical_attr, top_p)},
+    [UNROLL_OP_RANDOM] = {plan_random, UNROLL_SIZE_TO(unroll_random_attr, site), 0x0, 1},
+    [UNROLL_OP_GATHER] = {plan_gather, 0, 0x3, 1},
+    [UNROLL_OP_GATHER_GRAD] = {plan_gather_grad, 0, 0x3, 1},
+    [UNROLL_OP_TOP_K] = {plan_top_k, UNROLL_SIZE_TO(unroll_top_k_attr, k), 0x1, 0},
+    [UNROLL_OP_LINEAR_SCAN] = {plan_linear_scan, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
+    [UNROLL_OP_LINEAR_SCAN_GRAD] = {plan_linear_scan_grad, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
     [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
     [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
     [UNROLL_OP_LAYER] = {plan_layer, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0x2f, 0},
@@ -366,11 +374,13 @@ unroll_status plan_node(plan *p, uint32_t node) {
   const uint32_t op = p->node->op;
   if (op >= UNROLL_OP_END || !families[op].plan)
     return plan_decline(p, "op %u has no kernel", op);
-  if (p->node->op_version > 1)
+  const bool second = p->node->op_version == 2 && families[op].second_size > 0;
+  const uint32_t attr_size = second ? families[op].second_size : families[op].attr_size;
+  if (p->node->op_version > 1 && !second)
     return plan_decline(p, "op %u of version %u", op, p->node->op_version);
-  if (p->node->attr_size < families[op].attr_size)
+  if (p->node->attr_size < attr_size)
     return opencl_fail(&p->error, UNROLL_E_GRAPH, 0, "opencl: %s: %u bytes of attributes, expected %u", p->node->name,
-                       p->node->attr_size, families[op].attr_size);
+                       p->node->attr_size, attr_size);
   for (uint32_t i = 0; i < 32; i++)
     if ((families[op].inputs >> i & 1u && plan_in(p, i) == UNROLL_NO_TENSOR) ||
         (i < families[op].outputs && plan_out(p, i) == UNROLL_NO_TENSOR))

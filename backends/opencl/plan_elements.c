@@ -404,6 +404,30 @@ unroll_status plan_dropout(plan *p) {
   return UNROLL_OK;
 }
 
+unroll_status plan_random(plan *p) {
+  const int lanes = p->device->cpu ? 8 : 4;
+  const unroll_random_attr *attr = p->node->attr;
+  const uint32_t y = plan_out(p, 0);
+  const unroll_tensor_view *v = plan_view(p, y);
+  const int32_t batch = batch_axis(attr->time_axis);
+  const bool normal = attr->kind == UNROLL_RANDOM_NORMAL;
+  if (!plan_real(p, v->dtype) || v->rank <= batch || (!normal && attr->kind != UNROLL_RANDOM_UNIFORM))
+    return plan_decline(p, "dtype %d, rank %d, kind %d", v->dtype, v->rank, attr->kind);
+  plan_launch(p, "random.cl", normal ? "normal_numbers" : "uniform_numbers", "-Dreal=%s -DDOUBLES=%d -DLANES=%d",
+              dtype_c(v->dtype), v->dtype == UNROLL_F64, lanes);
+  plan_items(p, plan_axes(p, y, 0, batch + 1), 1);
+  plan_items(p, plan_axes(p, y, batch + 1, v->rank), (normal ? 2 : 4) * lanes);
+  arg_tensor(p, y);
+  arg_extent(p, plan_axis(p, y, batch));
+  arg_extent(p, plan_axes(p, y, batch + 1, v->rank));
+  arg_kind_of(p, ARG_KEY0, attr->site);
+  arg_kind_of(p, ARG_KEY1, attr->site);
+  arg_kind_of(p, attr->time_axis == 0 ? ARG_T0 : ARG_TIME, 1);
+  arg_kind_of(p, ARG_ROW0, 0);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
 unroll_status plan_optimizer(plan *p) {
   enum { BLOCKS = 4, INPUTS = 7, OUTPUTS = 3 };
   const unroll_optimizer_attr *attr = p->node->attr;

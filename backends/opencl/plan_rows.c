@@ -165,16 +165,20 @@ unroll_status plan_cross_entropy_grad(plan *p) {
   return UNROLL_OK;
 }
 
-/* Both kernels of sample.cl lie in one program, so both name the integer type of the keys. */
-static void plan_choice(plan *p, const char *kernel, uint32_t x) {
+/* The kernels of sample.cl lie in one program, so all of them name the integer type of the keys. */
+static void launch_choice(plan *p, const char *kernel, uint32_t x) {
   const unroll_tensor_view *v = plan_view(p, x);
   launch *l = plan_launch(p, "sample.cl", kernel, "-Dreal=%s%s", dtype_c(v->dtype),
                           v->dtype == UNROLL_F64 ? " -Dbits_t=ulong -Das_bits=as_ulong -DBITS=64" : "");
   l->group = p->device->cpu ? 1 : p->device->group;
   plan_items(p, plan_axes(p, x, 0, v->rank - 1), 1);
   arg_tensor(p, x);
+}
+
+static void plan_choice(plan *p, const char *kernel, uint32_t x) {
+  launch_choice(p, kernel, x);
   arg_tensor(p, plan_out(p, 0));
-  arg_extent(p, plan_axis(p, x, v->rank - 1));
+  arg_extent(p, plan_axis(p, x, plan_view(p, x)->rank - 1));
 }
 
 unroll_status plan_argmax(plan *p) {
@@ -191,11 +195,69 @@ unroll_status plan_categorical(plan *p) {
   TRY(check_rows(p, x));
   plan_choice(p, "categorical", x);
   arg_long(p, attr->top_k);
+  arg_real(p, plan_view(p, x)->dtype, p->node->op_version > 1 ? attr->top_p : 0);
   arg_kind_of(p, ARG_KEY0, attr->site);
   arg_kind_of(p, ARG_KEY1, attr->site);
   arg_kind_of(p, ARG_TIME, 1);
   arg_kind_of(p, ARG_ROW0, 0);
   arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
+unroll_status plan_top_k(plan *p) {
+  const unroll_top_k_attr *attr = p->node->attr;
+  const uint32_t x = plan_in(p, 0);
+  TRY(check_rows(p, x));
+  const extent row = plan_axis(p, x, plan_view(p, x)->rank - 1);
+  if (row.dim >= 0 || attr->k < 1 || attr->k > row.per)
+    return plan_decline(p, "%lld of a row of %lld", (long long)attr->k, (long long)row.per);
+  launch_choice(p, "top_k", x);
+  arg_tensor(p, plan_out(p, 0));
+  arg_tensor(p, plan_out(p, 1));
+  arg_extent(p, row);
+  arg_long(p, attr->k);
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return UNROLL_OK;
+}
+
+/* ---- elements by id ---- */
+static unroll_status check_gather(plan *p, uint32_t row, uint32_t ids) {
+  TRY(check_rows(p, row));
+  const int32_t rank = plan_view(p, row)->rank;
+  if (plan_view(p, ids)->rank != rank || plan_axis(p, row, rank - 1).dim >= 0 || plan_axis(p, ids, rank - 1).dim >= 0)
+    return plan_decline(p, "ids of rank %d, rows of rank %d", plan_view(p, ids)->rank, rank);
+  return UNROLL_OK;
+}
+
+static void finish_gather(plan *p, uint32_t row, uint32_t ids) {
+  arg_extent(p, plan_axis(p, row, plan_view(p, row)->rank - 1));
+  arg_extent(p, plan_axis(p, ids, plan_view(p, ids)->rank - 1));
+  arg_kind_of(p, ARG_ITEMS, 0);
+}
+
+unroll_status plan_gather(plan *p) {
+  const uint32_t x = plan_in(p, 0), ids = plan_in(p, 1);
+  TRY(check_gather(p, x, ids));
+  plan_launch(p, "gather.cl", "gather", "-Dreal=%s", dtype_c(plan_view(p, x)->dtype));
+  plan_elements(p, ids, 1);
+  arg_tensor(p, x);
+  arg_tensor(p, ids);
+  arg_tensor(p, plan_out(p, 0));
+  finish_gather(p, x, ids);
+  return UNROLL_OK;
+}
+
+unroll_status plan_gather_grad(plan *p) {
+  const uint32_t ids = plan_in(p, 0), dy = plan_in(p, 1), dx = plan_out(p, 0);
+  TRY(check_gather(p, dx, ids));
+  plan_fill(p, dx, 0);
+  launch *l = plan_launch(p, "gather.cl", "gather_grad", "-Dreal=%s", dtype_c(plan_view(p, dx)->dtype));
+  l->group = p->device->cpu ? 1 : p->device->group;
+  plan_items(p, plan_axes(p, ids, 0, plan_view(p, ids)->rank - 1), 1);
+  arg_tensor(p, ids);
+  arg_tensor(p, dy);
+  arg_tensor(p, dx);
+  finish_gather(p, dx, ids);
   return UNROLL_OK;
 }
 

@@ -386,7 +386,9 @@ static unroll_status run(unroll_backend_binding *b, unroll_backend_queue *queue,
 static const char *const unsupported[] = {
     "*unary abs *", "*unary exp *", "*unary log *", "*unary reciprocal *", "*unary sign *", "*unary sqrt *",
     "*unary square *", "*binary div *", "*binary max *", "*binary min *", "*reduce *", "*softmax *", "*slice *",
-    "*pad *", "*concat *", "*transpose *", "*constant *", "*dropout *", "*lstm_gates*", "*gru_*"};
+    "*pad *", "*concat *", "*transpose *", "*constant *", "*dropout *", "*random *", "*top_k *",
+    "*linear_scan*",
+    "*unary expm1 *", "*unary log1p *", "*lstm_gates*", "*gru_*"};
 static const unroll_conform conform = {sizeof conform, sizeof unsupported / sizeof *unsupported, unsupported};
 static const void *extension(unroll_backend *b, const char *id) {
   return strcmp(id, UNROLL_CONFORM_ID) == 0 ? &conform : NULL;

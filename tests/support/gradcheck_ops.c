@@ -10,6 +10,8 @@ UNARY(unary_neg, UNROLL_NEG, -1, 1)
 UNARY(unary_abs, UNROLL_ABS, -1, 1)
 UNARY(unary_exp, UNROLL_EXP, -1, 1)
 UNARY(unary_log, UNROLL_LOG, 0.2, 2)
+UNARY(unary_expm1, UNROLL_EXPM1, -1, 1)
+UNARY(unary_log1p, UNROLL_LOG1P, -0.6, 2)
 UNARY(unary_sqrt, UNROLL_SQRT, 0.2, 2)
 UNARY(unary_reciprocal, UNROLL_RECIPROCAL, 0.3, 2)
 UNARY(unary_square, UNROLL_SQUARE, -1, 1)
@@ -96,6 +98,42 @@ static void embedding(grad_build *b) {
   static const int32_t ids[6] = {3, 0, 3, 2, 0, 3};
   grad_result(b, unroll_embedding(grad_real(b, -1, 1, SHAPE(4, 5)), grad_integers(b, ids, SHAPE(2, 3))));
 }
+static const int32_t lengths[3] = {4, 0, 2};
+
+/* An id that comes twice has both; the ids of the largest stay what they are as long as nothing is as near as δ. */
+static void gather(grad_build *b) {
+  static const int32_t ids[6] = {3, 0, 3, 2, 1, 1};
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(2, 4));
+  grad_result(b, unroll_gather(unroll_tanh(x), grad_integers(b, ids, SHAPE(2, 3))));
+}
+static void top_k(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(2, 3, 5));
+  unroll_tensor values, ids;
+  unroll_top_k(unroll_tanh(x), 3, &values, &ids);
+  grad_result(b, values);
+  grad_result(b, unroll_gather(unroll_unary(x, UNROLL_SQUARE), ids));
+}
+/* Through every step, through the last state, from the first one, of each sequence's own length; and without h0. */
+static void linear_scan(grad_build *b, int32_t direction, bool is_ragged) {
+  const unroll_tensor a = grad_real(b, -0.9, 1.2, SHAPE(4, 3, 2)), x = grad_real(b, -1, 1.3, SHAPE(4, 3, 2)),
+                      h0 = grad_real(b, -1, 1, SHAPE(3, 2)),
+                      n = is_ragged ? grad_integers(b, lengths, SHAPE(3)) : unroll_none();
+  unroll_tensor last;
+  grad_result(b, unroll_tanh(unroll_linear_scan(unroll_tanh(a), x, h0, n, direction, &last)));
+  grad_result(b, last);
+  grad_result(b, unroll_linear_scan(a, unroll_mul(a, x), unroll_none(), n, direction, NULL));
+  unroll_linear_scan(x, a, h0, n, direction, &last);
+  grad_result(b, last);
+}
+static void linear_scan_forward(grad_build *b) { linear_scan(b, UNROLL_FORWARD, false); }
+static void linear_scan_reverse(grad_build *b) { linear_scan(b, UNROLL_REVERSE, false); }
+static void linear_scan_ragged(grad_build *b) { linear_scan(b, UNROLL_FORWARD, true); }
+static void linear_scan_ragged_reverse(grad_build *b) { linear_scan(b, UNROLL_REVERSE, true); }
+static void random_numbers(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(3, 2, 4));
+  grad_result(b, unroll_mul(x, unroll_random(b->g, UNROLL_RANDOM_NORMAL, UNROLL_F64, SHAPE(3, 2, 4))));
+  grad_result(b, unroll_mul(x, unroll_random_step(b->g, UNROLL_RANDOM_UNIFORM, UNROLL_F64, SHAPE(2, 4))));
+}
 static void no_gradient_through_ids(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(3, 4)), table = grad_real(b, -1, 1, SHAPE(4, 2));
   grad_result(b, unroll_embedding(table, unroll_argmax(x)));
@@ -123,7 +161,6 @@ static void transpose_and_reshape(grad_build *b) {
   grad_result(b, unroll_transpose(unroll_reshape(x, SHAPE(4, 6)), (int32_t[]){1, 0}));
   grad_result(b, unroll_tanh(unroll_reshape(x, SHAPE(24))));
 }
-static const int32_t lengths[3] = {4, 0, 2};
 static void reverse_and_length_mask(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(4, 3, 2)), n = grad_integers(b, lengths, SHAPE(3));
   grad_result(b, unroll_reverse(x, n));
@@ -236,6 +273,8 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(unary_sign),
                                    CASE(unary_exp),
                                    CASE(unary_log),
+                                   CASE(unary_expm1),
+                                   CASE(unary_log1p),
                                    CASE(unary_sqrt),
                                    CASE(unary_reciprocal),
                                    CASE(unary_square),
@@ -260,6 +299,13 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(mse),
                                    CASE(clip),
                                    CASE(embedding),
+                                   CASE(gather),
+                                   CASE(top_k),
+                                   CASE(random_numbers),
+                                   CASE(linear_scan_forward),
+                                   CASE(linear_scan_reverse),
+                                   CASE(linear_scan_ragged),
+                                   CASE(linear_scan_ragged_reverse),
                                    CASE(no_gradient_through_ids),
                                    CASE(slice_and_pad),
                                    CASE(concat),

@@ -178,6 +178,20 @@ static void unusual_edges(grad_build *b) {
   grad_result(b, unroll_mul(last[0], last[1]));
 }
 
+/* Numbers of each step's own, and values chosen by what a step has become. */
+static void random_and_top_k_in_body(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, 4)), h0 = grad_real(b, -1, 1, SHAPE(B, 2));
+  unroll_scan *s = unroll_scan_begin(b->g, UNROLL_FORWARD, unroll_none());
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
+  const unroll_tensor noise = unroll_random(unroll_scan_body(s), UNROLL_RANDOM_NORMAL, UNROLL_F64, SHAPE(B, 4));
+  unroll_tensor values, ids;
+  unroll_top_k(unroll_mul(x_t, noise), 2, &values, &ids);
+  const unroll_tensor next = unroll_tanh(unroll_add(unroll_mul(h, values), unroll_gather(x_t, ids)));
+  unroll_scan_next(s, h, next);
+  grad_result(b, unroll_scan_output(s, next));
+  unroll_scan_end(s);
+}
+
 static void dropout_in_body(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, H)), h0 = grad_real(b, -1, 1, SHAPE(B, H)),
                       W = grad_real(b, -1, 1, SHAPE(H, H));
@@ -271,22 +285,13 @@ static void run_time_steps(grad_build *b) {
 
 #define CASE(name) \
   { #name, name }
-const grad_case grad_scan_cases[] = {CASE(forward),
-                                     CASE(reverse),
-                                     CASE(ragged),
-                                     CASE(ragged_reverse),
-                                     CASE(last_only),
-                                     CASE(coupled_lstm),
-                                     CASE(captured_rows),
-                                     CASE(captured_others),
-                                     CASE(tied_weight),
-                                     CASE(embedding_in_body),
-                                     CASE(greedy_decoder),
-                                     CASE(attention),
-                                     CASE(unusual_edges),
-                                     CASE(dropout_in_body),
-                                     CASE(some_gradients_unwanted),
-                                     CASE(two_scans),
-                                     CASE(many_ops),
-                                     CASE(run_time_steps),
-                                     {NULL, NULL}};
+const grad_case grad_scan_cases[] = {CASE(forward),         CASE(reverse),
+                                     CASE(ragged),          CASE(ragged_reverse),
+                                     CASE(last_only),       CASE(coupled_lstm),
+                                     CASE(captured_rows),   CASE(captured_others),
+                                     CASE(tied_weight),     CASE(embedding_in_body),
+                                     CASE(greedy_decoder),  CASE(attention),
+                                     CASE(unusual_edges),   CASE(random_and_top_k_in_body),
+                                     CASE(dropout_in_body), CASE(some_gradients_unwanted),
+                                     CASE(two_scans),       CASE(many_ops),
+                                     CASE(run_time_steps),  {NULL, NULL}};

@@ -114,6 +114,34 @@ UNROLL_API unroll_tensor unroll_dropout(unroll_tensor x, double p);
 UNROLL_API unroll_tensor unroll_argmax(unroll_tensor x); /* over the last axis, i32 */
 /* logits [B,V] -> ids i32 [B], sampled from softmax(logits) over the top_k largest (0: all) */
 UNROLL_API unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k);
+/* The same over the smallest set of the likeliest of these whose probabilities sum to at least top_p, 0 or 1: all of them
+ * (nucleus sampling; Holtzman et al. 2020). UNROLL_E_RANGE outside of 0..1. */
+UNROLL_API unroll_tensor unroll_categorical_top_p(unroll_tensor logits, int64_t top_k, double top_p);
+/*
+ * Independent random numbers, f32 or f64: kind UNROLL_RANDOM_UNIFORM in [0,1) or UNROLL_RANDOM_NORMAL of mean 0 and variance
+ * 1. [T,B,..], T may be a run-time size; in the body of a scan (unroll_scan_body) one step [B,..], other numbers at every
+ * step. Each call is a site of its own: the numbers follow from seed, update, site, t, row and unit alone (philox.h). No
+ * gradient flows.
+ */
+UNROLL_API unroll_tensor unroll_random(unroll_graph *graph, int32_t kind, int32_t dtype, int32_t rank,
+                                       const int64_t *shape);
+/* One step [B,..] outside of a scan too, counted as that of the run's first step: the mask that all steps share. */
+UNROLL_API unroll_tensor unroll_random_step(unroll_graph *graph, int32_t kind, int32_t dtype, int32_t rank,
+                                            const int64_t *shape);
+/* x [..,N], ids i32 [..,M], the axes in front equal -> [..,M]: along the last axis x's element of that id, NaN where there is
+ * none. */
+UNROLL_API unroll_tensor unroll_gather(unroll_tensor x, unroll_tensor ids);
+/* x [..,N] -> the k largest of each row in descending order, values [..,k] and ids i32 [..,k]; ties by lower index, NaN counts
+ * as largest. Either may be NULL. UNROLL_E_RANGE where k is not in 1..N. */
+UNROLL_API void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tensor *ids);
+/*
+ * The linear recurrence h_t = a_t⊙h_{t-1} + b_t over a sequence at once, in parallel over time where there is too little else to
+ * do (Blelloch 1990; Martin & Cundy 2018): a, b [T,B,..] -> h at every step, [T,B,..]. h0 [B,..] or none: zeros. direction
+ * UNROLL_FORWARD or UNROLL_REVERSE (h_t = a_t⊙h_{t+1} + b_t). lengths i32 [B] or none: past its length a sequence's result is 0,
+ * and a reverse scan begins at its own end. h_last [B,..]: h as the last step leaves it, to go on from; may be NULL.
+ */
+UNROLL_API unroll_tensor unroll_linear_scan(unroll_tensor a, unroll_tensor b, unroll_tensor h0, unroll_tensor lengths,
+                                            int32_t direction, unroll_tensor *h_last);
 /* x [T,B,..] (in a scan one step [B,..]), lengths i32 [B]: x where t < length, else 0 */
 UNROLL_API unroll_tensor unroll_length_mask(unroll_tensor x, unroll_tensor lengths);
 

@@ -22,7 +22,8 @@
  *     result   word unit & 3 of the block: four neighbouring units share one
  *   stage 2, normal numbers
  *     counter  unit >> 1, row, t lo, t hi
- *     result   words 2 (unit & 1) and 2 (unit & 1) + 1 of the block: two neighbouring units share one
+ *     result   words 2 (unit & 1) and 2 (unit & 1) + 1 of the block, w0 and w1 of unroll_normal_of: two neighbouring units
+ *              share one
  *
  * t is the absolute position in the sequence, row the row of the whole batch, unit the index in the rest of the tensor,
  * row-major. A site draws either words or normal numbers, never both: they come from the same blocks.
@@ -109,16 +110,25 @@ static inline float unroll_uniform(unroll_u32 word) { return (float)(word >> 8) 
  *
  *   z = sqrt(-2 ln u) cos(2 pi v)        u = (w0 + 1) 2^-32 in (0,1], v = w1 2^-32 in [0,1)
  *
- * The words are those of the layout above. |z| <= sqrt(64 ln 2) = 6.66. Programs that call it link libm.
+ * Whole quarters of a turn are taken off v while it is an integer, so that z is as good near the zeros of the cosine as
+ * elsewhere. |z| <= sqrt(64 ln 2) = 6.66. Programs that call it link libm.
  */
+static inline double unroll_normal_of(unroll_u32 w0, unroll_u32 w1) {
+  const unroll_u32 quarters = (w1 + 0x20000000u) >> 30;                            /* to the nearest; 4 is 0 */
+  const double rest = (double)(w1 - (quarters << 30) + 0x20000000u) - 536870912.0; /* of 2^-32 turns, -2^29..2^29-1 */
+  const double angle = rest * (6.283185307179586 * 0x1p-32);
+  const double side = (quarters & 1u) != 0 ? sin(angle) : cos(angle);
+  const double length = sqrt(-2.0 * log(((double)w0 + 1.0) * 0x1p-32));
+  return quarters == 1u || quarters == 2u ? -length * side : length * side;
+}
+
+/* The normal number of one element; the words are those of the layout above. */
 static inline double unroll_normal(unroll_philox_key key, unroll_u64 t, unroll_u32 row, unroll_u32 unit) {
   const unroll_u32 ctr[4] = {unit >> 1, row, (unroll_u32)t, (unroll_u32)(t >> 32)};
   const unroll_u32 first = 2u * (unit & 1u);
   unroll_u32 out[4];
   unroll_philox_block(ctr, key.k, out);
-  const double u = ((double)out[first] + 1.0) * 0x1p-32;
-  const double v = (double)out[first + 1u] * 0x1p-32;
-  return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+  return unroll_normal_of(out[first], out[first + 1u]);
 }
 #endif
 

@@ -107,6 +107,10 @@ enum {
  * compiled: nobody reads it. σ is the logistic function, ⊙ the product of elements. Every tensor is dense and row-major; only
  * axis 0 may have a run-time size. NaN and infinity pass through as IEEE 754 has them.
  *
+ * op_version is 1, and rises where a node means what those who know only the version before would compute otherwise, since an
+ * attribute was appended that they don't read. Such a node is left unclaimed by them, as every node of a version that is not
+ * known; a node that the attribute changes nothing of keeps the lower version.
+ *
  * MATMUL      a, b, (c) -> y = op(a)·op(b) + c                                                   attr unroll_matmul_attr
  *             b of rank 2, [K,N] ([N,K] with trans_b): a [..,M,K], its leading axes count as rows, y [..,M,N]; with trans_a
  *             a is [K,M], of rank 2. b of rank 3: batched, a [P,M,K] ([P,K,M]), b [P,K,N] ([P,N,K]), y [P,M,N].
@@ -142,9 +146,33 @@ enum {
  * CATEGORICAL logits [B,V] -> i32 [B], sampled by inversion from softmax(logits)                 attr unroll_categorical_attr
  *             over the top_k largest (0: all; ties by lower index). Kept ids in index order, the uniform number at
  *             (site, t0 + t, row0 + b, 0).
+ *             top_p: of those, the smallest set of the likeliest ids whose probabilities sum to at least top_p, ties by lower
+ *             index (nucleus sampling; Holtzman et al. 2020). With w_j = exp(logit_j - largest), 0 for the ids that top_k left
+ *             out, these are the first n of the kept ids in descending order of their logits, n the least for which the sum of
+ *             their w is top_p times the sum of all w, or more. A row with NaN keeps all that top_k keeps. 0 < top_p < 1 comes
+ *             with op_version 2 alone; with version 1 all are kept.
  * LENGTH_MASK x, (other), lengths i32 [B] -> y = t < lengths[b] ? x : (other or 0)               attr unroll_length_mask_attr
  *             x, of any dtype, is [T,B,..] with time_axis 0, or one step [B,..] with time_axis -1, where t is the template's
  *             (0 outside of one); invert swaps the two sides.
+ * RANDOM      -> y real, of independent numbers                                                  attr unroll_random_attr
+ *             y [T,B,..] with time_axis 0, or one step [B,..] with time_axis -1. The element at (t, b, unit j over the rest) is
+ *             counted as DROPOUT counts it. RANDOM_UNIFORM: unroll_uniform(unroll_philox_word(..)), in [0,1), the same bits
+ *             everywhere. RANDOM_NORMAL: unroll_normal(..) rounded to y's dtype, within 4 ulp in f32, 8 in f64.
+ * GATHER      x [..,N], ids i32 [..,M] -> y [..,M]: y[..,m] = x[..,ids[..,m]]. The axes in front are equal; an id outside of
+ *             0..N-1 gives NaN.
+ * GATHER_GRAD ids [..,M], dy [..,M] -> dx [..,N], dx[..,n] = the sum of the dy[..,m] with ids[..,m] = n, in the order of m;
+ *             ids out of range are left out
+ * TOP_K       x [..,N] -> values [..,k], ids i32 [..,k]: the k largest in descending order, ties by lower index; NaN counts as
+ *             largest                                                                            attr unroll_top_k_attr
+ * LINEAR_SCAN a, b [T,B,..], (h0 [B,..]), (lengths i32 [B]) -> y [T,B,..], h_last [B,..]          attr unroll_linear_scan_attr
+ *             y_t = h_t = a_t⊙h_{t-1} + b_t, and h_t = a_t⊙h_{t+1} + b_t with REVERSE; h is h0, or 0, before the first step.
+ *             Past its length a sequence's y is 0, its h stands still, and what a and b hold is not looked at; a reverse scan
+ *             begins at each sequence's own end. Steps may be put together out of order, since (a, b) of neighbours combine to
+ *             (a2·a1, a2·b1 + b2) (Blelloch 1990; Martin & Cundy 2018).
+ * LINEAR_SCAN_GRAD      a, y, (h0), (dy [T,B,..]), (dh_last [B,..]), (lengths) -> da, db [T,B,..], dh0 [B,..]
+ *             The same scan the other way: g_t = dy_t + a_{t+1}⊙g_{t+1}, where dh_last stands for the second term at the last
+ *             step; db_t = g_t, da_t = g_t⊙h_{t-1}, dh0 = a_1⊙g_1 (dh_last, where a length is 0). Past its length 0.
+ *                                                                                                attr unroll_linear_scan_attr
  * OPTIMIZER   param, grad, lr [], step i32 [], (scale []), (s1), (s2) -> param', (s1'), (s2')    attr unroll_optimizer_attr
  *             g = grad·scale. step counts from 1. Formulas beside the attribute struct. Output i may be written over its input.
  *
@@ -213,28 +241,36 @@ enum {
   X(UNROLL_OP_GRU_UPDATE_GRAD, 32, "gru_update_grad")           \
   X(UNROLL_OP_LAYER, 33, "layer")                               \
   X(UNROLL_OP_LAYER_GRAD, 34, "layer_grad")                     \
-  X(UNROLL_OP_SCAN, 35, "scan")
+  X(UNROLL_OP_SCAN, 35, "scan")                                 \
+  X(UNROLL_OP_RANDOM, 36, "random")                             \
+  X(UNROLL_OP_GATHER, 37, "gather")                             \
+  X(UNROLL_OP_GATHER_GRAD, 38, "gather_grad")                   \
+  X(UNROLL_OP_TOP_K, 39, "top_k")                               \
+  X(UNROLL_OP_LINEAR_SCAN, 40, "linear_scan")                   \
+  X(UNROLL_OP_LINEAR_SCAN_GRAD, 41, "linear_scan_grad")
 enum {
 #define UNROLL_OP_CODE(name, value, text) name = (value),
   UNROLL_OPS(UNROLL_OP_CODE)
 #undef UNROLL_OP_CODE
-      UNROLL_OP_END = 36 /* one past the last code */
+      UNROLL_OP_END = 42 /* one past the last code */
 };
 
-#define UNROLL_UNARIES(X)               \
-  X(UNROLL_COPY, 0, "copy")             \
-  X(UNROLL_NEG, 1, "neg")               \
-  X(UNROLL_ABS, 2, "abs")               \
-  X(UNROLL_SIGN, 3, "sign")             \
-  X(UNROLL_EXP, 4, "exp")               \
-  X(UNROLL_LOG, 5, "log")               \
-  X(UNROLL_SQRT, 6, "sqrt")             \
-  X(UNROLL_RECIPROCAL, 7, "reciprocal") \
-  X(UNROLL_SQUARE, 8, "square")         \
-  X(UNROLL_TANH, 9, "tanh")             \
-  X(UNROLL_SIGMOID, 10, "sigmoid")      \
-  X(UNROLL_RELU, 11, "relu")            \
-  X(UNROLL_LOGICAL_NOT, 12, "logical_not")
+#define UNROLL_UNARIES(X)                    \
+  X(UNROLL_COPY, 0, "copy")                  \
+  X(UNROLL_NEG, 1, "neg")                    \
+  X(UNROLL_ABS, 2, "abs")                    \
+  X(UNROLL_SIGN, 3, "sign")                  \
+  X(UNROLL_EXP, 4, "exp")                    \
+  X(UNROLL_LOG, 5, "log")                    \
+  X(UNROLL_SQRT, 6, "sqrt")                  \
+  X(UNROLL_RECIPROCAL, 7, "reciprocal")      \
+  X(UNROLL_SQUARE, 8, "square")              \
+  X(UNROLL_TANH, 9, "tanh")                  \
+  X(UNROLL_SIGMOID, 10, "sigmoid")           \
+  X(UNROLL_RELU, 11, "relu")                 \
+  X(UNROLL_LOGICAL_NOT, 12, "logical_not")   \
+  X(UNROLL_EXPM1, 13, "expm1") /* e^x - 1 */ \
+  X(UNROLL_LOG1P, 14, "log1p") /* log(1 + x) */
 #define UNROLL_BINARIES(X)                                      \
   X(UNROLL_ADD, 0, "add")                                       \
   X(UNROLL_SUB, 1, "sub")                                       \
@@ -261,6 +297,9 @@ enum {
   X(UNROLL_RMSPROP, 1, "rmsprop") \
   X(UNROLL_ADAM, 2, "adam")       \
   X(UNROLL_ADAMW, 3, "adamw")
+#define UNROLL_RANDOMS(X)                \
+  X(UNROLL_RANDOM_UNIFORM, 0, "uniform") \
+  X(UNROLL_RANDOM_NORMAL, 1, "normal")
 #define UNROLL_CELLS(X)                                                       \
   X(UNROLL_CELL_RNN, 1, "rnn")                                                \
   X(UNROLL_CELL_LSTM, 2, "lstm")                                              \
@@ -268,10 +307,11 @@ enum {
   X(UNROLL_CELL_GRU_AFTER, 4, "gru_after") /* the reset after it: PyTorch's and cuDNN's */
 enum {
 #define UNROLL_KIND(name, value, text) name = (value),
-  UNROLL_UNARIES(UNROLL_KIND) UNROLL_UNARY_COUNT = 13,
+  UNROLL_UNARIES(UNROLL_KIND) UNROLL_UNARY_COUNT = 15,
   UNROLL_BINARIES(UNROLL_KIND) UNROLL_BINARY_COUNT = 15,
   UNROLL_REDUCTIONS(UNROLL_KIND) UNROLL_REDUCTION_COUNT = 4,
   UNROLL_OPTIMIZERS(UNROLL_KIND) UNROLL_OPTIMIZER_COUNT = 4,
+  UNROLL_RANDOMS(UNROLL_KIND) UNROLL_RANDOM_COUNT = 2,
   UNROLL_CELL_NONE = 0,
   UNROLL_CELLS(UNROLL_KIND) UNROLL_CELL_COUNT = 5
 #undef UNROLL_KIND
@@ -318,7 +358,19 @@ typedef struct unroll_dropout_attr {
 typedef struct unroll_categorical_attr {
   uint32_t site, reserved;
   int64_t top_k;
+  double top_p; /* op_version 2: 0 < top_p < 1; else of no meaning */
 } unroll_categorical_attr;
+typedef struct unroll_random_attr {
+  int32_t kind;      /* UNROLL_RANDOM_* */
+  int32_t time_axis; /* 0 or -1 */
+  uint32_t site, reserved;
+} unroll_random_attr;
+typedef struct unroll_top_k_attr {
+  int64_t k; /* 1..N */
+} unroll_top_k_attr;
+typedef struct unroll_linear_scan_attr {
+  int32_t direction, reserved;
+} unroll_linear_scan_attr;
 typedef struct unroll_length_mask_attr {
   int32_t time_axis, invert;
 } unroll_length_mask_attr;
