@@ -174,6 +174,71 @@ static void diagonal(void **state) {
       }
 }
 
+/* Coefficients of every step, all the same but NaN past the ends, give the bits of one for all, and so do the gradients. */
+static void selective(void **state) {
+  static const char *const names[] = {"y", "x", "x_last", "da", "db", "dc", "du"};
+  enum { T = 6, S = 3, M = 2, N = 4, MN = M * N, RESULTS = sizeof names / sizeof names[0] };
+  static const int64_t sizes[RESULTS] = {T * S * M, T * S * MN, S * MN, MN, MN, MN, T * S * M};
+  for (int k = 0; k < 2; k++)
+    FOR_EACH_DEVICE(dev, *state, dtypes[k]) {
+      golden f = golden_open("ssm_hold_forward");
+      int64_t n;
+      double *numbers[4] = {golden_values(&f, "a", NULL), golden_values(&f, "b", NULL), golden_values(&f, "c", NULL),
+                            golden_values(&f, "u", NULL)},
+             *got[2][RESULTS];
+      int32_t *lengths = golden_integers(&f, "lengths", &n);
+      for (int each = 0; each < 2; each++) {
+        unroll_graph *g = new_graph();
+        const int64_t shape[4] = {T, S, M, N};
+        unroll_tensor x[4], d[4];
+        for (int i = 0; i < 3; i++)
+          x[i] = unroll_input(g, (const char *[]){"a", "b", "c"}[i], dtypes[k], each ? 4 : 2, each ? shape : shape + 2);
+        x[3] = unroll_input(g, "u", dtypes[k], 3, shape);
+        const unroll_diagonal_ssm in = {.struct_size = sizeof in,
+                                        .u = x[3],
+                                        .a = x[0],
+                                        .b = x[1],
+                                        .c = x[2],
+                                        .lengths = unroll_input(g, "lengths", UNROLL_I32, 1, shape + 1)};
+        const unroll_ssm_outputs out = unroll_ssm_diagonal(&in, UNROLL_FORWARD);
+        unroll_vjp((unroll_tensor[]){out.y, out.x_last}, (unroll_tensor[]){unroll_none(), unroll_none()}, 2, x, 4, d);
+        unroll_output(out.y, "y");
+        unroll_output(out.x, "x");
+        unroll_output(out.x_last, "x_last");
+        for (int i = 0; i < 4; i++)
+          unroll_output(d[i], names[3 + i]);
+        model m = model_open(g, dev, true);
+        model_put_i32(&m, "lengths", lengths, S);
+        for (int i = 0; i < 3; i++) {
+          double values[T * S * MN];
+          for (int j = 0; j < T * S * MN; j++)
+            values[j] = j / (S * MN) < lengths[j / MN % S] ? numbers[i][j % MN] : NAN;
+          model_put(&m, (const char *[]){"a", "b", "c"}[i], each ? values : numbers[i], each ? T * S * MN : MN);
+        }
+        model_put(&m, "u", numbers[3], T * S * M);
+        model_run(&m);
+        for (int i = 0; i < RESULTS; i++) {
+          const bool coefficient = each && i >= 3 && i < 6;
+          got[each][i] = model_get(&m, names[i], coefficient ? T * S * MN : sizes[i]);
+          for (int j = MN; coefficient && j < T * S * MN; j++)
+            got[each][i][j % MN] += got[each][i][j];
+        }
+        model_close(&m);
+        unroll_graph_destroy(g);
+      }
+      for (int i = 0; i < RESULTS; i++) {
+        /* sums over steps and sequences are made here in another order */
+        assert_close(names[i], got[1][i], got[0][i], sizes[i], i >= 3 && i < 6 ? tolerance(dtypes[k]) : 0);
+        free(got[0][i]);
+        free(got[1][i]);
+      }
+      for (int i = 0; i < 4; i++)
+        free(numbers[i]);
+      free(lengths);
+      golden_close(&f);
+    }
+}
+
 /* Without input, noise of the observation, D, x0 and lengths: x is the running sum of A^k w. */
 static void only_what_must_be(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
@@ -317,7 +382,8 @@ static void misuse(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(dense), DEVICE_TESTS(diagonal), DEVICE_TESTS(only_what_must_be),
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(dense),     DEVICE_TESTS(diagonal),
+                                     DEVICE_TESTS(selective), DEVICE_TESTS(only_what_must_be),
                                      DEVICE_TESTS(neural_ar), cmocka_unit_test(misuse)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -143,7 +143,17 @@ unroll_ssm_outputs unroll_ssm_dense(const unroll_ssm *in, int32_t direction) {
 
 /* ---- diagonal ---- */
 
-static unroll_graph *check_diagonal(const unroll_diagonal_ssm *in, int64_t *S, int64_t *M, int64_t *N) {
+struct diagonal {
+  int64_t S, M, N;
+};
+
+static bool check_coefficient(unroll_graph *g, const struct diagonal *d, const char *what, unroll_tensor x) {
+  static const char expected[] = "[M,N] or [T,S,M,N]";
+  return graph_spec(x)->rank == 4 ? CHECK(g, what, x, expected, 0, d->S, d->M, d->N)
+                                  : CHECK(g, what, x, expected, d->M, d->N);
+}
+
+static unroll_graph *check_diagonal(const unroll_diagonal_ssm *in, struct diagonal *d) {
   unroll_graph *g = in ? in->u.graph : NULL;
   if (!g || graph_failed(g))
     return NULL;
@@ -154,33 +164,34 @@ static unroll_graph *check_diagonal(const unroll_diagonal_ssm *in, int64_t *S, i
   }
   if (!CHECK(g, "u", in->u, "[T,S,M]", 0, 0, 0))
     return NULL;
-  *S = graph_spec(in->u)->shape[1];
-  *M = graph_spec(in->u)->shape[2];
-  if (!CHECK(g, "a", in->a, "[M,N]", *M, 0))
-    return NULL;
-  *N = graph_spec(in->a)->shape[1];
-  const bool fits = CHECK(g, "b", in->b, "[M,N]", *M, *N) && CHECK(g, "c", in->c, "[M,N]", *M, *N) &&
-                    (!in->d.graph || CHECK(g, "d", in->d, "[M]", *M)) &&
-                    (!in->x0.graph || CHECK(g, "x0", in->x0, "[S,M,N]", *S, *M, *N));
+  const tensor_spec *u = graph_spec(in->u), *a = graph_spec(in->a);
+  *d = (struct diagonal){u->shape[1], u->shape[2], a->rank ? a->shape[a->rank - 1] : 0};
+  const bool fits = check_coefficient(g, d, "a", in->a) && check_coefficient(g, d, "b", in->b) &&
+                    check_coefficient(g, d, "c", in->c) && (!in->d.graph || CHECK(g, "d", in->d, "[M]", d->M)) &&
+                    (!in->x0.graph || CHECK(g, "x0", in->x0, "[S,M,N]", d->S, d->M, d->N));
   return fits ? g : NULL;
+}
+
+/* Past a sequence's end a coefficient of its own steps must not reach y or the gradients of the others. */
+static unroll_tensor coefficient(unroll_tensor x, unroll_tensor lengths) {
+  return x.graph && !graph_failed(x.graph) && graph_spec(x)->rank == 4 ? masked(x, lengths) : x;
 }
 
 unroll_ssm_outputs unroll_ssm_diagonal(const unroll_diagonal_ssm *in, int32_t direction) {
   unroll_ssm_outputs out = {unroll_none(), unroll_none(), unroll_none()};
-  int64_t S, M, N;
-  unroll_graph *g = check_diagonal(in, &S, &M, &N);
+  struct diagonal d;
+  unroll_graph *g = check_diagonal(in, &d);
   if (!g)
     return out;
-  const unroll_tensor u = masked(in->u, in->lengths);
-  const unroll_tensor x0 = in->x0.graph ? in->x0 : unroll_constant(g, graph_spec(u)->dtype, 3, (int64_t[]){S, M, N}, 0);
-  unroll_scan *s = unroll_scan_begin(g, direction, in->lengths);
-  const unroll_tensor e = unroll_scan_input(s, unroll_mul(insert_axis(u, 3), in->b)), x = unroll_scan_carry(s, x0),
-                      next = unroll_add(unroll_mul(in->a, x), e);
-  unroll_scan_next(s, x, next);
-  out.x = unroll_scan_output(s, next);
-  out.x_last = unroll_scan_last(s, x);
-  unroll_scan_end(s);
-  out.y = unroll_reduce(unroll_mul(out.x, in->c), UNROLL_SUM, 1u << 3, 0);
+  const unroll_tensor u = masked(in->u, in->lengths),
+                      drive = unroll_mul(insert_axis(u, 3), coefficient(in->b, in->lengths));
+  if (graph_failed(g))
+    return out;
+  unroll_tensor a = in->a;
+  if (graph_spec(a)->rank == 2)
+    a = unroll_add(a, graph_zeros_like(g, graph_spec(drive), 0));
+  out.x = unroll_linear_scan(a, drive, in->x0, in->lengths, direction, &out.x_last);
+  out.y = unroll_reduce(unroll_mul(out.x, coefficient(in->c, in->lengths)), UNROLL_SUM, 1u << 3, 0);
   if (in->d.graph)
     out.y = unroll_add(out.y, unroll_mul(u, in->d));
   return out;

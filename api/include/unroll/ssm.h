@@ -51,11 +51,14 @@ UNROLL_API unroll_ssm_outputs unroll_ssm_dense(const unroll_ssm *in, int32_t dir
  *
  *     x_t[m,n] = a[m,n] x_{t-1}[m,n] + b[m,n] u_t[m]
  *     y_t[m]   = Σ_n c[m,n] x_t[m,n] + d[m] u_t[m]
+ *
+ * by unroll_linear_scan, in parallel over time. a, b and c may be given for each step and sequence (selective models; Gu &
+ * Dao 2023).
  */
 typedef struct unroll_diagonal_ssm {
   uint32_t struct_size, reserved;
   unroll_tensor u;       /* [T,S,M] */
-  unroll_tensor a, b, c; /* [M,N] */
+  unroll_tensor a, b, c; /* each [M,N] or [T,S,M,N] */
   unroll_tensor d;       /* [M]; none: 0 */
   unroll_tensor x0;      /* [S,M,N]; none: 0 */
   unroll_tensor lengths; /* i32 [S], or none */
