@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/nn.h>
+#include <unroll/series.h>
 #include <unroll/ssm.h>
 
 /* Six steps of sums of four products: 1e-12 of the largest value in f64, 3e-6 (50 of 2^-24) in f32. */
@@ -261,6 +262,56 @@ static void only_what_must_be(void **state) {
   }
 }
 
+/*
+ * A model that is simulated on a device, with noise, is what the Kalman filter takes it for: its innovations, divided by
+ * their standard deviations, are standard normal and independent, and the filter with other covariances finds less likely.
+ */
+static void simulated(void **state) {
+  enum { T = 4000, S = 2, N = 2 };
+  const double F[4] = {0.9, 0.3, -0.2, 0.7}, H[2] = {1, 0.5}, L[4] = {0.8, 0, -0.5, 0.4}, r[1] = {0.7};
+  double Q[4] = {0.64, -0.4, -0.4, 0.41}, R[1] = {0.49}; /* L·Lᵀ, r² */
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = new_graph();
+    const unroll_ssm in = {.struct_size = sizeof in,
+                           .A = unroll_input(g, "F", UNROLL_F32, 2, (int64_t[]){N, N}),
+                           .C = unroll_input(g, "H", UNROLL_F32, 2, (int64_t[]){1, N}),
+                           .w = unroll_noise(unroll_input(g, "L", UNROLL_F32, 2, (int64_t[]){N, N}), T, S),
+                           .v = unroll_noise(unroll_input(g, "r", UNROLL_F32, 2, (int64_t[]){1, 1}), T, S)};
+    unroll_output(unroll_ssm_dense(&in, UNROLL_FORWARD).y, "y");
+    model m = model_open(g, dev, true);
+    model_put(&m, "F", F, 4);
+    model_put(&m, "H", H, 2);
+    model_put(&m, "L", L, 4);
+    model_put(&m, "r", r, 1);
+    model_run(&m);
+    double *both = model_get(&m, "y", T * S), y[T], v[T], cov[T];
+    for (int s = 0; s < S; s++) {
+      for (int t = 0; t < T; t++)
+        y[t] = both[t * S + s];
+      unroll_kalman_model truth = {.struct_size = sizeof truth, .n = N, .m = 1, .F = F, .H = H, .Q = Q, .R = R};
+      unroll_kalman_result k = {.struct_size = sizeof k, .innovation = v, .innovation_cov = cov}, other = k;
+      unroll_error err = UNROLL_ERROR_INIT;
+      assert_status(UNROLL_OK, unroll_kalman_filter(&truth, y, T, NULL, &k, &err));
+      double mean = 0, square = 0, lagged = 0;
+      for (int t = 0; t < T; t++)
+        v[t] /= sqrt(cov[t]);
+      for (int t = 0; t < T; t++) {
+        mean += v[t] / T;
+        square += v[t] * v[t] / T;
+        lagged += t ? v[t] * v[t - 1] / T : 0;
+      }
+      /* five standard deviations of each, over 4,000 steps */
+      assert_true(fabs(mean) < 5 / sqrt(T) && fabs(lagged) < 5 / sqrt(T) && fabs(square - 1) < 5 * sqrt(2.0 / T));
+      truth.Q = (double[]){0.64, 0.4, 0.4, 0.41};
+      assert_status(UNROLL_OK, unroll_kalman_filter(&truth, y, T, NULL, &other, &err));
+      assert_true(other.log_likelihood < k.log_likelihood - 10);
+    }
+    free(both);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 /* The window's values by hand: the oldest first, both forms, and the parameters' names. */
 static void neural_ar(void **state) {
   for (int k = 0; k < 2; k++)
@@ -333,7 +384,8 @@ static void misuse(void **state) {
                {"c is", UNROLL_E_SHAPE},
                {"method 7", UNROLL_E_INVALID},
                {"dt is", UNROLL_E_SHAPE},
-               {"expected [p,S,1]", UNROLL_E_SHAPE}};
+               {"expected [p,S,1]", UNROLL_E_SHAPE},
+               {"noise: its factor is", UNROLL_E_SHAPE}};
   for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
     unroll_graph *g = new_graph();
     unroll_error err = UNROLL_ERROR_INIT;
@@ -368,7 +420,8 @@ static void misuse(void **state) {
     case 13: diag.c = IN("bad", 6, 5); break;
     case 14: unroll_discretize(diag.a, diag.b, IN("dt", 6), 7, &a, &b); break;
     case 15: unroll_discretize(diag.a, diag.b, IN("dt", 5), UNROLL_BILINEAR, &a, &b); break;
-    default: unroll_neural_ar(in.u, "p", UNROLL_CELL_NONE, 3); break;
+    case 16: unroll_neural_ar(in.u, "p", UNROLL_CELL_NONE, 3); break;
+    default: unroll_noise(in.B, 5, 2); break;
     }
     if (i < 12)
       unroll_ssm_dense(&in, UNROLL_FORWARD);
@@ -382,8 +435,8 @@ static void misuse(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(dense),     DEVICE_TESTS(diagonal),
-                                     DEVICE_TESTS(selective), DEVICE_TESTS(only_what_must_be),
-                                     DEVICE_TESTS(neural_ar), cmocka_unit_test(misuse)};
+  const struct CMUnitTest tests[] = {
+      DEVICE_TESTS(dense),     DEVICE_TESTS(diagonal),  DEVICE_TESTS(selective), DEVICE_TESTS(only_what_must_be),
+      DEVICE_TESTS(simulated), DEVICE_TESTS(neural_ar), cmocka_unit_test(misuse)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

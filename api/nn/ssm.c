@@ -141,6 +141,19 @@ unroll_ssm_outputs unroll_ssm_dense(const unroll_ssm *in, int32_t direction) {
   return out;
 }
 
+unroll_tensor unroll_noise(unroll_tensor L, int64_t T, int64_t S) {
+  unroll_graph *g = L.graph;
+  if (!g || graph_failed(g))
+    return unroll_none();
+  const tensor_spec *s = graph_spec(L);
+  const int64_t N = s->rank == 2 ? s->shape[0] : 0;
+  char text[GRAPH_DESCRIBE];
+  if (s->rank != 2 || s->shape[1] != N)
+    return graph_fail(g, UNROLL_E_SHAPE, "noise: its factor is %s, expected [N,N]", graph_describe(g, L.id, text));
+  const unroll_tensor normal = unroll_random(g, UNROLL_RANDOM_NORMAL, s->dtype, 3, (int64_t[]){T, S, N});
+  return unroll_matmul_add(normal, 0, L, 1, unroll_none());
+}
+
 /* ---- diagonal ---- */
 
 struct diagonal {

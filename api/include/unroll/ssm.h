@@ -22,8 +22,7 @@ extern "C" {
  *     x_t = A_t x_{t-1} + B u_t + w_t
  *     y_t = C_t x_t + D u_t + v_t
  *
- * A and C may be the F_t and H_t of a model that varies with time; w and v are whatever noise is given, of covariances Q
- * and R say: standard normal numbers [T,S,N] times the transpose of Q's Cholesky factor.
+ * A and C may be the F_t and H_t of a model that varies with time, w and v its noise, of unroll_noise say.
  */
 typedef struct unroll_ssm {
   uint32_t struct_size, reserved;
@@ -45,6 +44,13 @@ typedef struct unroll_ssm_outputs {
  * UNROLL_E_INVALID: A, C, or both of u and w missing, u without B; UNROLL_E_SHAPE.
  */
 UNROLL_API unroll_ssm_outputs unroll_ssm_dense(const unroll_ssm *in, int32_t direction);
+
+/*
+ * Normal noise [T,S,N] with mean 0 and covariance L·Lᵀ at every step and sequence, independent otherwise. L [N,N] is a
+ * Cholesky factor, say; its gradient flows, the random numbers' site is that of one unroll_random. T may be what
+ * unroll_graph_dim gave.
+ */
+UNROLL_API unroll_tensor unroll_noise(unroll_tensor L, int64_t T, int64_t S);
 
 /*
  * M independent channels of N states each, with a diagonal transition (S4D; Gu, Goel, Gupta & Ré 2022), real:
