@@ -216,6 +216,10 @@ static void pronunciations(void **state) {
   assert_ok(pairs_of(KEEP(text), UNROLL_PAIRS_CMUDICT, UNROLL_PAIRS_NO_STRESS | UNROLL_PAIRS_FIRST_ONLY, &p, &err));
   pairs_are(p, first, 4);
   unroll_pairs_destroy(p);
+  assert_ok(
+      pairs_of(KEEP("A AH0\nA(2) AH1\nA(3) AH2\nB AH0\n"), UNROLL_PAIRS_CMUDICT, UNROLL_PAIRS_NO_STRESS, &p, &err));
+  assert_int_equal(unroll_pairs_count(p), 2);
+  unroll_pairs_destroy(p);
   assert_error(pairs_of(KEEP("A AH0\nB\n"), UNROLL_PAIRS_CMUDICT, 0, &p, &err), UNROLL_E_FORMAT,
                "/p: line 2: the pronunciation is empty");
   assert_error(pairs_of(KEEP("A AH0\nB # AH0\n"), UNROLL_PAIRS_CMUDICT, 0, &p, &err), UNROLL_E_FORMAT,

@@ -185,26 +185,22 @@ static unroll_graph *check_diagonal(const unroll_diagonal_ssm *in, struct diagon
   return fits ? g : NULL;
 }
 
-/* Past a sequence's end a coefficient of its own steps must not reach y or the gradients of the others. */
-static unroll_tensor coefficient(unroll_tensor x, unroll_tensor lengths) {
-  return x.graph && !graph_failed(x.graph) && graph_spec(x)->rank == 4 ? masked(x, lengths) : x;
-}
-
 unroll_ssm_outputs unroll_ssm_diagonal(const unroll_diagonal_ssm *in, int32_t direction) {
   unroll_ssm_outputs out = {unroll_none(), unroll_none(), unroll_none()};
   struct diagonal d;
   unroll_graph *g = check_diagonal(in, &d);
   if (!g)
     return out;
-  const unroll_tensor u = masked(in->u, in->lengths),
-                      drive = unroll_mul(insert_axis(u, 3), coefficient(in->b, in->lengths));
+  const unroll_tensor u = masked(in->u, in->lengths), drive = unroll_mul(insert_axis(u, 3), in->b);
   if (graph_failed(g))
     return out;
   unroll_tensor a = in->a;
   if (graph_spec(a)->rank == 2)
     a = unroll_add(a, graph_zeros_like(g, graph_spec(drive), 0));
   out.x = unroll_linear_scan(a, drive, in->x0, in->lengths, direction, &out.x_last);
-  out.y = unroll_reduce(unroll_mul(out.x, coefficient(in->c, in->lengths)), UNROLL_SUM, 1u << 3, 0);
+  /* what a c of its own steps holds past a sequence's end must not reach y */
+  const unroll_tensor c = graph_spec(in->c)->rank == 4 ? masked(in->c, in->lengths) : in->c;
+  out.y = unroll_reduce(unroll_mul(out.x, c), UNROLL_SUM, 1u << 3, 0);
   if (in->d.graph)
     out.y = unroll_add(out.y, unroll_mul(u, in->d));
   return out;
