@@ -16,7 +16,7 @@ import tempfile
 import time
 
 import report
-from rows import GPU_ROWS, LM, LM_NAME, QUICK_MAX_FLOPS, ROWS, Row
+from rows import GPU_ROWS, LINEAR_SCAN_NAME, LM, LM_NAME, QUICK_MAX_FLOPS, ROWS, Row
 from sides import (CAPPED, CAPS, TORCH, Peer, Unroll, best_rates, call, find_opencl, intel_environment, narrower_isa,
                    say, start_peers)
 
@@ -39,7 +39,7 @@ class Bench:
         self.seconds, self.lm_seconds, self.limit_seconds = (0.2, 2, 0.1) if self.quick else (1, 5, 0.5)
         self.rounds = arguments.rounds or (1 if self.quick else 2)
         self.wanted = re.compile(arguments.rows, re.IGNORECASE)
-        self.limits, self.lm, self.dispatch = {}, {}, []
+        self.limits, self.lm, self.linear_scan, self.dispatch = {}, {}, [], []
         self.rows = [row for row in (Row(*r) for r in (GPU_ROWS if self.gpu else ROWS)) if self.wanted.search(row.name)
                      and not (self.quick and not self.gpu and row.flops > QUICK_MAX_FLOPS)]
         self.opencl = self.find_opencl(arguments)
@@ -139,6 +139,14 @@ class Bench:
                     + ", ".join(f"{side} {row.times[side][-1]:.3g} ms" for side in row.times))
             self.look_at_limits()
 
+    # ---- what a plain loop and memory are beside ----
+    def measure_linear_scan(self):
+        program = os.path.join(self.build, "bench", "linear_scan")
+        for side in self.ours:
+            found = json.loads(call(program, "1" if self.quick else "10", side.device, env=side.env))
+            self.linear_scan.append({**found, "side": side.name})
+            say(f"{LINEAR_SCAN_NAME}, {side.name}: {found['forward_ms']} ms, gradient {found['gradient_ms']} ms")
+
     def measure_dispatch(self):
         program = os.path.join(self.build, "bench", "dispatch")
         seconds = "0.1" if self.quick else "0.5"
@@ -157,13 +165,16 @@ class Bench:
             self.measure_lm()
         if self.rows:
             self.measure_rows()
+        if self.wanted.search(LINEAR_SCAN_NAME):
+            self.measure_linear_scan()
         if not self.gpu and self.null_plugin and self.wanted.search("dispatch"):
             self.measure_dispatch()
         sides = {side.name: side.about() for side in self.sides}
         for name, told in self.judged_against().items():
             sides[name].update(told)
         results = {"about": self.about(foreign, time.monotonic() - start), "limits": self.limits, "sides": sides,
-                   "lm": self.lm, "rows": [row.as_dict(self.limits) for row in self.rows], "dispatch": self.dispatch}
+                   "lm": self.lm, "rows": [row.as_dict(self.limits) for row in self.rows], "linear_scan": self.linear_scan,
+                   "dispatch": self.dispatch}
         for side in self.sides:
             side.close()
         return {**results, "summary": report.summarise(results)}
@@ -234,7 +245,7 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="smaller rows only, one short round")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of every side on every row")
     parser.add_argument("--rows", default="", help="a regular expression: rows whose names have it, "
-                        f"'{LM_NAME}' and 'dispatch' among them")
+                        f"'{LM_NAME}', '{LINEAR_SCAN_NAME}' and 'dispatch' among them")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without other libraries")
     parser.add_argument("--intel", default="build/intel-opencl", metavar="DIR",
                         help="where Intel's OpenCL runtime is installed, if it is")

@@ -3,7 +3,7 @@
 import math
 import sys
 
-from rows import BEST_PEER_TARGET, FLOOR, LM_NAME, LM_TARGET, MEAN_TARGET, PEAK_TARGET, ROWS
+from rows import BEST_PEER_TARGET, FLOOR, LINEAR_SCAN_NAME, LM_NAME, LM_TARGET, MEAN_TARGET, PEAK_TARGET, ROWS
 
 TORCH = "PyTorch"
 
@@ -119,6 +119,17 @@ def dispatch_part(dispatch):
                   [[" ".join([d.get("side", d["device"]), d["options"]]).strip(), f"{d['run_us']:.3f}",
                     f"{d['step_us']:.4f}", f"{d['op_us']:.4f}", f"{d['lstm_step_us']:.4f}", f"{d['stream_us']:.3f}"]
                    for d in dispatch])]
+
+
+def linear_scan_part(found):
+    return [f"{LINEAR_SCAN_NAME}, f32, h = a·h + b over all steps, and the gradient: the speed is to that of a plain loop in C "
+            "on one thread and, in bytes that have to be moved (3 arrays, 5 for the gradient), to what memory gives all "
+            "threads that add two arrays into a third, all in turns in the same run.",
+            table(["device", "memory GB/s", "forward ms", "to the loop", "to memory", "gradient ms", "to the loop",
+                   "to memory"],
+                  [[d["side"], f"{d['memory_gbs']:.1f}", ms(d["forward_ms"]), ratio(d["forward_to_plain"]),
+                    ratio(d["forward_to_memory"]), ms(d["gradient_ms"]), ratio(d["gradient_to_plain"]),
+                    ratio(d["gradient_to_memory"])] for d in found])]
 
 
 # ---- the summary ----
@@ -266,6 +277,8 @@ def markdown(results):
                 parts += [ratios_table(results, rows)] if opencl_sides(results) else []
     parts += [f"{n} nodes of {row['name']} did not run on {side} but fell back to cpu." for row in results["rows"]
               for side, n in row["fallbacks"].items() if n]
+    if results["linear_scan"]:
+        parts += linear_scan_part(results["linear_scan"])
     if results["dispatch"]:
         parts += dispatch_part(results["dispatch"])
     return "\n\n".join(part for part in parts if part) + "\n"

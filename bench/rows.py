@@ -4,6 +4,7 @@
 GATES = {"rnn": 1, "lstm": 4, "gru_after": 3}
 LM = {"embedding": 128, "hidden": 128, "layers": 2, "steps": 50, "batch": 50}
 LM_NAME = "character model"
+LINEAR_SCAN_NAME = "linear_scan T4096 B8 N1536"  # bench/linear_scan.c
 QUICK_MAX_FLOPS = 5e9
 
 # Speeds relative to a peer's: above 1 is faster. The floor of a row is what the geometric mean must not hide.

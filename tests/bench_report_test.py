@@ -35,7 +35,8 @@ def results(times, rows_of, gpu=False, lm=None, against=None):
                      "against": against or "PyTorch"}
     done = {"about": {"gpu": gpu, "processor": "p", "cores": 2, "system": "s", "unroll": ["unroll 1"], "seconds": 1,
                       "rounds": 2, "cores_used_by_others": 0.0, "quick": False},
-            "limits": {} if gpu else LIMITS, "sides": about, "lm": lm or {}, "rows": told, "dispatch": []}
+            "limits": {} if gpu else LIMITS, "sides": about, "lm": lm or {}, "rows": told, "linear_scan": [],
+            "dispatch": []}
     return {**done, "summary": report.summarise(done)}
 
 
@@ -66,6 +67,18 @@ class RowTest(unittest.TestCase):
         self.assertEqual([sum(not r.train for r in made), sum(r.train for r in made)], [11, 6])
         self.assertEqual(len({r.name for r in made}), 17)
         self.assertEqual([r.name for r in made if "floor" in r.more], ["LSTM T100 B1 I256 H256"])
+
+
+class LinearScanTest(unittest.TestCase):
+    def test_ratios_are_told(self):
+        done = {**results({"PoCL": [10, 1]}, two_rows()), "linear_scan": [
+            {"side": "PoCL", "device": "opencl:0.0", "memory_gbs": 20.04, "threads": 2, "forward_ms": 41.5,
+             "forward_to_plain": 0.91, "forward_to_memory": 0.73, "gradient_ms": 62.25, "gradient_to_plain": 1.21,
+             "gradient_to_memory": 0.82}]}
+        text = report.markdown(done)
+        self.assertIn(rows.LINEAR_SCAN_NAME, text)
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        self.assertIn(["PoCL", "20.0", "41.50", "0.91", "0.73", "62.25", "1.21", "0.82"], lines)
 
 
 class SummaryTest(unittest.TestCase):

@@ -19,7 +19,8 @@ KINDS = (("layers", re.compile("^(exact )?layer ")), ("scans", re.compile("^(exa
 OPS = (r"^(unary [a-z]+ 17 |binary [a-z]+ (column|rank 6),|reduce [a-z_]+ (105 of rank 3 axes [157]|20011 of rank 1)"
        r"|(log_)?softmax (21|3000) |argmax|cross_entropy(_grad)? 65 |embedding|dropout 51 |categorical|length_mask 595 "
        r"|reverse|pad 357 |slice 357 |concat .* 105 |transpose |select|(lstm|gru)[a-z_]* 7x65 .*absent 0"
-       r"|optimizer [a-z]+ 255 "
+       r"|optimizer [a-z]+ 255 |random [a-z]+ (51|693) |gather(_grad)? 5 from 119 |top_k (4 of 119|40 of 3000) "
+       r"|(exact )?linear_scan(_grad)? (5x119|9x3|300x1) "
        r"|template 2 (slice|select|length_mask)|run-time size 1 (softmax|slice|reduce)).*f32$|^abi ")
 # Small integers are compared bit by bit.
 PRODUCTS = (r"^matmul rank 2 y (1x257|33x64|66x130) .*f32$|^exact matmul rank 2 (257x3|64x64)x.*f32$"
@@ -41,6 +42,7 @@ GROUPS = ("kernels=gpu", "product=tile")
 # Where a kernel takes long to build, or to run.
 FEW_OPS = (r"^(unary tanh 17 |binary add (column|rank 6)|reduce sum (105 of rank 3 axes 5|20011)|softmax 21 |embedding"
            r"|length_mask 595 |optimizer adam 255 |template 2 slice|transpose 210 |categorical 7x17 top 3"
+           r"|random normal 51 |gather_grad 5 from 119 |top_k 4 of 119 |linear_scan(_grad)? (9x3|300x1) of rank 2 lengths"
            r"|lstm_gates(_grad)? 7x65 absent 0).*f32$")
 FEW_PRODUCTS = r"^(matmul rank 2 y 33x64 k 3|exact matmul rank 2 64x64x64).*f32$"
 FEW_SCANS = r"^scan peephole reverse lengths T5 .*f32$"

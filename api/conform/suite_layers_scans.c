@@ -216,6 +216,23 @@ static void scan_dropout(struct scan_net *k) {
   unroll_scan_end(s);
 }
 
+/* Noise of its own at each step, the same in the gradient; of what it makes, the largest, and what stands at their places. */
+static void scan_random(struct scan_net *k) {
+  const int64_t shape[] = {k->s->B, k->s->H}, largest = (k->s->H + 2) / 3;
+  const unroll_tensor x = sequence(k, k->s->H), h0 = initial(k, "h0", "dh0", -0.8, 0.6);
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
+  const unroll_tensor noise = unroll_random(unroll_scan_body(s), UNROLL_RANDOM_NORMAL, k->n->dtype, 2, shape);
+  const unroll_tensor next = unroll_tanh(unroll_add(unroll_scale(h, 0.5), unroll_mul(x_t, noise)));
+  unroll_tensor values, ids;
+  unroll_top_k(next, largest, &values, &ids);
+  unroll_scan_next(s, h, next);
+  result(k, unroll_scan_output(s, values), "y", NET_TIME);
+  result(k, unroll_scan_output(s, unroll_gather(x_t, ids)), "chosen", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  unroll_scan_end(s);
+}
+
 /* A scan that reads another one's outputs the other way, and begins where it ended. */
 static void scan_two(struct scan_net *k) {
   const unroll_tensor x = sequence(k, k->s->H), h0 = initial(k, "h0", "dh0", -0.8, 0.6);
@@ -244,7 +261,8 @@ static const struct {
              {"swap", scan_swap, UNROLL_CELL_NONE, false},       {"unchanged", scan_unchanged, UNROLL_CELL_NONE, false},
              {"free", scan_free, UNROLL_CELL_RNN, false},        {"largest", scan_largest, UNROLL_CELL_NONE, false},
              {"ids", scan_ids, UNROLL_CELL_RNN, false},          {"softmax", scan_softmax, UNROLL_CELL_LSTM, false},
-             {"dropout", scan_dropout, UNROLL_CELL_NONE, false}, {"two", scan_two, UNROLL_CELL_RNN, false}};
+             {"dropout", scan_dropout, UNROLL_CELL_NONE, false}, {"two", scan_two, UNROLL_CELL_RNN, false},
+             {"random", scan_random, UNROLL_CELL_RNN, false}};
 
 static void build_scan(struct net *n, const struct net_spec *s) {
   struct scan_net k = {.n = n, .s = s, .K = 1};

@@ -2,7 +2,7 @@
 /* Linear recurrences over time: a strip of neighbouring lanes of [B,..] at a time, one step after another. */
 #include "cpu_ops.h"
 
-#define STRIP 512 /* lanes: pieces of rows that are long enough to be read at the memory's speed */
+#define STRIP 2048 /* lanes: pieces of rows that are long enough to be read at the memory's speed */
 
 typedef struct linear_scan {
   const cpu_call *call;

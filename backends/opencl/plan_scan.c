@@ -4,8 +4,7 @@
 
 enum {
   CHUNK = 64,     /* steps; the same on every device, and nothing that is tuned */
-  WIDE = 64,      /* vectors that a work-item of a CPU owns, so that it reads rows in long pieces, */
-  NARROW = 4,     /* and where these are too few */
+  STRIPS = 1,     /* work-items that a core wants, so that none waits for the last one; the longer their rows */
   GPU_ITEMS = 256 /* work-items that a compute unit of a GPU wants to hide the memory's latency */
 };
 
@@ -13,7 +12,8 @@ enum {
 typedef struct scan_shape {
   extent steps, rows, lanes; /* lanes of a row; rows is 1 where there are no lengths */
   int32_t dtype;
-  uint32_t width, each, reverse, lengths;
+  int64_t each; /* vectors of a work-item */
+  uint32_t width, reverse, lengths;
   bool chunked;
 } scan_shape;
 
@@ -31,18 +31,18 @@ static unroll_status shape_of(plan *p, uint32_t lengths, scan_shape *s) {
                     .width = plan_width(p, v->dtype),
                     .reverse = attr->direction == UNROLL_REVERSE,
                     .lengths = lengths};
-  const int64_t vectors = s->rows.per * ((s->lanes.per + s->width - 1) / s->width);
-  s->each = !cpu ? 1 : vectors >= WIDE * p->device->cores ? WIDE : NARROW;
+  const int64_t vectors = s->rows.per * ((s->lanes.per + s->width - 1) / s->width), wanted = STRIPS * p->device->cores;
+  s->each = cpu ? (vectors + wanted - 1) / wanted : 1;
   s->chunked = vectors < p->device->cores * (cpu ? 1 : GPU_ITEMS) && extent_max(p, s->steps) >= 4 * CHUNK;
   return UNROLL_OK;
 }
 
 static void launch_scan(plan *p, const char *kernel, const scan_shape *s) {
-  launch *l =
-      plan_launch(p, "linear_scan.cl", kernel, "-Dreal=%s -DWIDTH=%u -DEACH=%u", dtype_c(s->dtype), s->width, s->each);
+  launch *l = plan_launch(p, "linear_scan.cl", kernel, "-Dreal=%s -DWIDTH=%u -DLONG=%d", dtype_c(s->dtype), s->width,
+                          p->device->cpu);
   l->group = p->device->cpu ? 1 : p->device->group;
   plan_items(p, s->rows, 1);
-  plan_items(p, s->lanes, (int64_t)s->width * s->each);
+  plan_items(p, s->lanes, s->width * s->each);
   if (s->chunked)
     plan_items(p, s->steps, CHUNK);
 }
@@ -51,6 +51,7 @@ static void finish_scan(plan *p, const scan_shape *s) {
   arg_extent(p, s->steps);
   arg_extent(p, s->rows);
   arg_extent(p, s->lanes);
+  arg_long(p, s->each);
   if (s->chunked)
     arg_long(p, CHUNK);
   else
@@ -72,7 +73,8 @@ static operand plan_chunks(plan *p, const scan_shape *s, const char *kernel, uin
   arg_operand(p, factors, s->dtype);
   arg_operand(p, sum, s->dtype);
   finish_scan(p, s);
-  plan_launch(p, "linear_scan.cl", "carry", "-Dreal=%s -DWIDTH=%u -DEACH=%u", dtype_c(s->dtype), s->width, s->each);
+  plan_launch(p, "linear_scan.cl", "carry", "-Dreal=%s -DWIDTH=%u -DLONG=%d", dtype_c(s->dtype), s->width,
+              p->device->cpu);
   plan_items(p, s->rows, 1);
   plan_items(p, s->lanes, 1);
   arg_tensor(p, start);
@@ -83,6 +85,16 @@ static operand plan_chunks(plan *p, const scan_shape *s, const char *kernel, uin
   arg_uint(p, backwards);
   arg_kind_of(p, ARG_ITEMS, 0);
   return sum;
+}
+
+/* What a long strip keeps its state in; where there are chunks that is what they begin with. */
+static void arg_state(plan *p, const scan_shape *s, operand starts) {
+  if (!p->device->cpu)
+    arg_tensor(p, UNROLL_NO_TENSOR);
+  else if (s->chunked)
+    arg_operand(p, starts, s->dtype);
+  else
+    arg_operand(p, plan_scratch(p, (uint64_t)(s->rows.per * s->lanes.per) * dtype_bytes(s->dtype)), s->dtype);
 }
 
 /* The argument that a scan begins with: the chunks' states, or those of the caller. */
@@ -107,6 +119,7 @@ unroll_status plan_linear_scan(plan *p) {
   arg_tensor(p, s.lengths);
   arg_tensor(p, plan_out(p, 0));
   arg_tensor(p, s.chunked ? UNROLL_NO_TENSOR : last);
+  arg_state(p, &s, starts);
   finish_scan(p, &s);
   return UNROLL_OK;
 }
@@ -126,6 +139,7 @@ unroll_status plan_linear_scan_grad(plan *p) {
   arg_tensor(p, plan_out(p, 0));
   arg_tensor(p, plan_out(p, 1));
   arg_tensor(p, s.chunked ? UNROLL_NO_TENSOR : dh0);
+  arg_state(p, &s, starts);
   finish_scan(p, &s);
   return UNROLL_OK;
 }
