@@ -218,6 +218,21 @@ class Layers(Case):
             self.assertGreaterEqual(found["runs"], 5)
             self.assertTrue(math.isclose(found["gflops"], flops / (found["median_ms"] * 1e6), rel_tol=1e-6), found)
 
+    def test_bench_of_cells_with_options(self):
+        sizes = ["--steps", "3", *self.SIZES[2:], *CPU, "--train"]
+        options = ["--input-dropout", "0.5", "--same-mask", "--weight-dropout", "0.25", "--state-dropout", "0.125",
+                   "--zoneout", "0.1", "--layer-norm", "--peepholes", "--projection", "2"]
+        found = json.loads(self.succeeds("bench", "layer", *sizes, *options, "--json").stdout)
+        expected = {"input_dropout": 0.5, "same_mask": True, "weight_dropout": 0.25, "state_dropout": 0.125,
+                    "zoneout": 0.1, "layer_norm": True, "peepholes": True, "projection": 2}
+        self.assertEqual({key: found[key] for key in expected}, expected)
+        text = self.succeeds("bench", "layer", *sizes, *options).stdout
+        self.assertIn("options   input dropout 0.5, weight dropout 0.25, state dropout 0.125, zoneout 0.1, projection 2, "
+                      "same mask, layer norm, peepholes\n", text)
+        for cell in ("coupled_lstm", "min_gru", "min_lstm"):
+            self.assertIn(cell, self.succeeds("bench", "layer", "--cell", cell, *sizes).stdout)
+        self.fails(1, "peepholes is no option of cell gru", "bench", "layer", "--cell", "gru", "--peepholes", *sizes)
+
     def test_bench_for_people(self):
         text = self.succeeds("bench", "layer", "--cell", "gru", "--steps", "3", *self.SIZES[2:], *CPU).stdout
         self.assertRegex(text, r"device +cpu:0")

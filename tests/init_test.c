@@ -180,6 +180,76 @@ static void defaults(void **state) {
   assert_memory_equal(x, y, sizeof(double) * H * I);
 }
 
+/* b_f = log u with u ~ U(1, t_max - 1), b_i = -b_f (Tallec & Ollivier 2018). */
+static void chrono(void **state) {
+  (void)state;
+  enum { H = 2000 };
+  static double x[4 * H];
+  unroll_tensor_info info = describe("rnn.b.0.0", UNROLL_F64, 4 * H, 0);
+  assert_int_equal(unroll_init_chrono(&info, 7, 401, 4, 1, 0, x, NULL), UNROLL_OK);
+  double mean = 0, least = INFINITY, most = 0;
+  for (int i = 0; i < H; i++) {
+    const double u = exp(x[H + i]);
+    assert_true(x[i] == -x[H + i] && x[2 * H + i] == 0 && x[3 * H + i] == 0);
+    mean += u / H;
+    least = fmin(least, u);
+    most = fmax(most, u);
+  }
+  assert_true(least >= 1 && least < 3 && most <= 400 && most > 398);
+  assert_true(fabs(mean - 200.5) < 5 * 399 / sqrt(12.0 * H)); /* of a uniform distribution, as in distributions() */
+
+  static double y[3 * H];
+  info.shape[0] = 3 * H;
+  assert_int_equal(unroll_init_chrono(&info, 7, 401, 3, 1, -1, y, NULL), UNROLL_OK); /* gru: z */
+  assert_memory_equal(y + H, x + H, sizeof(double) * H);
+  assert_true(y[0] == 0 && y[H - 1] == 0 && y[2 * H] == 0);
+  assert_int_equal(unroll_init_chrono(&info, 7, 401, 3, -1, 0, y, NULL), UNROLL_OK); /* coupled lstm: i */
+  assert_memory_equal(y, x, sizeof(double) * H);
+  assert_true(y[H] == 0 && y[3 * H - 1] == 0);
+}
+
+static void identity(void **state) {
+  (void)state;
+  static const double want[] = {0.5, 0, 0, 0, 0.5, 0, 0.5, 0, 0, 0, 0.5, 0};
+  double x[12];
+  const unroll_tensor_info info = describe("rnn.W_h.0.0", UNROLL_F64, 4, 3);
+  assert_int_equal(unroll_init_identity(&info, 2, 0.5, x, NULL), UNROLL_OK);
+  assert_memory_equal(x, want, sizeof want);
+}
+
+/* Parameters of cells with options. */
+static void defaults_of_options(void **state) {
+  (void)state;
+  enum { H = 3 };
+  double x[3 * H * H], y[3 * H * H];
+  static const struct {
+    const char *name;
+    int32_t cell;
+    double first, others; /* thirds of the values */
+  } vectors[] = {{"rnn.b.0.0", UNROLL_RNN_COUPLED_LSTM, -1, 0}, {"rnn.b.1.0", UNROLL_RNN_MIN_LSTM, 0, 0},
+                 {"ln_x.0.0", UNROLL_CELL_GRU, 1, 1},           {"ln_h.0.1", UNROLL_CELL_GRU_AFTER, 1, 1},
+                 {"ln_c.0.0", UNROLL_CELL_LSTM, 1, 1},          {"ln_s.0.0", UNROLL_CELL_LSTM, 0, 0},
+                 {"p_i.0.0", UNROLL_CELL_LSTM, 0, 0},           {"b_m.0.0", UNROLL_CELL_RNN, 0, 0}};
+  for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++) {
+    const unroll_tensor_info info = describe(vectors[k].name, UNROLL_F64, 3 * H, 0);
+    assert_int_equal(unroll_init_default(&info, vectors[k].cell, 5, x, NULL), UNROLL_OK);
+    for (int i = 0; i < 3 * H; i++)
+      assert_true(x[i] == (i < H ? vectors[k].first : vectors[k].others));
+  }
+  unroll_tensor_info info = describe("W_h.0.0", UNROLL_F64, 3 * H, H);
+  assert_int_equal(unroll_init_default(&info, UNROLL_RNN_COUPLED_LSTM, 5, x, NULL), UNROLL_OK);
+  assert_int_equal(unroll_init_orthogonal(&info, 5, 3, 1, y, NULL), UNROLL_OK);
+  assert_memory_equal(x, y, sizeof x);
+  info = describe("W_x.0.0", UNROLL_F64, 2 * H, H);
+  assert_int_equal(unroll_init_default(&info, UNROLL_RNN_MIN_GRU, 5, x, NULL), UNROLL_OK);
+  assert_int_equal(unroll_init_glorot(&info, 5, 2, y, NULL), UNROLL_OK);
+  assert_memory_equal(x, y, sizeof(double) * 2 * H * H);
+  info = describe("W_r.0.0", UNROLL_F64, H, 3 * H);
+  assert_int_equal(unroll_init_default(&info, UNROLL_CELL_LSTM, 5, x, NULL), UNROLL_OK);
+  assert_int_equal(unroll_init_glorot(&info, 5, 1, y, NULL), UNROLL_OK);
+  assert_memory_equal(x, y, sizeof x);
+}
+
 static void misuse(void **state) {
   (void)state;
   double x[64];
@@ -199,13 +269,27 @@ static void misuse(void **state) {
   assert_int_equal(unroll_init_normal(&info, 1, 0, 1, x, &err), UNROLL_E_DTYPE);
   info = describe("w", UNROLL_F32, 8, 0);
   assert_int_equal(unroll_init_glorot(&info, 1, 1, x, &err), UNROLL_E_SHAPE);
+  assert_int_equal(unroll_init_identity(&info, 1, 1, x, &err), UNROLL_E_SHAPE);
+  assert_int_equal(unroll_init_chrono(&info, 1, 100, 3, 1, 0, x, &err), UNROLL_E_SHAPE);
+  assert_non_null(strstr(err.message, "w: expected a bias of 3 blocks"));
+  assert_int_equal(unroll_init_chrono(&info, 1, 100, 4, 4, 0, x, &err), UNROLL_E_RANGE);
+  assert_int_equal(unroll_init_chrono(&info, 1, 100, 4, 1, 1, x, &err), UNROLL_E_RANGE);
+  assert_int_equal(unroll_init_chrono(&info, 1, 100, 4, -1, -1, x, &err), UNROLL_E_RANGE);
+  assert_int_equal(unroll_init_chrono(&info, 1, 1.5, 4, 1, 0, x, &err), UNROLL_E_RANGE);
+  assert_non_null(strstr(err.message, "dependencies of 1.5 steps"));
+  assert_int_equal(unroll_init_chrono(&info, 1, INFINITY, 4, 1, 0, x, &err), UNROLL_E_RANGE);
   info.shape[0] = 0;
   assert_int_equal(unroll_init_constant(&info, 0, x, &err), UNROLL_E_SHAPE);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(distributions), cmocka_unit_test(numbers_are_named_by_seed_name_and_index),
-      cmocka_unit_test(orthogonal), cmocka_unit_test(defaults), cmocka_unit_test(misuse)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(distributions),
+                                     cmocka_unit_test(numbers_are_named_by_seed_name_and_index),
+                                     cmocka_unit_test(orthogonal),
+                                     cmocka_unit_test(defaults),
+                                     cmocka_unit_test(chrono),
+                                     cmocka_unit_test(identity),
+                                     cmocka_unit_test(defaults_of_options),
+                                     cmocka_unit_test(misuse)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,6 +121,15 @@ static int print_json(const bench_values *values, unroll_device *device, const m
                            (json_int_t)layer->hidden, "layers", (json_int_t)layer->layers, "bidirectional",
                            (int)layer->bidirectional, "train", (int)layer->train, "runs", m->runs, "min_ms", m->min_ms,
                            "median_ms", m->median_ms, "gflops", gflops, "fallbacks", (int)m->info.n_fallbacks);
+  if (root &&
+      json_object_update_new(
+          root, json_pack("{s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:I}", "input_dropout", layer->input_dropout,
+                          "weight_dropout", layer->weight_dropout, "state_dropout", layer->state_dropout, "zoneout",
+                          layer->zoneout, "same_mask", (int)layer->same_mask, "layer_norm", (int)layer->layer_norm,
+                          "peepholes", (int)layer->peepholes, "projection", (json_int_t)layer->projection)) != 0) {
+    json_decref(root);
+    root = NULL;
+  }
   const profile_table *profile = &m->profile;
   if (root && values->profile &&
       json_object_update_new(root, json_pack("{s:o, s:i, s:f, s:f}", "profile", profile_json(profile), "profile_runs",
@@ -140,6 +149,35 @@ static int print_json(const bench_values *values, unroll_device *device, const m
   return EXIT_OK;
 }
 
+/* What of the cell is not the default. */
+static void print_cell_options(const layer_values *layer) {
+  const struct {
+    const char *name;
+    double value;
+  } numbers[] = {{"input dropout", layer->input_dropout},
+                 {"weight dropout", layer->weight_dropout},
+                 {"state dropout", layer->state_dropout},
+                 {"zoneout", layer->zoneout},
+                 {"projection", (double)layer->projection}};
+  const struct {
+    const char *name;
+    bool on;
+  } flags[] = {{"same mask", layer->same_mask}, {"layer norm", layer->layer_norm}, {"peepholes", layer->peepholes}};
+  const char *before = "options   ";
+  for (size_t i = 0; i < COUNT(numbers); i++)
+    if (numbers[i].value > 0) {
+      printf("%s%s %g", before, numbers[i].name, numbers[i].value);
+      before = ", ";
+    }
+  for (size_t i = 0; i < COUNT(flags); i++)
+    if (flags[i].on) {
+      printf("%s%s", before, flags[i].name);
+      before = ", ";
+    }
+  if (before[0] == ',')
+    printf("\n");
+}
+
 static void print_text(const bench_values *values, unroll_device *device, measurement *m, double gflops) {
   const layer_values *layer = &values->layer;
   const unroll_device_info *info = unroll_device_describe(device);
@@ -148,6 +186,7 @@ static void print_text(const bench_values *values, unroll_device *device, measur
          layer->cell, layer->bidirectional ? " bidirectional" : "", layer->time_steps, layer->batch, layer->input,
          layer->hidden, layer->layers, layer->layers == 1 ? "" : "s",
          layer->train ? "forward and gradient" : "forward");
+  print_cell_options(layer);
   printf("time      %.3f ms minimum, %.3f ms median of %d runs\n", m->min_ms, m->median_ms, m->runs);
   printf("rate      %.*f GFLOP/s by the median\n", gflops < 10 ? 2 : 1, gflops);
   if (m->info.n_fallbacks)
@@ -198,9 +237,12 @@ const command_spec command_bench = {
     .values_size = sizeof(bench_values),
     .notes = "Inputs are random, values f32. Each run is waited for; at least 5 are timed, after 2 that "
              "are not.\n"
-             "GFLOP/s count the products alone: 2·T·B·G·H·(I+H) for a layer and direction with G gates (rnn 1, lstm 4, "
-             "gru 3),\n"
-             "where I of a further layer is the width of the one below; three times that with --train.\n"
+             "GFLOP/s count the products alone: 2·T·B·G·H·(I+H) for a layer and direction with G gates (rnn 1, lstm 4; "
+             "gru,\n"
+             "coupled_lstm and min_lstm 3; min_gru 2), where I of a further layer is the width of the one below; three "
+             "times "
+             "that\n"
+             "with --train. A projection to P: G·H·(I+P) + H·P; min_gru, min_lstm: G·H·I.\n"
              "--profile tells calls of a run, the mean time of one, the sum over a run, and its share of all sums.\n",
     .example = "  unroll bench layer --cell lstm --steps 64 --batch 32 --input 128 --hidden 128 --train --device cpu\n",
     .run = run,

@@ -14,6 +14,12 @@ int32_t layer_cell(const layer_values *values) {
     return code;
   UNROLL_CELLS(CELL_OF)
 #undef CELL_OF
+  if (strcmp(values->cell, "coupled_lstm") == 0)
+    return UNROLL_RNN_COUPLED_LSTM;
+  if (strcmp(values->cell, "min_gru") == 0)
+    return UNROLL_RNN_MIN_GRU;
+  if (strcmp(values->cell, "min_lstm") == 0)
+    return UNROLL_RNN_MIN_LSTM;
   return UNROLL_CELL_NONE;
 }
 
@@ -23,17 +29,30 @@ static int32_t activation_of(const layer_values *values) {
   return strcmp(values->activation, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
 }
 
+static double gates_of(int32_t cell) {
+  switch (cell) {
+  case UNROLL_CELL_RNN: return 1;
+  case UNROLL_CELL_LSTM: return 4;
+  case UNROLL_RNN_MIN_GRU: return 2;
+  default: return 3;
+  }
+}
+
 double layer_flops(const layer_values *values) {
   const int32_t cell = layer_cell(values);
-  const double gates = cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3;
+  const bool minimal = cell == UNROLL_RNN_MIN_GRU || cell == UNROLL_RNN_MIN_LSTM;
   const double directions = values->bidirectional ? 2 : 1, H = (double)values->hidden;
+  const double P = (double)values->projection, width = P > 0 ? P : H;
   double inputs = (double)values->input, sum = 0;
   for (int64_t l = 0; l < values->layers; l++) {
-    sum += 2 * directions * (double)values->time_steps * (double)values->batch * gates * H * (inputs + H);
-    inputs = directions * H;
+    const double products = gates_of(cell) * H * (inputs + (minimal ? 0 : width)) + H * P;
+    sum += 2 * directions * (double)values->time_steps * (double)values->batch * products;
+    inputs = directions * width;
   }
   return values->train ? 3 * sum : sum;
 }
+
+static bool is_lstm(int32_t cell) { return cell == UNROLL_CELL_LSTM || cell == UNROLL_RNN_COUPLED_LSTM; }
 
 /* The gradients of x and of every parameter, as outputs. */
 static unroll_status add_gradients(unroll_graph *graph, unroll_tensor x, unroll_tensor y) {
@@ -71,10 +90,19 @@ unroll_graph *build_layer_graph(const layer_values *values) {
   const unroll_tensor x = unroll_input(graph, "x", UNROLL_F32, 3, shape);
   const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
                                   .cell = layer_cell(values),
-                                  .activation = activation_of(values),
+                                  .activation = layer_cell(values) == UNROLL_CELL_RNN ? activation_of(values) : 0,
                                   .layers = (int32_t)values->layers,
                                   .hidden = values->hidden,
-                                  .bidirectional = values->bidirectional};
+                                  .bidirectional = values->bidirectional,
+                                  .same_mask = values->same_mask,
+                                  .input_dropout = values->input_dropout,
+                                  .weight_dropout = values->weight_dropout,
+                                  .state_dropout = values->state_dropout,
+                                  .zoneout_h = values->zoneout,
+                                  .zoneout_c = is_lstm(layer_cell(values)) ? values->zoneout : 0,
+                                  .projection = values->projection,
+                                  .peepholes = values->peepholes,
+                                  .layer_norm = values->layer_norm};
   const unroll_tensor y = unroll_rnn(x, NULL, &rnn, NULL, NULL);
   unroll_output(y, "y");
   if (values->train && unroll_graph_status(graph, NULL) == UNROLL_OK && add_gradients(graph, x, y) != UNROLL_OK) {

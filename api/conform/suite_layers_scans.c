@@ -251,18 +251,97 @@ static void scan_two(struct scan_net *k) {
   result(k, last, "h_last", NET_ROWS);
 }
 
+/* Units that keep their old values where a mask of bool says so, one for all steps made beforehand; and a mask [B,H] of h
+ * in its product, the same at every step. */
+static void scan_zoneout(struct scan_net *k) {
+  const int64_t B = k->s->B, H = k->s->H;
+  const unroll_tensor x = sequence(k, H), h0 = initial(k, "h0", "dh0", -0.8, 0.6), W = matrix(k, "W", "dW", H, H);
+  const unroll_tensor ones = unroll_constant(k->n->g, k->n->dtype, 3, (int64_t[]){k->n->T, B, H}, 1),
+                      once = unroll_constant(k->n->g, k->n->dtype, 3, (int64_t[]){1, B, H}, 1);
+  const unroll_tensor moves = unroll_cast(unroll_dropout(ones, 0.3), UNROLL_BOOL);
+  const unroll_tensor mask = unroll_reshape(unroll_dropout(once, 0.25), 2, (int64_t[]){B, H});
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
+  const unroll_tensor made = unroll_tanh(unroll_matmul_add(unroll_mul(h, mask), 0, W, 1, x_t));
+  const unroll_tensor next = unroll_select(unroll_scan_input(s, moves), made, h);
+  unroll_scan_next(s, h, next);
+  result(k, unroll_scan_output(s, next), "y", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  unroll_scan_end(s);
+}
+
+/* Rows brought to mean 0 and variance 1 in each step, and a gain (Ba, Kiros, Hinton 2016). */
+static void scan_normalised(struct scan_net *k) {
+  const int64_t H = k->s->H;
+  const unroll_tensor x = sequence(k, H), h0 = initial(k, "h0", "dh0", -0.8, 0.6), W = matrix(k, "W", "dW", H, H),
+                      gain = row(k, "gain", "dgain", 0.3, 0.9);
+  const unroll_tensor epsilon = unroll_constant(k->n->g, k->n->dtype, 0, NULL, 1e-5);
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
+  const unroll_tensor a = unroll_matmul_add(h, 0, W, 1, x_t);
+  const unroll_tensor d = unroll_sub(a, unroll_scale(unroll_reduce(a, UNROLL_SUM, 2, 1), 1 / (double)H));
+  const unroll_tensor variance = unroll_scale(unroll_reduce(d, UNROLL_SUM_SQUARES, 2, 1), 1 / (double)H);
+  const unroll_tensor unit = unroll_div(d, unroll_unary(unroll_add(variance, epsilon), UNROLL_SQRT));
+  const unroll_tensor next = unroll_tanh(unroll_mul(unit, gain));
+  unroll_scan_next(s, h, next);
+  result(k, unroll_scan_output(s, next), "y", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  unroll_scan_end(s);
+}
+
+/* A state that is a projection of what the gates gave (Sak et al. 2014), a bounded cell state, a part of the state of before
+ * added, and gates that are no sigmoids. */
+static void scan_projected(struct scan_net *k) {
+  const int64_t H = k->s->H, P = H;
+  const unroll_tensor x = sequence(k, 3 * H), h0 = initial(k, "h0", "dh0", -0.8, 0.6),
+                      c0 = initial(k, "c0", "dc0", -0.9, 1.4);
+  const unroll_tensor W = matrix(k, "W", "dW", 3 * H, P), V = matrix(k, "V", "dV", P, H);
+  const unroll_tensor zero = unroll_constant(k->n->g, k->n->dtype, 0, NULL, 0),
+                      one = unroll_constant(k->n->g, k->n->dtype, 0, NULL, 1);
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0), c = unroll_scan_carry(s, c0);
+  const unroll_tensor a = unroll_matmul_add(h, 0, W, 1, x_t);
+  const unroll_tensor line = unroll_add(unroll_scale(unroll_slice(a, 1, 0, H), 0.3), unroll_scale(one, 0.4));
+  const unroll_tensor i = unroll_binary(unroll_binary(line, zero, UNROLL_MAX), one, UNROLL_MIN);
+  const unroll_tensor low = unroll_unary(unroll_binary(unroll_slice(a, 1, H, H), zero, UNROLL_MIN), UNROLL_EXPM1);
+  const unroll_tensor g =
+      unroll_select(unroll_binary(unroll_slice(a, 1, H, H), zero, UNROLL_LT), low, unroll_slice(a, 1, H, H));
+  const unroll_tensor o = unroll_unary(unroll_unary(unroll_slice(a, 1, 2 * H, H), UNROLL_EXP), UNROLL_LOG1P);
+  const unroll_tensor sum = unroll_add(unroll_mul(unroll_sub(one, i), c), unroll_mul(i, g));
+  const unroll_tensor next_c =
+      unroll_binary(unroll_binary(sum, unroll_scale(one, -0.7), UNROLL_MAX), unroll_scale(one, 0.7), UNROLL_MIN);
+  const unroll_tensor made = unroll_matmul_add(unroll_mul(o, unroll_tanh(next_c)), 0, V, 1, unroll_none());
+  const unroll_tensor next_h = unroll_add(made, unroll_scale(h, 0.3));
+  unroll_scan_next(s, h, next_h);
+  unroll_scan_next(s, c, next_c);
+  result(k, unroll_scan_output(s, next_h), "y", NET_TIME);
+  result(k, unroll_scan_output(s, next_c), "c", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  result(k, unroll_scan_last(s, c), "c_last", NET_ROWS);
+  unroll_scan_end(s);
+}
+
 static const struct {
   const char *what;
   void (*build)(struct scan_net *k);
   int32_t cell;    /* of whose roundings a step has about as many */
   bool everywhere; /* in every form and size */
-} scans[] = {{"add", scan_add, UNROLL_CELL_NONE, true},          {"linear", scan_linear, UNROLL_CELL_NONE, true},
-             {"tanh", scan_tanh, UNROLL_CELL_RNN, true},         {"peephole", scan_peephole, UNROLL_CELL_LSTM, true},
-             {"swap", scan_swap, UNROLL_CELL_NONE, false},       {"unchanged", scan_unchanged, UNROLL_CELL_NONE, false},
-             {"free", scan_free, UNROLL_CELL_RNN, false},        {"largest", scan_largest, UNROLL_CELL_NONE, false},
-             {"ids", scan_ids, UNROLL_CELL_RNN, false},          {"softmax", scan_softmax, UNROLL_CELL_LSTM, false},
-             {"dropout", scan_dropout, UNROLL_CELL_NONE, false}, {"two", scan_two, UNROLL_CELL_RNN, false},
-             {"random", scan_random, UNROLL_CELL_RNN, false}};
+} scans[] = {{"add", scan_add, UNROLL_CELL_NONE, true},
+             {"linear", scan_linear, UNROLL_CELL_NONE, true},
+             {"tanh", scan_tanh, UNROLL_CELL_RNN, true},
+             {"peephole", scan_peephole, UNROLL_CELL_LSTM, true},
+             {"swap", scan_swap, UNROLL_CELL_NONE, false},
+             {"unchanged", scan_unchanged, UNROLL_CELL_NONE, false},
+             {"free", scan_free, UNROLL_CELL_RNN, false},
+             {"largest", scan_largest, UNROLL_CELL_NONE, false},
+             {"ids", scan_ids, UNROLL_CELL_RNN, false},
+             {"softmax", scan_softmax, UNROLL_CELL_LSTM, false},
+             {"dropout", scan_dropout, UNROLL_CELL_NONE, false},
+             {"two", scan_two, UNROLL_CELL_RNN, false},
+             {"random", scan_random, UNROLL_CELL_RNN, false},
+             {"zoneout", scan_zoneout, UNROLL_CELL_RNN, false},
+             {"normalised", scan_normalised, UNROLL_CELL_LSTM, false},
+             {"projected", scan_projected, UNROLL_CELL_LSTM, false}};
 
 static void build_scan(struct net *n, const struct net_spec *s) {
   struct scan_net k = {.n = n, .s = s, .K = 1};

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nn_init.c: the first values of parameters. */
-#include "graph/graph_private.h"
+#include "nn/nn_private.h"
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <unroll/nn.h>
 #include <unroll/philox.h>
 
 typedef struct matrix {
@@ -185,6 +184,54 @@ unroll_status unroll_init_lstm_bias(const unroll_tensor_info *info, void *data, 
   return UNROLL_OK;
 }
 
+unroll_status unroll_init_chrono(const unroll_tensor_info *info, uint64_t seed, double t_max, int64_t blocks,
+                                 int64_t forget, int64_t input, void *data, unroll_error *err) {
+  TRY(unroll_init_constant(info, 0.0, data, err));
+  TRY(check_finite(info, t_max, err));
+  if (info->rank != 1 || blocks < 1 || info->shape[0] % blocks != 0)
+    return fail(err, UNROLL_E_SHAPE, "first values of %s: expected a bias of %" PRId64 " blocks", info->name, blocks);
+  if (forget < -1 || forget >= blocks || input < -1 || input >= blocks || forget == input)
+    return fail(err, UNROLL_E_RANGE,
+                "first values of %s: blocks %" PRId64 " and %" PRId64 " of %" PRId64
+                ", expected two that differ, or -1",
+                info->name, forget, input, blocks);
+  if (t_max < 2)
+    return fail(err, UNROLL_E_RANGE, "first values of %s: dependencies of %g steps, expected at least 2", info->name,
+                t_max);
+  const int64_t H = info->shape[0] / blocks;
+  const unroll_philox_key key = key_of(info, seed);
+  for (int64_t i = 0; i < H; i++) {
+    const double b = log(1 + (t_max - 2) * uniform_at(key, i));
+    if (forget >= 0)
+      put(info, data, forget * H + i, b);
+    if (input >= 0)
+      put(info, data, input * H + i, -b);
+  }
+  return UNROLL_OK;
+}
+
+unroll_status unroll_init_identity(const unroll_tensor_info *info, int64_t blocks, double scale, void *data,
+                                   unroll_error *err) {
+  matrix m = {1, 1, 1};
+  TRY(as_matrix(info, data, blocks, &m, err));
+  TRY(check_finite(info, scale, err));
+  TRY(unroll_init_constant(info, 0.0, data, err));
+  for (int64_t b = 0; b < m.blocks; b++)
+    for (int64_t i = 0; i < m.rows && i < m.columns; i++)
+      put(info, data, (b * m.rows + i) * m.columns + i, scale);
+  return UNROLL_OK;
+}
+
+/* The bias [3H] of a coupled LSTM (i g o), whose f = 1 - i begins as that of an LSTM. */
+static unroll_status init_coupled_bias(const unroll_tensor_info *info, void *data, unroll_error *err) {
+  TRY(unroll_init_constant(info, 0.0, data, err));
+  if (info->rank != 1 || info->shape[0] % 3 != 0)
+    return fail(err, UNROLL_E_SHAPE, "first values of %s: expected the bias [3H] of a coupled LSTM", info->name);
+  for (int64_t i = 0; i < info->shape[0] / 3; i++)
+    put(info, data, i, -1.0);
+  return UNROLL_OK;
+}
+
 /* "W_x" of "rnn.W_x.0.1", "weight" of "embed.weight": the last part that is no number, and how many numbers follow it. */
 static int last_part(const char *name, const char **part, size_t *size) {
   const char *end = name + strlen(name);
@@ -206,17 +253,22 @@ unroll_status unroll_init_default(const unroll_tensor_info *info, int32_t cell, 
   const char *part;
   size_t size;
   TRY(count_elements(info, data, &n, err));
-  if (cell < UNROLL_CELL_NONE || cell >= UNROLL_CELL_COUNT)
-    return fail(err, UNROLL_E_RANGE, "first values of %s: %d is no cell (UNROLL_CELL_*)", info->name, cell);
+  if (cell != UNROLL_CELL_NONE && nn_gates(cell) == 0)
+    return fail(err, UNROLL_E_RANGE, "first values of %s: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", info->name,
+                cell);
   const int numbers = last_part(info->name, &part, &size);
 #define PART_IS(text) (size == sizeof(text) - 1 && strncmp(part, text, size) == 0)
   if (numbers == 2 && cell != UNROLL_CELL_NONE) {
     if (PART_IS("W_x"))
-      return unroll_init_glorot(info, seed, layer_gates(cell), data, err);
+      return unroll_init_glorot(info, seed, nn_gates(cell), data, err);
     if (PART_IS("W_h"))
-      return unroll_init_orthogonal(info, seed, layer_gates(cell), 1.0, data, err);
+      return unroll_init_orthogonal(info, seed, nn_gates(cell), 1.0, data, err);
     if (PART_IS("b") && cell == UNROLL_CELL_LSTM)
       return unroll_init_lstm_bias(info, data, err);
+    if (PART_IS("b") && cell == UNROLL_RNN_COUPLED_LSTM)
+      return init_coupled_bias(info, data, err);
+    if (PART_IS("ln_x") || PART_IS("ln_h") || PART_IS("ln_c"))
+      return unroll_init_constant(info, 1.0, data, err);
   }
   if (numbers == 0 && PART_IS("weight"))
     return unroll_init_normal(info, seed, 0.0, 1.0, data, err);

@@ -14,4 +14,50 @@ unroll_tensor nn_param(unroll_graph *graph, const char *prefix, const char *what
 /* The same for "PREFIX.what.layer.direction". */
 unroll_tensor nn_layer_param(unroll_graph *graph, const char *prefix, const char *what, int32_t layer,
                              int32_t direction, int32_t dtype, int32_t rank, const int64_t *shape);
+
+/* nn_options.c: the options of unroll_rnn, checked, with what follows from them */
+typedef struct nn_rnn {
+  unroll_rnn_options o; /* what the caller's struct is too short for is zero; dropouts are 0 with inference */
+  int32_t family;       /* UNROLL_CELL_*; UNROLL_CELL_NONE of min cells */
+  bool coupled;
+  int64_t G, H, P;
+  unroll_activation f, g, h; /* no DEFAULT among them */
+  bool standard;             /* the gates are those of LSTM_GATES and the like */
+  bool layer;                /* a LAYER node has a notion of all of it */
+} nn_rnn;
+bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r);
+/* Gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. */
+int64_t nn_gates(int32_t cell);
+
+/* nn_activations.c */
+/* bias: modReLU's, else none. x may stand in a body. */
+unroll_tensor nn_activate(unroll_tensor x, const unroll_activation *a, double clip, unroll_tensor bias);
+unroll_tensor nn_bound(unroll_tensor x, double limit); /* to [-limit, limit]; 0: x itself */
+unroll_tensor nn_softplus(unroll_tensor x);
+
+/* nn_masks.c */
+/* Dropout of x [T,B,..]; p 0: x itself. same_mask: one for all t. */
+unroll_tensor nn_dropout(unroll_tensor x, double p, bool same_mask);
+/* Dropout of a matrix, one mask a run. */
+unroll_tensor nn_dropout_matrix(unroll_tensor W, double p);
+/* [B,N] of 0 and 1/(1-p), one a run */
+unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, double p);
+/* bool [T,B,N], T that of x: false with probability p */
+unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p);
+
+/* nn_cells.c: one layer, one direction, as a scan */
+typedef struct nn_cell_inputs {
+  const char *prefix;
+  int32_t layer, direction;
+  unroll_tensor x, h0, c0; /* states: none for zeros */
+  unroll_tensor residual;  /* [T,B,P], added to every state, or none */
+} nn_cell_inputs;
+typedef struct nn_cell_outputs {
+  unroll_tensor y, h_last, c_last, c_all;
+} nn_cell_outputs;
+nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
+/* nn_min.c: likewise of the cells without W_h */
+nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
+/* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
+unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
 #endif

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import options
 from cells import GATES, run_layers
 
 T, B, I, H = 7, 4, 3, 5
@@ -157,6 +158,60 @@ def layer(folder, cell, layers, directions, kind):
     return difference
 
 
+def by_projected_module(o, p, x):
+    """y of torch.nn.LSTM with proj_size; its second bias is 0."""
+    module = torch.nn.LSTM(x.shape[2], CELL_H, o["layers"], bidirectional=bool(o.get("bidirectional")),
+                           proj_size=o["projection"]).double()
+    at = list(itertools.product(range(o["layers"]), range(1 + o.get("bidirectional", 0))))
+    for l, d in at:
+        end = f"l{l}" + ("_reverse" if d else "")
+        getattr(module, f"bias_hh_{end}").data.zero_()
+        for theirs, ours in (("weight_ih", "W_x"), ("weight_hh", "W_h"), ("bias_ih", "b"), ("weight_hr", "W_r")):
+            getattr(module, f"{theirs}_{end}").data.copy_(p[f"{ours}.{l}.{d}"])
+    return module(x, tuple(torch.stack([p[f"{s}.{l}.{d}"] for l, d in at]) for s in ("h0", "c0")))[0]
+
+
+CELL_T, CELL_B, CELL_I, CELL_H, CELL_LENGTHS = 5, options.B_OF_STATES, 2, 4, [3, 0, 5]
+
+
+def cell_with_options(folder, name):
+    """Gives which other implementations the loop was held against."""
+    o, randn = options.CASES[name], random_source(f"cell_{name}")
+    x = randn(CELL_T, CELL_B, o.get("I", CELL_I))
+    lengths = torch.tensor(CELL_LENGTHS) if o.get("ragged") else None
+    values = {"x": x}
+    for key, shape in options.shapes(o, x.shape[2], CELL_H).items():
+        values[key] = randn(*shape, scale=0.6)
+        if key.startswith("ln_") and not key.startswith("ln_s"):
+            values[key] += 1
+    p = {key: v.clone().requires_grad_() for key, v in values.items()}
+    results = options.run(o, p, p["x"], lengths)
+    upstream = {f"d{key}": randn(*v.shape) for key, v in results.items()}
+    held = []
+    whole = options.by_onnx_runtime({k: v for k, v in o.items() if k != "I"}, p, x, lengths)
+    if whole is not None:  # it does not clip before h
+        loop = options.run(o, p, x, lengths, clip_before_h=False)["y"]
+        difference = (loop - whole).abs().max()
+        assert difference < 1e-5, f"{name}: loop and ONNX Runtime differ by {difference}"
+        held.append("ONNX Runtime")
+    if set(o) <= {"cell", "projection", "layers", "bidirectional"} and o.get("projection"):
+        difference = (by_projected_module(o, p, x) - results["y"]).abs().max()
+        assert difference < LOOP_TOLERANCE, f"{name}: loop and torch.nn differ by {difference}"
+        held.append("torch.nn")
+    tensors = {**values, **upstream, **results, **gradients(p, results, upstream)}
+    if lengths is not None:
+        tensors["lengths"] = lengths.int()
+    metadata = {k: v for k, v in o.items() if k not in ("cell", "ragged", "I", *"fgh")}
+    for k in "fgh":
+        if k in o:
+            code = options.MODRELU if o[k][0] == "modrelu" else options.ACTIVATIONS[o[k][0]][0]
+            metadata.update({k: code, f"{k}.alpha": float(o[k][1]), f"{k}.beta": float(o[k][2])})
+    metadata = {"layers": 1, "bidirectional": 0, **metadata}
+    write(folder, f"cell_{name}", tensors, cell=options.CODES[o["cell"]], T=CELL_T, B=CELL_B, I=x.shape[2], H=CELL_H,
+          seed=options.SEED, update=options.UPDATE, source="loop", **metadata)
+    return held
+
+
 def losses(folder):
     randn = random_source("losses")
     logits = randn(6, 5, scale=2.0).requires_grad_()
@@ -271,10 +326,13 @@ def main():
     cases = list(itertools.product(GATES, (1, 2), (1, 2), ("full", "ragged")))
     cases += [(cell, 1, 2, "empty") for cell in GATES]
     worst = max(layer(folder, *case) for case in cases)
+    held = {name: cell_with_options(folder, name) for name in options.CASES}
     for make in (losses, optimizers, clip, dense, schedules):
         make(folder)
     files = list(folder.glob("*.safetensors"))
     size = sum(f.stat().st_size for f in files)
+    for other in ("ONNX Runtime", "torch.nn"):
+        print(f"held against {other}: {', '.join(name for name in held if other in held[name])}")
     print(f"{len(files)} files, {size} bytes; loop and torch.nn differ by at most {worst:.1e}")
 
 

@@ -264,6 +264,15 @@ static void stack_with_dropout(grad_build *b) {
   grad_adopt(b, "head.b", -1, 1.2);
 }
 
+/* One table as embedding and as the head's weight: its gradient is the sum of both uses. */
+static void tied_weights(grad_build *b) {
+  static const int32_t ids[] = {1, 0, 3, 3, 2, 1};
+  const unroll_tensor e = unroll_embedding_layer(grad_integers(b, ids, SHAPE(3, 2)), "embed", UNROLL_F64, 5, 4);
+  grad_result(b, unroll_linear_tied(unroll_tanh(e), unroll_graph_find(b->g, "embed.weight"), "head", 1));
+  grad_adopt(b, "embed.weight", -1, 1.2);
+  grad_adopt(b, "head.b", -1, 1.2);
+}
+
 #define CASE(name) \
   { #name, name }
 #define LAYER_CASES(name) CASE(name), CASE(name##_ragged), CASE(name##_reverse)
@@ -324,4 +333,5 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    LAYER_CASES(layer_gru_after),
                                    CASE(layer_cell_state_only),
                                    CASE(stack_with_dropout),
+                                   CASE(tied_weights),
                                    {NULL, NULL}};

@@ -23,38 +23,141 @@
 extern "C" {
 #endif
 
-/* ---- recurrent layers of a standard cell ---- */
+/* ---- recurrent layers ---- */
 
+/* Values of unroll_rnn_options.cell beside UNROLL_CELL_*, and of unroll_init_default's cell. */
+enum {
+  /* LSTM with f = 1 - i (Greff et al. 2017, CIFG; ONNX's input_forget), G = 3 gates: i g o */
+  UNROLL_RNN_COUPLED_LSTM = 64,
+  /* Feng et al. 2024, minGRU: no W_h. G = 2: z n; h = (1-z)⊙h₋ + z⊙n, z = σ(W_z x + b_z), n = W_n x + b_n */
+  UNROLL_RNN_MIN_GRU = 65,
+  /* Feng et al. 2024, minLSTM: no W_h. G = 3: f i n; h = f'⊙h₋ + i'⊙n with f' = f/(f+i), i' = i/(f+i), f and i = σ(..) */
+  UNROLL_RNN_MIN_LSTM = 66,
+};
+
+/*
+ * Activations of cells. All but the last two are ONNX's, with its formulas (operators RNN, LSTM, GRU); alpha and beta
+ * are looked at only where a formula has them.
+ */
+enum {
+  UNROLL_ACTIVATION_DEFAULT = 0, /* the cell's own */
+  UNROLL_ACTIVATION_TANH = 1,
+  UNROLL_ACTIVATION_SIGMOID = 2,
+  UNROLL_ACTIVATION_RELU = 3,
+  UNROLL_ACTIVATION_AFFINE = 4,           /* alpha·x + beta */
+  UNROLL_ACTIVATION_LEAKY_RELU = 5,       /* x < 0 ? alpha·x : x */
+  UNROLL_ACTIVATION_THRESHOLDED_RELU = 6, /* x > alpha ? x : 0 */
+  UNROLL_ACTIVATION_SCALED_TANH = 7,      /* alpha·tanh(beta·x) */
+  UNROLL_ACTIVATION_HARD_SIGMOID = 8,     /* min(max(alpha·x + beta, 0), 1) */
+  UNROLL_ACTIVATION_ELU = 9,              /* x < 0 ? alpha·(e^x - 1) : x */
+  UNROLL_ACTIVATION_SOFTSIGN = 10,        /* x/(1 + |x|) */
+  UNROLL_ACTIVATION_SOFTPLUS = 11,        /* log(1 + e^x) */
+  UNROLL_ACTIVATION_IDENTITY = 12,
+  UNROLL_ACTIVATION_MODRELU = 13, /* rnn's f only: sign(x)·max(|x| + b, 0) with a learnt b [H] (Arjovsky et al. 2016) */
+  UNROLL_ACTIVATION_COUNT = 14
+};
+typedef struct unroll_activation {
+  int32_t kind; /* UNROLL_ACTIVATION_* */
+  int32_t reserved;
+  double alpha, beta;
+} unroll_activation;
+/* That kind with ONNX's default alpha and beta; where it names none, those of the plain function: affine 1 and 0, scaled tanh
+ * 1 and 1. Pure. [any] */
+UNROLL_API unroll_activation unroll_activation_of(int32_t kind);
+
+/* Where a layer's input is as wide as its output; x is what the layer sees, after the dropout before it. */
+enum {
+  UNROLL_RESIDUAL_NONE = 0,
+  UNROLL_RESIDUAL_OUTPUTS = 1, /* y = layer(x) + x: the state goes from step to step without x (Wu et al. 2016) */
+  UNROLL_RESIDUAL_STATES = 2,  /* h_t = cell(x_t, h₋) + x_t: the sum is the state, of every step */
+};
+
+/*
+ * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropouts of
+ * inputs, outputs and weights and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
+ * the inputs of all steps before it. In the order of the computation:
+ *
+ *   x        input_dropout; from layer 1 on dropout
+ *   W_h      weight_dropout: one mask a run, of the matrix (Merity, Keskar, Socher 2018)
+ *   h₋       state_dropout: W_h·(m⊙h₋), one m [B,H] for all steps of a run (Gal & Ghahramani 2016); only in this product
+ *   a        a = W_x·x + W_h·h₋ + b, gates in row blocks. With layer_norm a = LN(W_x·x) + LN(W_h·h₋) + b, each with a gain
+ *            of its own (Ba, Kiros, Hinton 2016, the LSTM and GRU of its supplement): over the rows of all gates together;
+ *            gru and gru_after: over those of r and z together and over those of n.
+ *            LN(v) = (v - mean)/sqrt(variance + layer_norm_epsilon), the variance that of all, divided by their number
+ *   gates    clip bounds the input of every activation to [-clip, clip] (ONNX); then f, g, h
+ *     rnn        h = f(a)
+ *     lstm       i = f(a_i + p_i⊙c₋), f = f(a_f + p_f⊙c₋), c = f⊙c₋ + i⊙g(a_g), o = f(a_o + p_o⊙c), h = o⊙h(c),
+ *                with p_* the peepholes (Gers & Schmidhuber 2000): the output gate sees the new c. cell_clip bounds
+ *                c to [-cell_clip, cell_clip] before anything reads it (Sak et al. 2014). layer_norm: h = o⊙h(LN(c)) with
+ *                gain and shift. projection: h = W_r·(o⊙h(c)) (Sak et al. 2014; PyTorch's proj_size)
+ *     gru        r, z = f(a), n = g(x's part of a_n + W_h·(r⊙h₋)), in gru_after n = g(.. + r⊙(W_h·h₋ + b_n));
+ *                h = (1-z)⊙n + z⊙h₋. ONNX's linear_before_reset is 0 of gru and 1 of gru_after
+ *   h        + skip·h₋; UNROLL_RESIDUAL_STATES: + x
+ *   h, c     zoneout: each unit keeps its value of the step before with probability zoneout_h, zoneout_c; h is computed
+ *            from the c of before its zoneout (Krueger et al. 2017). With inference: p·old + (1-p)·new
+ *   y        output_dropout, of the last layer
+ *
+ * Random numbers: each active mask is a site of its own, in the order input_dropout; for each layer and direction
+ * weight_dropout, state_dropout, zoneout_h, zoneout_c; after each layer dropout; output_dropout. Masks "of a run" are those
+ * of its first step: t0, row0.
+ */
 typedef struct unroll_rnn_options {
   uint32_t struct_size;
-  int32_t cell;          /* UNROLL_CELL_* */
-  int32_t activation;    /* rnn: UNROLL_TANH (also where 0 stands), UNROLL_RELU or UNROLL_SIGMOID */
+  int32_t cell;          /* UNROLL_CELL_* or UNROLL_RNN_* */
+  int32_t activation;    /* rnn: UNROLL_TANH (also where 0 stands), UNROLL_RELU or UNROLL_SIGMOID; else see f */
   int32_t layers;        /* at least 1 */
   int64_t hidden;        /* H, at least 1 */
   int32_t bidirectional; /* not 0: every layer runs both ways, D = 2 */
   int32_t reserved;
   double dropout;        /* 0 <= p < 1, of the outputs of every layer but the last, as PyTorch has it */
   unroll_tensor lengths; /* i32 [B], or none: every sequence has T steps */
+
+  int32_t inference; /* not 0: no dropout of any kind, and zoneout's expectation: for graphs that are not trained */
+  int32_t same_mask; /* not 0: input_dropout, dropout and output_dropout have one mask for all steps (Gal &
+                        Ghahramani 2016) */
+  double input_dropout, output_dropout, weight_dropout, state_dropout; /* 0 <= p < 1 each */
+  double zoneout_h, zoneout_c;                                         /* 0 <= p < 1; zoneout_c lstm only */
+  unroll_activation f, g, h; /* rnn f; gru, gru_after f g; lstm f g h; min cells g (identity, where 0 stands) */
+  double clip;               /* 0: none */
+  double cell_clip;          /* 0: none; lstm only */
+  int64_t projection;        /* P, lstm only; 0: none, P = H */
+  int32_t peepholes;         /* not 0; lstm only */
+  int32_t layer_norm;        /* not 0 */
+  double layer_norm_epsilon; /* 0: 1e-5 */
+  double skip;               /* α of h_t = cell(..) + α·h₋ */
+  int32_t residual;          /* UNROLL_RESIDUAL_*, of every layer whose input is as wide as its output */
+  int32_t reserved_2;
+  unroll_tensor *cells; /* lstm: not NULL: an array of the caller's, as those of unroll_rnn_state, that gets c of every
+                           step, [T,B,H], 0 past a sequence's end */
 } unroll_rnn_options;
 
-/* States of all layers and directions, each [B,H]; that of layer l and direction d (1: reverse) stands at [l·D + d].
- * The arrays, of layers·D tensors, are the caller's. */
+/* States of all layers and directions, each [B,H], with a projection h [B,P]; that of layer l and direction d (1: reverse)
+ * stands at [l·D + d]. The arrays, of layers·D tensors, are the caller's. */
 typedef struct unroll_rnn_state {
   unroll_tensor *h;
   unroll_tensor *c; /* lstm only */
 } unroll_rnn_state;
 
 /*
- * A stack of recurrent layers over a whole sequence; the cells' equations stand in plugin.h (LSTM_GATES, GRU_*, LAYER).
+ * A stack of recurrent layers over a whole sequence; the standard cells' equations stand in plugin.h (LSTM_GATES, GRU_*,
+ * LAYER), the options' above. P = H without a projection.
  *
  *   x        [T,B,I], real
  *   initial  NULL: zeros; likewise where h or c is NULL or one of their tensors is none. Only read.
  *   last     where not NULL, its arrays (each may be NULL) get the states after each sequence's own last step
- *   returns  y [T,B,D·H] of the last layer, forward first; 0 past a sequence's end
+ *   returns  y [T,B,D·P] of the last layer, forward first; 0 past a sequence's end
  *
- * Parameters of layer l and direction d (1: reverse), with G = 1 (rnn), 4 (lstm: i f g o) or 3 (gru, gru_after: r z n):
- *   PREFIX.W_x.l.d [GH,I], from layer 1 on [GH,D·H]   PREFIX.W_h.l.d [GH,H]   PREFIX.b.l.d [GH]
- *   PREFIX.b_n.l.d [H], gru_after only
+ * Parameters of layer l and direction d (1: reverse), with G = 1 (rnn), 4 (lstm: i f g o), 3 (gru, gru_after: r z n) or as
+ * UNROLL_RNN_* says:
+ *   PREFIX.W_x.l.d [GH,I], from layer 1 on [GH,D·P]   PREFIX.W_h.l.d [GH,P], not of min cells   PREFIX.b.l.d [GH]
+ *   PREFIX.b_n.l.d [H]                      gru_after
+ *   PREFIX.W_r.l.d [P,H]                    projection
+ *   PREFIX.p_i.l.d, p_f (not coupled), p_o [H]   peepholes
+ *   PREFIX.ln_x.l.d, ln_h.l.d [GH]          layer_norm: gains, of rows as in W_x and W_h
+ *   PREFIX.ln_c.l.d, ln_s.l.d [H]           layer_norm, lstm: gain and shift of c
+ *   PREFIX.b_m.l.d [H]                      modReLU
+ *
+ * UNROLL_E_RANGE: an option out of its range; UNROLL_E_INVALID: one that the cell does not have.
  */
 UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const unroll_rnn_options *options,
                                     const unroll_rnn_state *initial, unroll_rnn_state *last);
@@ -63,6 +166,9 @@ UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const u
 
 /* y = x·Wᵀ + b. x [..,I] -> [..,out_features]. PREFIX.W [out_features,I]; PREFIX.b [out_features] unless bias is 0. */
 UNROLL_API unroll_tensor unroll_linear(unroll_tensor x, const char *prefix, int64_t out_features, int bias);
+/* Likewise with a weight [out_features,I] that is there already: an embedding's table, for tied weights (Press & Wolf
+ * 2017). Its gradient is the sum of both uses. PREFIX.b [out_features] unless bias is 0. */
+UNROLL_API unroll_tensor unroll_linear_tied(unroll_tensor x, unroll_tensor weight, const char *prefix, int bias);
 /* ids i32 [..] -> [..,E]. PREFIX.weight [V,E] of dtype (f32 or f64). */
 UNROLL_API unroll_tensor unroll_embedding_layer(unroll_tensor ids, const char *prefix, int32_t dtype, int64_t V,
                                                 int64_t E);
@@ -129,18 +235,32 @@ UNROLL_API unroll_status unroll_init_orthogonal(const unroll_tensor_info *info, 
 /* The bias [4H] of an LSTM (i f g o): 1 for the forget gate, else 0 (Jozefowicz, Zaremba, Sutskever 2015). */
 UNROLL_API unroll_status unroll_init_lstm_bias(const unroll_tensor_info *info, void *data, unroll_error *err);
 /*
+ * Chrono initialisation (Tallec & Ollivier 2018, sec. 3) of a bias [blocks·H], for dependencies of up to t_max >= 2 steps:
+ * block `forget` gets log u with u ~ U(1, t_max - 1) for each unit, block `input` the negative of the same numbers, the others
+ * 0. -1: there is no such block. lstm: 4 blocks, forget 1, input 0; coupled lstm: 3, -1, 0; gru and gru_after, whose z is what
+ * is kept: 3, 1, -1. UNROLL_E_RANGE: a block that is not there, or both are -1.
+ */
+UNROLL_API unroll_status unroll_init_chrono(const unroll_tensor_info *info, uint64_t seed, double t_max, int64_t blocks,
+                                            int64_t forget, int64_t input, void *data, unroll_error *err);
+/* A matrix [blocks·R, C]: scale on the diagonal of every block, else 0. With scale 1 and relu: the IRNN (Le, Jaitly, Hinton
+ * 2015). */
+UNROLL_API unroll_status unroll_init_identity(const unroll_tensor_info *info, int64_t blocks, double scale, void *data,
+                                              unroll_error *err);
+/*
  * What suits a parameter of the layers above, told by the end of its name (l and d are numbers) and the cell:
  *
  *   W_x.l.d      glorot, a block a gate
  *   W_h.l.d      orthogonal, a block a gate, λ = 1
- *   b.l.d        lstm: 1 for the forget gate; the others 0
- *   b_n.l.d      0
+ *   W_r.l.d      glorot
+ *   b.l.d        lstm: 1 for the forget gate; coupled lstm: -1 for the input gate; the others 0
+ *   ln_x.l.d, ln_h.l.d, ln_c.l.d   1
+ *   b_n.l.d, b_m.l.d, p_i.l.d, p_f.l.d, p_o.l.d, ln_s.l.d   0
  *   weight       N(0, 1): embeddings; with W_x glorot, the layer above starts with sums of about that size too
  *   W            glorot
  *   other names  a matrix: glorot; anything else: 0
  *
- * cell: UNROLL_CELL_*, of the recurrent layers; UNROLL_CELL_NONE where there is none. UNROLL_E_SHAPE: the first axis is
- * no multiple of the cell's gates.
+ * cell: UNROLL_CELL_* or UNROLL_RNN_*, of the recurrent layers; UNROLL_CELL_NONE where there is none. UNROLL_E_SHAPE: the first
+ * axis is no multiple of the cell's gates.
  */
 UNROLL_API unroll_status unroll_init_default(const unroll_tensor_info *info, int32_t cell, uint64_t seed, void *data,
                                              unroll_error *err);

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nn_options.c: the options of recurrent layers: ranges, what a cell does not have, and what follows from them. */
+#include "nn/nn_private.h"
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+int64_t nn_gates(int32_t cell) {
+  switch (cell) {
+  case UNROLL_RNN_MIN_GRU: return 2;
+  case UNROLL_RNN_COUPLED_LSTM:
+  case UNROLL_RNN_MIN_LSTM: return 3;
+  default: return cell > UNROLL_CELL_NONE && cell < UNROLL_CELL_COUNT ? (int64_t)layer_gates(cell) : 0;
+  }
+}
+
+static bool check_numbers(unroll_graph *g, const unroll_rnn_options *o) {
+  const struct {
+    const char *name;
+    double p;
+  } chances[] = {{"dropout", o->dropout},
+                 {"input_dropout", o->input_dropout},
+                 {"output_dropout", o->output_dropout},
+                 {"weight_dropout", o->weight_dropout},
+                 {"state_dropout", o->state_dropout},
+                 {"zoneout_h", o->zoneout_h},
+                 {"zoneout_c", o->zoneout_c}};
+  const struct {
+    const char *name;
+    double value;
+  } bounds[] = {{"clip", o->clip}, {"cell_clip", o->cell_clip}, {"layer_norm_epsilon", o->layer_norm_epsilon}};
+  if (o->layers < 1)
+    graph_fail(g, UNROLL_E_RANGE, "rnn: %d layers, expected at least 1", o->layers);
+  else if (o->hidden < 1 || o->hidden > INT64_MAX / 8)
+    graph_fail(g, UNROLL_E_RANGE, "rnn: hidden size %" PRId64 ", expected at least 1", o->hidden);
+  else if (o->projection < 0 || o->projection > INT64_MAX / 8)
+    graph_fail(g, UNROLL_E_RANGE, "rnn: projection to %" PRId64 ", expected at least 1, or 0 for none", o->projection);
+  else if (!isfinite(o->skip))
+    graph_fail(g, UNROLL_E_RANGE, "rnn: skip %g, expected a finite number", o->skip);
+  else if (o->residual < UNROLL_RESIDUAL_NONE || o->residual > UNROLL_RESIDUAL_STATES)
+    graph_fail(g, UNROLL_E_RANGE, "rnn: residual %d, expected UNROLL_RESIDUAL_*", o->residual);
+  for (size_t i = 0; i < sizeof chances / sizeof *chances; i++)
+    if (!(chances[i].p >= 0 && chances[i].p < 1))
+      graph_fail(g, UNROLL_E_RANGE, "rnn: %s %g, expected 0 <= p < 1", chances[i].name, chances[i].p);
+  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+    if (!(bounds[i].value >= 0) || !isfinite(bounds[i].value))
+      graph_fail(g, UNROLL_E_RANGE, "rnn: %s %g, expected a finite number above 0, or 0 for none", bounds[i].name,
+                 bounds[i].value);
+  return !graph_failed(g);
+}
+
+static const char *cell_name(int32_t cell) {
+  static const char *const names[] = {
+#define NAMED(code, value, text) [value] = text,
+      UNROLL_CELLS(NAMED)
+#undef NAMED
+  };
+  switch (cell) {
+  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
+  case UNROLL_RNN_MIN_GRU: return "min_gru";
+  case UNROLL_RNN_MIN_LSTM: return "min_lstm";
+  default: return names[cell];
+  }
+}
+
+/* What only some cells have. */
+static bool check_cell(unroll_graph *g, const nn_rnn *r) {
+  const unroll_rnn_options *o = &r->o;
+  const bool lstm = r->family == UNROLL_CELL_LSTM, recurrent = r->family != UNROLL_CELL_NONE;
+  const struct {
+    const char *name;
+    bool given, had;
+  } parts[] = {{"activation", o->activation != 0, r->family == UNROLL_CELL_RNN},
+               {"f", o->f.kind != 0, recurrent},
+               {"g", o->g.kind != 0, r->family != UNROLL_CELL_RNN},
+               {"h", o->h.kind != 0, lstm},
+               {"cell_clip", o->cell_clip != 0, lstm},
+               {"projection", o->projection != 0, lstm},
+               {"peepholes", o->peepholes != 0, lstm},
+               {"zoneout_c", o->zoneout_c != 0, lstm},
+               {"cells", o->cells != NULL, lstm},
+               {"weight_dropout", o->weight_dropout != 0, recurrent},
+               {"state_dropout", o->state_dropout != 0, recurrent},
+               {"zoneout_h", o->zoneout_h != 0, recurrent},
+               {"clip", o->clip != 0, recurrent},
+               {"layer_norm", o->layer_norm != 0, recurrent},
+               {"skip", o->skip != 0, recurrent},
+               {"UNROLL_RESIDUAL_STATES", o->residual == UNROLL_RESIDUAL_STATES, recurrent}};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts && !graph_failed(g); i++)
+    /* a LAYER of another cell never looked at its activation */
+    if (parts[i].given && !parts[i].had && !(i == 0 && o->cell < UNROLL_CELL_COUNT))
+      graph_fail(g, UNROLL_E_INVALID, "rnn: %s is no option of cell %s", parts[i].name, cell_name(o->cell));
+  return !graph_failed(g);
+}
+
+static bool choose(unroll_graph *g, unroll_activation *a, const unroll_activation *given, int32_t otherwise,
+                   const char *name, bool modrelu) {
+  *a = *given;
+  if (a->kind == UNROLL_ACTIVATION_DEFAULT)
+    *a = unroll_activation_of(otherwise);
+  if (a->kind < 0 || a->kind >= UNROLL_ACTIVATION_COUNT)
+    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s is %d, expected UNROLL_ACTIVATION_*", name, a->kind);
+  else if (!isfinite(a->alpha) || !isfinite(a->beta))
+    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s has alpha %g and beta %g, expected finite numbers", name,
+               a->alpha, a->beta);
+  else if (a->kind == UNROLL_ACTIVATION_MODRELU && !modrelu)
+    graph_fail(g, UNROLL_E_INVALID, "rnn: activation %s is modReLU, which only f of cell rnn can be", name);
+  return !graph_failed(g);
+}
+
+static bool choose_activations(unroll_graph *g, nn_rnn *r) {
+  const unroll_rnn_options *o = &r->o;
+  const bool rnn = r->family == UNROLL_CELL_RNN, minimal = r->family == UNROLL_CELL_NONE;
+  int32_t own = UNROLL_ACTIVATION_SIGMOID;
+  if (rnn) {
+    switch (o->activation) {
+    case 0:
+    case UNROLL_TANH: own = UNROLL_ACTIVATION_TANH; break;
+    case UNROLL_RELU: own = UNROLL_ACTIVATION_RELU; break;
+    case UNROLL_SIGMOID: break;
+    default:
+      graph_fail(g, UNROLL_E_INVALID, "rnn: activation %d, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID",
+                 o->activation);
+      return false;
+    }
+    if (o->activation && o->f.kind) {
+      graph_fail(g, UNROLL_E_INVALID, "rnn: both activation and f are given, expected one of them");
+      return false;
+    }
+  }
+  if (!choose(g, &r->f, &o->f, own, "f", rnn) ||
+      !choose(g, &r->g, &o->g, minimal ? UNROLL_ACTIVATION_IDENTITY : UNROLL_ACTIVATION_TANH, "g", false) ||
+      !choose(g, &r->h, &o->h, UNROLL_ACTIVATION_TANH, "h", false))
+    return false;
+  r->standard = o->clip == 0 && r->g.kind == UNROLL_ACTIVATION_TANH && r->h.kind == UNROLL_ACTIVATION_TANH &&
+                (rnn ? r->f.kind <= UNROLL_ACTIVATION_RELU : r->f.kind == UNROLL_ACTIVATION_SIGMOID);
+  return true;
+}
+
+bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r) {
+  *r = (nn_rnn){.family = UNROLL_CELL_NONE};
+  if (!options || !UNROLL_HAS(unroll_rnn_options, options, lengths)) {
+    graph_fail(g, UNROLL_E_INVALID, "rnn: its options are missing, or their struct_size is too small");
+    return false;
+  }
+  unroll_rnn_options *o = &r->o;
+  memcpy(o, options, options->struct_size < sizeof *o ? options->struct_size : sizeof *o);
+  r->G = nn_gates(o->cell);
+  if (r->G == 0) {
+    graph_fail(g, UNROLL_E_INVALID, "rnn: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", o->cell);
+    return false;
+  }
+  r->coupled = o->cell == UNROLL_RNN_COUPLED_LSTM;
+  r->family = r->coupled ? UNROLL_CELL_LSTM : o->cell < UNROLL_CELL_COUNT ? o->cell : UNROLL_CELL_NONE;
+  if (!check_numbers(g, o) || !check_cell(g, r) || !choose_activations(g, r))
+    return false;
+  if (o->inference)
+    o->dropout = o->input_dropout = o->output_dropout = o->weight_dropout = o->state_dropout = 0;
+  if (o->layer_norm_epsilon == 0)
+    o->layer_norm_epsilon = 1e-5;
+  r->H = o->hidden;
+  r->P = o->projection ? o->projection : o->hidden;
+  const bool numbers =
+      o->cell_clip != 0 || o->skip != 0 || o->state_dropout != 0 || o->zoneout_h != 0 || o->zoneout_c != 0;
+  r->layer = r->family != UNROLL_CELL_NONE && r->standard && !r->coupled && !numbers && !o->projection &&
+             !o->peepholes && !o->layer_norm && !o->cells;
+  return true;
+}
