@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/input.h"
 #include "data/utf8.h"
 #include "data/vocabulary.h"
 
@@ -30,27 +29,6 @@ struct load {
   unroll_text *text;
 };
 
-static unroll_status open_file(const char *path, int *fd, uint64_t *size, unroll_error *err) {
-  /* not blocking, so that a named pipe is refused rather than waited for */
-  *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (*fd < 0)
-    return fail_native(err, UNROLL_E_IO, errno, "%s: %s", SHOWN_PATH(path), strerror(errno));
-  struct stat st;
-  unroll_status status = UNROLL_OK;
-  if (fstat(*fd, &st) != 0)
-    status = fail_native(err, UNROLL_E_IO, errno, "%s: %s", SHOWN_PATH(path), strerror(errno));
-  else if (!S_ISREG(st.st_mode))
-    status = fail(err, UNROLL_E_IO, "%s: %s, not a regular file", SHOWN_PATH(path),
-                  S_ISDIR(st.st_mode) ? "a directory" : "a device, pipe or socket");
-  else if (st.st_size == 0)
-    status = fail(err, UNROLL_E_FORMAT, "%s: the file is empty", SHOWN_PATH(path));
-  if (status != UNROLL_OK)
-    close(*fd);
-  else
-    *size = (uint64_t)st.st_size;
-  return status;
-}
-
 /* All files before the first byte is read: a text that is too large is refused at once. */
 static unroll_status check_sizes(const struct load *l, unroll_error *err) {
   uint64_t total = 0;
@@ -59,7 +37,7 @@ static unroll_status check_sizes(const struct load *l, unroll_error *err) {
     uint64_t size = 0;
     if (l->paths[i] == NULL)
       return fail(err, UNROLL_E_INVALID, "unroll_text_load: path %zu is NULL", i);
-    TRY(open_file(l->paths[i], &fd, &size, err));
+    TRY(input_open_file(l->paths[i], &fd, &size, err));
     close(fd);
     if (!size_add(total, size, &total) || total > INT32_MAX)
       return fail(err, UNROLL_E_RANGE,
@@ -89,7 +67,7 @@ static unroll_status read_file(const struct load *l, const char *path, unsigned 
                                unroll_error *err) {
   int fd;
   uint64_t n = 0;
-  TRY(open_file(path, &fd, &n, err));
+  TRY(input_open_file(path, &fd, &n, err));
   unroll_status status = UNROLL_OK;
   unsigned char *data = NULL;
   if (n > INT32_MAX)
