@@ -14,4 +14,6 @@ unroll_tensor nn_param(unroll_graph *graph, const char *prefix, const char *what
 /* The same for "PREFIX.what.layer.direction". */
 unroll_tensor nn_layer_param(unroll_graph *graph, const char *prefix, const char *what, int32_t layer,
                              int32_t direction, int32_t dtype, int32_t rank, const int64_t *shape);
+/* The factor of unroll_clip_global_norm for a norm []. */
+unroll_tensor nn_clip_factor(unroll_tensor norm, double max_norm);
 #endif
