@@ -561,6 +561,88 @@ static void resumed_is_bit_equal(void **state) {
   }
 }
 
+/* ---- words, and scores ---- */
+
+static int append(void *ctx, const char *piece, size_t bytes) {
+  char *all = ctx;
+  assert_true(strlen(all) + bytes < 1024 && strlen(piece) == bytes);
+  strcat(all, piece);
+  return 0;
+}
+
+static void words_are_learnt_and_written(void **state) {
+  (void)state;
+  const char *path = in_folder("text.txt"); /* the fixture's */
+  const unroll_text_options unit = {.unit = UNROLL_UNIT_WORD};
+  unroll_text *words;
+  assert_ok(unroll_text_load(&path, 1, &unit, NULL, &words, &err));
+  unroll_lm_options o = small(UNROLL_CELL_GRU);
+  o.dropout = 0;
+  o.steps = 5;
+  o.batch = 4;
+  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.02};
+  unroll_lm *lm;
+  assert_ok(unroll_lm_create(&cpu, 1, words, &o, NULL, &lm, &err));
+  struct record r = {0};
+  train_to(lm, 200, &r);
+  assert_true(r.losses[199] < 0.1f);
+  assert_ok(unroll_lm_save(lm, in_folder("words"), &err));
+  unroll_lm_destroy(lm);
+  lm = load(in_folder("words"));
+  assert_ok(unroll_lm_resume(lm, words, &err));
+  const char *const prompts[] = {"the quick", "the quick ", "lazy dog;\n"};
+  const char *const expected[] = {" brown fox jumps over the lazy dog;\nthe quick", "brown fox jumps",
+                                  "the quick brown"};
+  const uint64_t lengths[] = {10, 3, 3};
+  for (int i = 0; i < 3; i++) {
+    char all[1024] = "";
+    const unroll_lm_sample_options s = {.struct_size = sizeof s, .prompt = prompts[i], .length = lengths[i]};
+    assert_ok(unroll_lm_sample(lm, &s, append, all, &err));
+    assert_string_equal(all, expected[i]);
+  }
+  const unroll_lm_sample_options blank = {.struct_size = sizeof blank, .prompt = " \t", .length = 1};
+  char all[1024] = "";
+  assert_error(unroll_lm_sample(lm, &blank, append, all, &err), UNROLL_E_FORMAT, "prompt: nothing but white space");
+  unroll_lm_destroy(lm);
+  unroll_text_destroy(words);
+}
+
+static void a_text_is_scored(void **state) {
+  (void)state;
+  const unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  struct record r = {0};
+  unroll_lm *lm = create(&o);
+  unroll_lm_score_info before, after, again;
+  assert_ok(unroll_lm_score(lm, text, &before, &err));
+  assert_int_equal(before.count, 16 * 8 * 7); /* floor(899/7) = 128, in steps of 8 */
+  /* Of 45 characters: o four times, e three; r, h, t, u and the space come 2, 2, 2, 2 and 8 times; 22 once. */
+  const int many[] = {4, 3, 2, 2, 2, 2, 8};
+  double entropy = 22 * log(45) / 45;
+  for (int i = 0; i < 7; i++)
+    entropy += many[i] / 45.0 * log(45.0 / many[i]);
+  assert_true(fabs(before.unigram - entropy) < 1e-12);
+  train_to(lm, 30, &r);
+  assert_ok(unroll_lm_score(lm, text, &after, &err));
+  assert_true(after.loss < before.loss && fabs(before.loss - log(29)) < 0.7);
+  /* Training goes on as if nothing had been, and a model out of its file gives the same. */
+  struct record whole = {0};
+  train_to(lm, 40, &r);
+  assert_ok(unroll_lm_save(lm, in_folder("m"), &err));
+  assert_ok(unroll_lm_score(lm, text, &after, &err));
+  unroll_lm_destroy(lm);
+  lm = create(&o);
+  train_to(lm, 40, &whole);
+  assert_same_losses(&whole, &r, 0, 40);
+  unroll_lm_destroy(lm);
+  lm = load(in_folder("m"));
+  assert_ok(unroll_lm_score(lm, text, &again, &err));
+  assert_true(again.loss == after.loss && again.count == after.count);
+  unroll_text *other = load_text("another one ", 9);
+  assert_error(unroll_lm_score(lm, other, &again, &err), UNROLL_E_INVALID, "another vocabulary");
+  unroll_text_destroy(other);
+  unroll_lm_destroy(lm);
+}
+
 static void options_out_of_range(void **state) {
   (void)state;
   const unroll_lm_options good = with(UNROLL_CELL_LSTM, (unroll_training){0});
@@ -611,6 +693,8 @@ int main(void) {
       cmocka_unit_test(two_ks_as_pytorch_has_them),
       cmocka_unit_test(lengths_grow),
       cmocka_unit_test(resumed_is_bit_equal),
+      cmocka_unit_test(words_are_learnt_and_written),
+      cmocka_unit_test(a_text_is_scored),
       cmocka_unit_test(options_out_of_range),
   };
   return cmocka_run_group_tests(tests, begin, end);

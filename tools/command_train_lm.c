@@ -12,8 +12,8 @@ typedef struct lm_values {
   common_values common;
   train_values train;
   option_files text;
-  const char *cell;
-  int64_t hidden, layers, embedding, steps, update_steps, steps_start, steps_increment;
+  const char *unit, *cell;
+  int64_t min_count, hidden, layers, embedding, steps, update_steps, steps_start, steps_increment;
   double dropout;
 } lm_values;
 
@@ -27,6 +27,9 @@ static const option_spec options[] = {
      .offset = AT(text),
      .required = true,
      .help = "UTF-8, one or more files, read as one text"},
+    CHOICE("unit", "U", AT(unit), "characters", "characters words",
+           "what the text is made of; words stand between white space, and each line's end is one"),
+    INTEGER("min-count", "N", AT(min_count), "1", 1, INT32_MAX, "words that the text has fewer times become <unk>"),
     OPTIONS_TRAIN_FILES(lm_values, "the same text", "chars_per_s"),
     OPTIONS_TRAIN_LIMITS(lm_values, "the text"),
     HEADING("model"),
@@ -51,8 +54,8 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"cell",         "hidden",      "layers",
-                                           "embedding",    "dropout",     "steps-per-update",
+static const char *const of_the_model[] = {"unit",         "min-count",   "cell",           "hidden",
+                                           "layers",       "embedding",   "dropout",        "steps-per-update",
                                            "update-every", "steps-start", "steps-increment"};
 
 static int32_t cell_code(const char *name) {
@@ -118,14 +121,17 @@ static void introduce(const lm_values *values, const unroll_lm *lm, const unroll
   const unroll_lm_info info = unroll_lm_describe(lm);
   const unroll_lm_options *o = &info.options;
   const unroll_device_info *d = unroll_device_describe(device);
-  tell("text      %" PRId64 " characters, %" PRId32 " different; %" PRId64 " to train, %" PRId64 " to validate",
-       unroll_text_count(text), unroll_vocabulary_count(info.vocabulary), info.train_characters,
+  const char *const unit = unroll_vocabulary_unit(info.vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
+  tell("text      %" PRId64 " %s, %" PRId32 " different; %" PRId64 " to train, %" PRId64 " to validate",
+       unroll_text_count(text), unit, unroll_vocabulary_count(info.vocabulary), info.train_characters,
        info.validation_characters);
+  if (unroll_text_unknown(text) > 0)
+    tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
   tell("model     %s, %" PRId64 " layer%s of %" PRId64 " units, embedding %" PRId64 "; %" PRIu64 " parameters",
        cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
   tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
-  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " characters", info.updates_per_epoch,
-       o->batch, o->steps);
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch, o->batch,
+       o->steps, unit);
   if (o->loss_scale_interval > 0)
     tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
          o->loss_scale, o->loss_scale_interval);
@@ -158,44 +164,45 @@ static const training_task task = {.train = train_model,
                                    .pace = "chars",
                                    .try_it = "unroll sample"};
 
-static int train(const command_spec *command, const lm_values *values, unroll_lm *lm, const unroll_text *text,
-                 unroll_device *device) {
+static int train_it(const command_spec *command, const lm_values *values, unroll_lm *lm, const unroll_text *text,
+                    unroll_device *device) {
   introduce(values, lm, text, device);
   return training_run(&task, lm, command, values, &values->train, values->common.device, "text", values->text.paths,
                       values->text.count);
 }
 
+/* The text as a new model reads it, or as the model that is resumed did. */
+static unroll_status load_text(const lm_values *values, const unroll_lm *resumed, unroll_text **text,
+                               unroll_error *err) {
+  unroll_text_options o = {.unit = strcmp(values->unit, "words") == 0 ? UNROLL_UNIT_WORD : UNROLL_UNIT_CHARACTER,
+                           .min_count = values->min_count};
+  if (resumed) {
+    o.vocabulary = unroll_lm_describe(resumed).vocabulary;
+    o.unknown = UNROLL_UNKNOWN_SKIP; /* another text is told by its hash */
+  }
+  return unroll_text_load(values->text.paths, values->text.count, &o, NULL, text, err);
+}
+
 static unroll_status open_model(const command_spec *command, const lm_values *values, unroll_device *device,
-                                const unroll_text *text, unroll_lm **lm, unroll_error *err) {
+                                unroll_text **text, unroll_lm **lm, unroll_error *err) {
+  unroll_status status = UNROLL_OK;
+  if (values->train.resume)
+    status = unroll_lm_load(&device, 1, values->train.resume, NULL, lm, err);
+  if (status == UNROLL_OK)
+    status = load_text(values, *lm, text, err);
+  if (status != UNROLL_OK)
+    return status;
   if (!values->train.resume) {
     const unroll_lm_options o = lm_options(command, values);
-    return unroll_lm_create(&device, 1, text, &o, NULL, lm, err);
+    return unroll_lm_create(&device, 1, *text, &o, NULL, lm, err);
   }
-  unroll_status status = unroll_lm_load(&device, 1, values->train.resume, NULL, lm, err);
-  if (status == UNROLL_OK)
-    status = unroll_lm_resume(*lm, text, err);
+  status = unroll_lm_resume(*lm, *text, err);
   if (status == UNROLL_OK && train_changes_schedule(command, values)) {
     unroll_schedule schedule = unroll_lm_describe(*lm).options.schedule;
     train_set_schedule(command, values, &values->train, &schedule);
     status = unroll_lm_set_schedule(*lm, &schedule, err);
   }
   return status;
-}
-
-static int train_on(const command_spec *command, const lm_values *values, const unroll_text *text) {
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_lm *lm = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
-  int code = EXIT_FAILED;
-  if (device && open_model(command, values, device, text, &lm, &err) == UNROLL_OK)
-    code = train(command, values, lm, text, device);
-  else if (device)
-    complain_of(&err);
-  unroll_lm_destroy(lm);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
-  return code;
 }
 
 static int run(const command_spec *command, const void *p) {
@@ -206,18 +213,26 @@ static int run(const command_spec *command, const void *p) {
     return EXIT_USAGE;
   if (train->out && !training_check_target("out", train->out))
     return EXIT_FAILED;
+  unroll_context *ctx = open_context(&values->common);
+  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+  unroll_lm *lm = NULL;
+  unroll_text *text = NULL;
   unroll_error err = UNROLL_ERROR_INIT;
-  unroll_text *text;
-  if (unroll_text_load(values->text.paths, values->text.count, NULL, NULL, &text, &err) != UNROLL_OK)
-    return complain_of(&err);
-  const int code = train_on(command, values, text);
+  int code = EXIT_FAILED;
+  if (device && open_model(command, values, device, &text, &lm, &err) == UNROLL_OK)
+    code = train_it(command, values, lm, text, device);
+  else if (device)
+    complain_of(&err);
+  unroll_lm_destroy(lm);
   unroll_text_destroy(text);
+  unroll_device_close(device);
+  unroll_context_destroy(ctx);
   return code;
 }
 
 const command_spec command_train_lm = {
     .name = "train lm",
-    .purpose = "train a language model of characters on a text",
+    .purpose = "train a language model of characters or words on a text",
     .usage = "--text FILE... --out M.safetensors [options]",
     .options = options,
     .n_options = COUNT(options),

@@ -50,7 +50,9 @@ static unroll_status encode_prompt(const unroll_lm *lm, const char *prompt, int3
     return UNROLL_OK;
   }
   unroll_error inner = UNROLL_ERROR_INIT;
-  const unroll_status status = unroll_vocabulary_encode(lm->vocabulary, prompt, bytes, *ids, bytes, n, &inner);
+  unroll_status status = unroll_vocabulary_encode(lm->vocabulary, prompt, bytes, *ids, bytes, n, &inner);
+  if (status == UNROLL_OK && *n == 0)
+    status = fail(&inner, UNROLL_E_FORMAT, "nothing but white space");
   if (status == UNROLL_OK)
     return UNROLL_OK;
   mem_free(&lm->trainer.allocator, *ids);
@@ -80,33 +82,56 @@ static unroll_status read_prompt(unroll_lm *lm, const unroll_lm_sample_options *
   return UNROLL_OK;
 }
 
-static unroll_status show(unroll_lm *lm, const int32_t *ids, uint32_t n, unroll_lm_text_fn text, void *ctx,
-                          unroll_error *err) {
-  char piece[TRAINER_HISTORY * UNROLL_CHARACTER_BYTES + 1];
-  size_t size = 0;
+/* Between two words stands a space, unless one is a line's end. */
+static bool are_apart(const char *before, const char *word) {
+  return before && strcmp(before, "\n") != 0 && strcmp(word, "\n") != 0;
+}
+
+/* before: the word that these follow; NULL: none, or the characters do not stand apart. */
+static unroll_status show(unroll_lm *lm, const int32_t *ids, uint32_t n, const char *before, unroll_lm_text_fn text,
+                          void *ctx, unroll_error *err) {
+  const bool words = unroll_vocabulary_unit(lm->vocabulary) == UNROLL_UNIT_WORD;
+  struct text piece;
+  text_init(&piece, &lm->trainer.allocator);
   for (uint32_t i = 0; i < n; i++) {
-    TRY(unroll_vocabulary_decode(lm->vocabulary, ids[i], piece + size, err));
-    size += strlen(piece + size);
+    const char *one = unroll_vocabulary_text(lm->vocabulary, ids[i]);
+    if (!one) {
+      text_free(&piece);
+      return fail(err, UNROLL_E_RANGE, "id %d was sampled: the vocabulary has 0 to %d", ids[i],
+                  unroll_vocabulary_count(lm->vocabulary) - 1);
+    }
+    if (words && are_apart(before, one))
+      text_add_bytes(&piece, " ", 1);
+    text_add_bytes(&piece, one, strlen(one));
+    before = one;
   }
+  const size_t size = (size_t)piece.size;
+  char *all = text_take(&piece);
+  if (!all)
+    return fail(err, UNROLL_E_MEMORY, "no memory for %u characters", n);
   lm->trainer.busy = true;
-  const int cancelled = text(ctx, piece, size);
+  const int cancelled = text(ctx, all, size);
   lm->trainer.busy = false;
+  mem_free(&lm->trainer.allocator, all);
   return cancelled ? fail(err, UNROLL_E_CANCELLED, "the sampling was cancelled") : UNROLL_OK;
 }
 
-static unroll_status generate(unroll_lm *lm, const unroll_lm_sample_options *o, uint64_t position,
+/* last: the prompt's last id; -1: nothing need stand between it and what follows. */
+static unroll_status generate(unroll_lm *lm, const unroll_lm_sample_options *o, uint64_t position, int32_t last,
                               unroll_lm_text_fn text, void *ctx, unroll_error *err) {
   uint64_t piece = 1;
   double start = trainer_seconds();
   /* The prompt's last run has made the first character; whose next one nobody needs is not run. */
   uint64_t queued = 1, shown = 0;
+  const char *before = last < 0 ? NULL : unroll_vocabulary_text(lm->vocabulary, last);
   while (shown < o->length) {
     const uint64_t n = piece < o->length - shown ? piece : o->length - shown;
     for (; queued < shown + n; queued++)
       TRY(queue_step(lm, o, position++, err));
     int32_t ids[TRAINER_HISTORY];
     TRY(unroll_binding_read(lm->sample.binding, "ids", ids, sizeof ids, err));
-    TRY(show(lm, ids + TRAINER_HISTORY - n, (uint32_t)n, text, ctx, err));
+    TRY(show(lm, ids + TRAINER_HISTORY - n, (uint32_t)n, before, text, ctx, err));
+    before = unroll_vocabulary_text(lm->vocabulary, ids[TRAINER_HISTORY - 1]);
     shown += n;
     const double now = trainer_seconds();
     if (now - start < PIECE_SECONDS / 2 && piece < TRAINER_HISTORY)
@@ -133,6 +158,9 @@ unroll_status unroll_lm_sample(unroll_lm *lm, const unroll_lm_sample_options *op
   unroll_status status = prepare(lm, options->temperature == 0, options->top_k, err);
   if (status == UNROLL_OK)
     status = read_prompt(lm, options, ids, n, err);
+  const size_t bytes = options->prompt ? strlen(options->prompt) : 0;
+  const bool stands_apart = bytes == 0 || strchr(" \t\r\v\f", options->prompt[bytes - 1]);
+  const int32_t last = stands_apart ? -1 : ids[n - 1];
   mem_free(&lm->trainer.allocator, ids);
-  return status == UNROLL_OK ? generate(lm, options, n, text, ctx, err) : status;
+  return status == UNROLL_OK ? generate(lm, options, n, last, text, ctx, err) : status;
 }

@@ -282,8 +282,24 @@ UNROLL_API double unroll_lm_learning_rate(const unroll_lm *lm, uint64_t update);
  * is the perplexity. UNROLL_E_STATE: no validation part, or not ready to train. */
 UNROLL_API unroll_status unroll_lm_evaluate(unroll_lm *lm, double *loss, unroll_error *err);
 
+typedef struct unroll_lm_score_info {
+  uint32_t struct_size, reserved;
+  double loss; /* nats per character, or word; its exp is the perplexity */
+  double
+      unigram; /* the entropy of the text's own frequencies of characters: what they give when each stands for itself */
+  int64_t count; /* characters that were foretold: all but the first of each stream and up to a batch at the end */
+} unroll_lm_score_info;
+/*
+ * The mean loss over a text that need not be the model's, without dropout, in as many streams as the model's batch where
+ * the text has room for them, each from a zero state. Also of a model that was not resumed; training is not disturbed.
+ *   UNROLL_E_INVALID  the text was not loaded with the model's vocabulary (unroll_text_options.vocabulary)
+ *   UNROLL_E_RANGE    fewer than 2 characters
+ */
+UNROLL_API unroll_status unroll_lm_score(unroll_lm *lm, const unroll_text *text, unroll_lm_score_info *info,
+                                         unroll_error *err);
+
 /* ---- sample ---- */
-/* Text as it is generated: `bytes` bytes of whole characters in UTF-8 with a NUL behind them, valid during the call.
+/* Text as it is generated: `bytes` bytes of whole characters, or words with spaces between them, in UTF-8 with a NUL behind them, valid during the call.
  * Not 0 ends the sampling with UNROLL_E_CANCELLED. */
 typedef int (*unroll_lm_text_fn)(void *ctx, const char *text, size_t bytes);
 
