@@ -125,6 +125,39 @@ static void rates_warm_up(void **state) {
 
 /* ---- numbers that are not finite ---- */
 
+/* The file anew, with one value of a tensor, or all of them (-1), times a factor. */
+static void multiply(const char *path, const char *tensor, int64_t index, float factor) {
+  unroll_safetensors *file;
+  unroll_safetensors_writer *writer;
+  assert_ok(unroll_safetensors_open(path, NULL, &file, &err));
+  assert_ok(unroll_safetensors_writer_create(path, NULL, &writer, &err));
+  for (uint64_t i = 0; i < unroll_safetensors_metadata_count(file); i++) {
+    const char *key, *value;
+    assert_ok(unroll_safetensors_metadata_get(file, i, &key, &value, &err));
+    if (strcmp(key, UNROLL_CHECKSUM_KEY) != 0)
+      assert_ok(unroll_safetensors_writer_metadata(writer, key, value, &err));
+  }
+  float *values = NULL;
+  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
+    unroll_stored_tensor s;
+    assert_ok(unroll_safetensors_get(file, i, &s, &err));
+    if (strcmp(s.name, tensor) == 0) {
+      values = malloc(s.bytes);
+      assert_non_null(values);
+      memcpy(values, s.data, s.bytes);
+      for (int64_t k = 0; k < (int64_t)(s.bytes / sizeof *values); k++)
+        values[k] *= index < 0 || index == k ? factor : 1;
+      s.data = values;
+    }
+    assert_ok(unroll_safetensors_writer_add(writer, s.name, s.dtype, s.rank, s.shape, s.data, &err));
+  }
+  assert_non_null(values);
+  assert_ok(unroll_safetensors_writer_commit(writer, &err));
+  unroll_safetensors_writer_destroy(writer);
+  unroll_safetensors_close(file);
+  free(values);
+}
+
 /* A text with one Z, and a model whose Z is no number. */
 static unroll_text *make_poisoned(const unroll_lm_options *o, const char *path) {
   char *all = malloc(901);
@@ -144,34 +177,7 @@ static unroll_text *make_poisoned(const unroll_lm_options *o, const char *path) 
   size_t n;
   assert_ok(unroll_vocabulary_encode(unroll_lm_describe(lm).vocabulary, "Z", 1, &id, 1, &n, &err));
   unroll_lm_destroy(lm);
-
-  unroll_safetensors *file;
-  unroll_safetensors_writer *writer;
-  assert_ok(unroll_safetensors_open(path, NULL, &file, &err));
-  assert_ok(unroll_safetensors_writer_create(path, NULL, &writer, &err));
-  for (uint64_t i = 0; i < unroll_safetensors_metadata_count(file); i++) {
-    const char *key, *value;
-    assert_ok(unroll_safetensors_metadata_get(file, i, &key, &value, &err));
-    if (strcmp(key, UNROLL_CHECKSUM_KEY) != 0)
-      assert_ok(unroll_safetensors_writer_metadata(writer, key, value, &err));
-  }
-  float *rows = NULL;
-  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
-    unroll_stored_tensor s;
-    assert_ok(unroll_safetensors_get(file, i, &s, &err));
-    if (strcmp(s.name, "embedding.weight") == 0) {
-      rows = malloc(s.bytes);
-      assert_non_null(rows);
-      memcpy(rows, s.data, s.bytes);
-      rows[id * s.shape[1] + 1] = NAN;
-      s.data = rows;
-    }
-    assert_ok(unroll_safetensors_writer_add(writer, s.name, s.dtype, s.rank, s.shape, s.data, &err));
-  }
-  assert_ok(unroll_safetensors_writer_commit(writer, &err));
-  unroll_safetensors_writer_destroy(writer);
-  unroll_safetensors_close(file);
-  free(rows);
+  multiply(path, "embedding.weight", id * o->embedding + 1, NAN);
   return t;
 }
 
@@ -248,6 +254,30 @@ static void what_is_not_finite_is_skipped(void **state) {
     assert_non_null(strstr(error.message, "not finite: the loss and the squared gradient of embedding.weight"));
     unroll_lm_destroy(lm);
     unroll_text_destroy(t);
+  }
+}
+
+/* Of the first update that was not finite, whatever came after it: the last layer's own gradients were. */
+static void where_it_was_at_first(void **state) {
+  (void)state;
+  unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){0});
+  o.layers = 1;
+  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  unroll_lm *lm = create(&o);
+  assert_ok(unroll_lm_save(lm, in_folder("steep"), &err));
+  unroll_lm_destroy(lm);
+  multiply(in_folder("steep"), "linear.W", -1, 1e25f);
+  for (uint32_t every = 1; every <= 64; every += 63) {
+    lm = load(in_folder("steep"));
+    assert_ok(unroll_lm_resume(lm, text, &err));
+    const unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 40, .report_every = every};
+    assert_error(unroll_lm_train(lm, &run, &err), UNROLL_E_RANGE, "at update 1: loss");
+    unroll_lm_destroy(lm);
+    lm = load(in_folder("steep"));
+    assert_ok(unroll_lm_resume(lm, text, &err));
+    assert_error(unroll_lm_train(lm, &run, &err), UNROLL_E_RANGE,
+                 "not finite: the squared gradient of embedding.weight, rnn.W_x.0.0 and 2 more");
+    unroll_lm_destroy(lm);
   }
 }
 
@@ -685,6 +715,7 @@ int main(void) {
       cmocka_unit_test(parts_are_the_whole_batch),
       cmocka_unit_test(rates_warm_up),
       cmocka_unit_test(what_is_not_finite_is_skipped),
+      cmocka_unit_test(where_it_was_at_first),
       cmocka_unit_test(a_hundred_skipped_in_a_row_are_enough),
       cmocka_unit_test(patience_ends),
       cmocka_unit_test(frozen_parameters_keep_every_bit),
