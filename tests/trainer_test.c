@@ -686,6 +686,45 @@ static void a_text_is_scored(void **state) {
   unroll_lm_destroy(lm);
 }
 
+static void memory_runs_out(void **state) {
+  (void)state;
+  unroll_lm_options o = with(UNROLL_CELL_RNN, (unroll_training){.accumulate = 2,
+                                                                .nonfinite = UNROLL_NONFINITE_SKIP,
+                                                                .freeze = "rnn.b.*",
+                                                                .l2 = "linear.W=0.1",
+                                                                .recurrent_decay = 0.1});
+  o.layers = 1;
+  o.steps_start = o.steps_increment = 2;
+  struct counting c = {0, 0, 0};
+  const unroll_allocator allocator = counting_allocator(&c);
+  unroll_lm *lm = create(&o);
+  assert_ok(unroll_lm_save(lm, in_folder("m"), &err));
+  unroll_lm_destroy(lm);
+  unroll_status status = UNROLL_E_MEMORY;
+  for (long n = 1; status != UNROLL_OK; n++) {
+    unroll_lm_score_info info;
+    c = (struct counting){0, 0, n};
+    lm = NULL;
+    status = unroll_lm_load(&cpu, 1, in_folder("m"), &allocator, &lm, NULL);
+    if (status == UNROLL_OK)
+      status = unroll_lm_score(lm, text, &info, NULL);
+    if (status == UNROLL_OK)
+      status = unroll_lm_resume(lm, text, NULL);
+    assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+    unroll_lm_destroy(lm);
+    assert_int_equal(c.live, 0);
+  }
+  status = UNROLL_E_MEMORY;
+  for (long n = 1; status != UNROLL_OK; n++) {
+    c = (struct counting){0, 0, n};
+    lm = NULL;
+    status = unroll_lm_create(&cpu, 1, text, &o, &allocator, &lm, NULL);
+    assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+    unroll_lm_destroy(lm);
+    assert_int_equal(c.live, 0);
+  }
+}
+
 static void options_out_of_range(void **state) {
   (void)state;
   const unroll_lm_options good = with(UNROLL_CELL_LSTM, (unroll_training){0});
@@ -739,6 +778,7 @@ int main(void) {
       cmocka_unit_test(resumed_is_bit_equal),
       cmocka_unit_test(words_are_learnt_and_written),
       cmocka_unit_test(a_text_is_scored),
+      cmocka_unit_test(memory_runs_out),
       cmocka_unit_test(options_out_of_range),
   };
   return cmocka_run_group_tests(tests, begin, end);
