@@ -61,6 +61,13 @@
 #define SHARED (SPLITS > 1 ? ROWS * ITEMS : 1)
 #define real4 CAT(real, 4)
 #define QUADS (COLUMNS >= 3 ? 1 : COLUMNS == 2 ? 2 : 4) /* times four: values of k whose loads are in flight */
+#ifdef cl_intel_subgroups /* Intel's GPUs, where a thread has 128 registers of 8 values, or 16 */
+#define FEW_REGISTERS 1
+#define AT_ONCE 1 /* of QUADS, which tell the splits' parts of k too */
+#else
+#define FEW_REGISTERS 0
+#define AT_ONCE QUADS
+#endif
 
 typedef struct item {
   int id, lane, split, block;
@@ -109,11 +116,11 @@ INLINE void multiply(const int columns, real *part, const __local real4 *a, cons
   const int each = EVEN ? DEPTH / SPLITS : 4 * quads, last = min((split + 1) * each, n);
   int k = split * each;
   b += (long)k * columns * LANES;
-  for (; k + 4 * QUADS <= last; k += 4 * QUADS, b += 4 * QUADS * columns * LANES)
+  for (; k + 4 * AT_ONCE <= last; k += 4 * AT_ONCE, b += 4 * AT_ONCE * columns * LANES)
 #pragma unroll
-    for (int q = 0; q < QUADS; q++)
+    for (int q = 0; q < AT_ONCE; q++)
       quad(columns, part, a + k / 4 + q, b + 4 * q * columns * LANES);
-#if QUADS > 1
+#if AT_ONCE > 1
   for (; k + 4 <= last; k += 4, b += 4 * columns * LANES)
     quad(columns, part, a + k / 4, b);
 #endif

@@ -15,6 +15,7 @@
 #define BUFFERS 2
 #endif
 #define HAVE_CARRY (CELL >= 3 || HAVE_LENGTHS)
+#define LOADS_LATE (FEW_REGISTERS && OWN >= 4) /* after the product, which hides no wait for them then */
 
 typedef struct job {
   const __global panel *rt;
@@ -25,14 +26,14 @@ typedef struct job {
   int rows, longest;
 } job;
 
-/* What a row's unit needs of its step, read before the product. */
+/* What a row's unit needs of its step, besides the product. */
 typedef struct values {
   real keep[KEPT], h, h_prev, c, c_prev, dc, dh;
   bool active;
 } values;
 
-/* The gradient that reaches the h and c of step j besides the product, and what was kept of the step. */
-INLINE void load_values(values *v, const job *w, const int phase, long j, long t, long row, long unit) {
+/* The gradient that reaches the h and c of step j besides the product. */
+INLINE void load_gradient(values *v, const job *w, const int phase, long j, long t, long row, long unit) {
   const long at = row * w->S + unit;
   *v = (values){.active = row < w->rows && unit < w->H};
   if (!v->active)
@@ -54,22 +55,27 @@ INLINE void load_values(values *v, const job *w, const int phase, long j, long t
 #else
   v->active = j < w->T;
 #endif
-  if (v->active) {
-    if (phase == 0 && w->dy)
-      v->dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
-    const long before = ((w->reverse ? t + 1 : t) * w->B + w->b0) * w->S + at;
-    const long after = ((w->reverse ? t : t + 1) * w->B + w->b0) * w->S + at;
-    const __global real *kept = w->kept + (t * w->B + w->b0 + row) * KEEP * w->S + unit;
+  if (v->active && phase == 0 && w->dy)
+    v->dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
+}
+
+/* What was kept of the step. */
+INLINE void load_kept(values *v, const job *w, long t, long row, long unit) {
+  if (!v->active)
+    return;
+  const long at = row * w->S + unit;
+  const long before = ((w->reverse ? t + 1 : t) * w->B + w->b0) * w->S + at;
+  const long after = ((w->reverse ? t : t + 1) * w->B + w->b0) * w->S + at;
+  const __global real *kept = w->kept + (t * w->B + w->b0 + row) * KEEP * w->S + unit;
 #pragma unroll
-    for (int i = 0; i < KEEP; i++)
-      v->keep[i] = kept[i * w->S];
-    v->h = w->states[after];
-    v->h_prev = w->states[before];
+  for (int i = 0; i < KEEP; i++)
+    v->keep[i] = kept[i * w->S];
+  v->h = w->states[after];
+  v->h_prev = w->states[before];
 #if HAVE_CELL
-    v->c = w->cells[after];
-    v->c_prev = w->cells[before];
+  v->c = w->cells[after];
+  v->c_prev = w->cells[before];
 #endif
-  }
 }
 
 /* From dh, the gradient of the step's state, to those of its gates. to: this row in local memory, NULL unless WHOLE. */
@@ -157,7 +163,10 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
   real sum[OWN];
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
-    load_values(&v[o], w, phase, j, t, own_row(me, o), unit);
+    load_gradient(&v[o], w, phase, j, t, own_row(me, o), unit);
+#if !LOADS_LATE
+    load_kept(&v[o], w, t, own_row(me, o), unit);
+#endif
     sum[o] = v[o].dh;
   }
 
@@ -176,6 +185,9 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
     const int row = own_row(me, o);
+#if LOADS_LATE
+    load_kept(&v[o], w, t, row, unit);
+#endif
     finish(w, phase, j, t, row, unit, &v[o], sum[o], next ? next + row * A_ROW * 4 : 0);
   }
 }

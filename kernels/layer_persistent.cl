@@ -108,28 +108,37 @@ static void stage_fresh(__local real *to, const __global real *from, long from_r
 }
 
 /*
+ * Loops over what is held run to bounds that are macros, and conditions take off what a phase has less. Its columns and
+ * DEPTHs are arguments, constants only after inlining, and by then some compilers have made of a loop to such a bound what
+ * they don't unroll: one index that isn't a constant, and the whole array lies in memory.
+ */
+#define MOST_HELD (HELD_DEPTHS > HELD_NEXT ? HELD_DEPTHS : HELD_NEXT)
+
+/*
  * This split's weights of the first DEPTHs of K values of k. b: of the item's unit. One pointer that walks: addresses of
  * all loads at once would fill the registers.
  */
 INLINE void hold(const int columns, const int depths, held *to, const __global panel *b, int split, int K) {
   const __global panel *from = b;
 #pragma unroll
-  for (int at = 0; at < depths * PART * columns; at++) { /* one loop: of nested ones compilers leave some a loop */
-    const int i = at / columns, c = at % columns, k = i / PART * DEPTH + split * PART + i % PART;
-    if (at % (PART * columns) == 0)
-      from = b + (long)min(k, K - 1) * columns * LANES;
+  for (int at = 0; at < MOST_HELD * PART * COLUMNS; at++) { /* one loop: of nested ones compilers leave some a loop */
+    const int i = at / COLUMNS, c = at % COLUMNS, k = i / PART * DEPTH + split * PART + i % PART;
+    if (i < depths * PART && c < columns) {
+      if (i % PART == 0 && c == 0)
+        from = b + (long)min(k, K - 1) * columns * LANES;
 #if HALVES
-    const uint bits = k < K ? ((const __global ushort *)from)[c * LANES] : 0;
-    if (i % 2 == 0)
-      to[i / 2 * columns + c] = bits;
-    else
-      to[i / 2 * columns + c] |= bits << 16;
+      const uint bits = k < K ? ((const __global ushort *)from)[c * LANES] : 0;
+      if (i % 2 == 0)
+        to[i / 2 * columns + c] = bits;
+      else
+        to[i / 2 * columns + c] |= bits << 16;
 #else
-    const real w = from[c * LANES];
-    to[at] = k < K ? w : (real)0;
+      const real w = from[c * LANES];
+      to[i * columns + c] = k < K ? w : (real)0;
 #endif
-    if (c == columns - 1)
-      from += k + 1 < K ? columns * LANES : 0;
+      if (c == columns - 1)
+        from += k + 1 < K ? columns * LANES : 0;
+    }
   }
 }
 
@@ -139,25 +148,27 @@ INLINE void multiply_held(const int columns, real *part, const __local real4 *a,
   for (int i = 0; i < PART; i += 4) {
     real w[4 * COLUMNS];
 #pragma unroll
-    for (int k = 0; k < 4; k++)
-#pragma unroll
-      for (int c = 0; c < columns; c++) {
+    for (int at = 0; at < 4 * COLUMNS; at++) {
+      const int k = i + at / COLUMNS, c = at % COLUMNS;
+      if (c < columns) {
 #if HALVES
-        uint pair = b[(i + k) / 2 * columns + c];
+        uint pair = b[k / 2 * columns + c];
         STAYS(pair)
-        w[k * columns + c] = vload_half(k % 2, (const half *)&pair);
+        w[at] = vload_half(k % 2, (const half *)&pair);
 #else
-        w[k * columns + c] = b[(i + k) * columns + c];
+        w[at] = b[k * columns + c];
 #endif
       }
+    }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
       const real4 x = a[r * A_ROW + i / 4];
 #pragma unroll
-      for (int k = 0; k < 4; k++)
-#pragma unroll
-        for (int c = 0; c < columns; c++)
-          part[r * columns + c] = fma(LANE_OF(x, k), w[k * columns + c], part[r * columns + c]);
+      for (int at = 0; at < 4 * COLUMNS; at++) {
+        const int k = at / COLUMNS, c = at % COLUMNS;
+        if (c < columns)
+          part[r * columns + c] = fma(LANE_OF(x, k), w[at], part[r * columns + c]);
+      }
     }
   }
 }

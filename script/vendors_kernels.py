@@ -137,6 +137,30 @@ def matrix_variants():
     return found
 
 
+def without_held(options):
+    """The last rung of divide_resident's ladder (backends/opencl/plan_layer_gpu.c) under a variant that holds weights in
+    registers: its options, or None where it holds none. The planner takes it where the compiler spills on the rungs
+    above. It differs in what is held alone, as long as its DEPTH is the same, which it is up to LEAST_DEPTH_HELD."""
+    held = re.search(r"-DHELD_DEPTHS=(\d+) -DHELD_NEXT=(\d+)", options)
+    if not held or held.group(1, 2) == ("0", "0"):
+        return None
+    with open(os.path.join(ROOT, "backends", "opencl", "plan_layer_gpu.c"), encoding="utf-8") as file:
+        least = int(re.search(r"\bLEAST_DEPTH_HELD = (\d+)", file.read())[1])
+    if int(re.search(r"-DDEPTH=(\d+)", options)[1]) > least:
+        return None
+    return options.replace(held[0], "-DHELD_DEPTHS=0 -DHELD_NEXT=0")
+
+
+def held_variants(variants):
+    """(source, options) -> kinds, of the last rungs under these: a CPU, on which they are collected, comes to none."""
+    found = collections.defaultdict(set)
+    for (source, options), kinds in variants.items():
+        last = without_held(options)
+        if last:
+            found[source, last] |= kinds
+    return found
+
+
 def runs(kinds):
     """(kind, options, which cases), of `unroll conform`."""
     for kind in kinds:
@@ -206,8 +230,9 @@ def collect(kinds, build, folder):
         new = {variant for variant in found if kind not in total[variant]}
         for variant in found:
             total[variant].add(kind)
-        for variant, own in matrix_variants().items():
-            total[variant] |= own
+        for also in (matrix_variants(), held_variants(total)):
+            for variant, own in also.items():
+                total[variant] |= own
         write_list(total)
         print(f"{kind} {' '.join(options)}: {len(found)} programs, {len(new)} new", flush=True)
     listed = read_list()

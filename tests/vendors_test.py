@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """tests/kernel-variants.txt is of these kernels and this backend, kernels parse for devices other than this one (where
 there is a clang; script/vendors compiles them), and script/vendors reads right what compilers print."""
+import argparse
 import concurrent.futures
+import contextlib
 import fnmatch
 import glob
 import importlib.machinery
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -18,18 +21,19 @@ ROOT = os.environ.get("UNROLL_SOURCE_DIR") or os.path.dirname(os.path.dirname(os
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(ROOT, "script"))
 import vendors_kernels as kernels  # noqa: E402
+import vendors_table as table  # noqa: E402
 import vendors_targets as targets  # noqa: E402
 
 HINT = "script/vendors --collect writes the list anew"
 VARIANTS = kernels.read_list()
 
 
-def hot_patterns():
+def load_script():
     path = os.path.join(ROOT, "script", "vendors")
     loader = importlib.machinery.SourceFileLoader("vendors", path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("vendors", loader))
     loader.exec_module(module)
-    return module.HOT
+    return module
 
 
 def check_sources():
@@ -91,9 +95,43 @@ def check_matrix():
     return faults if known else ["backends/opencl/matrix.c: no tiles found"]
 
 
+def check_held():
+    """Under each variant that holds weights in registers the one that holds none is listed, for the same kinds."""
+    listed = {(variant.source, variant.options): set(variant.kinds) for variant in VARIANTS}
+    known = kernels.held_variants(listed)
+    faults = [f"{' '.join(variant)}: not listed for {', '.join(sorted(kinds))}" for variant, kinds in known.items()
+              if not kinds <= listed.get(variant, set())]
+    return faults if known else ["no listed variant holds weights, or backends/opencl/plan_layer_gpu.c is not understood"]
+
+
+def check_passed_over():
+    """A variant that holds weights and spills gives way to the one with none held, and to no other."""
+    arc = targets.matching("Arc")[0]
+    name = "layer_group_forward.cl"
+
+    def key(depth, held, n):
+        return name, "forward", f"-DDEPTH={depth} -DHELD_DEPTHS={held} -DHELD_NEXT={n}", arc
+
+    spills, fits = targets.Figures(128, None, 64, 0, 8), targets.Figures(128, None, 0, 0, 16)
+    figures = {key(20, 1, 1): spills, key(20, 0, 0): fits,  # the case
+               key(24, 1, 0): fits, key(24, 0, 0): spills,  # the last rung's own spill
+               key(28, 1, 0): spills,                       # its last rung was not compiled
+               key(256, 1, 0): spills, key(256, 0, 0): fits}  # whose last rung has another DEPTH
+    script = load_script()
+    found = script.find_passed_over(figures)
+    faults = [] if found == {key(20, 1, 1)} else [f"passed over: {sorted(found, key=str)}"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        bad = script.summarise(figures, [], found, [arc], argparse.Namespace(missing={}))
+    spilled = re.findall(r"^SPILLS: .*DEPTH=(\d+) -DHELD_DEPTHS=(\d)", said.getvalue(), re.M)
+    if not bad or spilled != [("24", "0"), ("256", "1"), ("28", "1")]:
+        faults.append(f"said: {said.getvalue()}")
+    cell = table.cell("Intel", [fits], 2)
+    return faults + ([] if cell == "×16, holds none in 2" else [f"a cell of the table: {cell}"])
+
+
 def check_hot():
     built = {variant.source for variant in VARIANTS}
-    return [f"script/vendors: hot pattern {pattern} meets no listed source" for pattern in hot_patterns()
+    return [f"script/vendors: hot pattern {pattern} meets no listed source" for pattern in load_script().HOT
             if not fnmatch.filter(built, pattern)]
 
 
@@ -177,8 +215,8 @@ def check_reading():
 
 
 def main():
-    faults = check_reading()
-    listed = check_sources() + check_backend() + check_matrix() + check_hot()
+    faults = check_reading() + check_passed_over()
+    listed = check_sources() + check_backend() + check_matrix() + check_held() + check_hot()
     faults += check_options() + listed + ([HINT] if listed else []) + check_parsing()
     print("\n".join(faults + [f"{len(VARIANTS)} variants of {len({variant.source for variant in VARIANTS})} sources"]))
     return 1 if faults or not VARIANTS else 0

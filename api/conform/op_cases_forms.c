@@ -168,6 +168,8 @@ static void derive_dynamic(op_case_list *list) {
       {UNROLL_OP_PAD, ALL, "pad 357 of rank 3 axis 1 by 2 3", 3, {1, 2}},
       {UNROLL_OP_CONCAT, ALL, "concat 2 from 105 of rank 3 axis 1", 3, {1, 2}},
       {UNROLL_OP_TRANSPOSE, ALL, "transpose 105 by 021", 3, {1, 2}},
+      {UNROLL_OP_TRANSPOSE, ALL, "transpose 630 by 0213", 3, {1, 2}},
+      {UNROLL_OP_TRANSPOSE, ALL, "transpose 1260 by 03214", 3, {1, 2}},
       {UNROLL_OP_REVERSE, 1 | 4, "reverse 595 of rank 3", 5, {1, 3}},
       {UNROLL_OP_SELECT, ALL, "select 119 119 119", 7, {1, 5}},
       {UNROLL_OP_CAST, ALL, "cast f32 to i32", 7, {1, 5}},

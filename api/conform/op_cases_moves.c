@@ -74,7 +74,8 @@ static void transpose(op_case_list *list, op_shape x, const int32_t *perm, int k
 
 static void transposes(op_case_list *list, int k) {
   static const int32_t three[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-  static const int32_t two[] = {1, 0}, four[] = {0, 2, 1, 3}, four_back[] = {3, 1, 0, 2}, six[] = {5, 3, 0, 4, 1, 2};
+  static const int32_t two[] = {1, 0}, four[] = {0, 2, 1, 3}, four_back[] = {3, 1, 0, 2};
+  static const int32_t five[] = {0, 3, 2, 1, 4}, six[] = {5, 3, 0, 4, 1, 2};
   for (size_t i = 0; i < 6; i++)
     transpose(list, SHAPE(3, 7, 5), three[i], k);
   transpose(list, SHAPE(65, 33), two, k);
@@ -82,6 +83,8 @@ static void transposes(op_case_list *list, int k) {
   transpose(list, SHAPE(130, 258), two, k);
   transpose(list, SHAPE(2, 3, 5, 7), four, k);
   transpose(list, SHAPE(2, 3, 5, 7), four_back, k);
+  transpose(list, SHAPE(6, 3, 5, 7), four, k);
+  transpose(list, SHAPE(6, 2, 3, 5, 7), five, k);
   transpose(list, SHAPE(2, 3, 1, 4, 5, 3), six, k);
 }
 

@@ -343,6 +343,10 @@ static void inner_layers(struct net_maker *m) {
       struct net_spec s = layer_of(kind, form & 1, (form + kind) & 1, form >> 1);
       s.inside = true;
       net_add(m, &s, " inside");
+      /* With more rows a device may multiply x within the recurrence, which then reads the bias itself. */
+      s.T = 3;
+      s.B = 33;
+      net_add(m, &s, " inside");
     }
 }
 

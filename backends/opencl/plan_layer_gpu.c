@@ -219,10 +219,11 @@ static void write_options(const layer *l, const layer_split *s, int phase, char 
 typedef struct kernel_needs {
   cl_program program;
   size_t most; /* work-items of a work-group */
-  cl_ulong local, private;
+  cl_ulong local, private, spilled;
 } kernel_needs;
 
 static bool ask_needs(const plan *p, const layer *l, const layer_split *s, int phase, kernel_needs *k) {
+  enum { SPILL_BYTES = 0x4109 }; /* CL_KERNEL_SPILL_MEM_SIZE_INTEL: arrays are private there, spilled registers this */
   char options[512];
   unroll_error error = {.struct_size = sizeof error};
   cl_int code;
@@ -239,6 +240,8 @@ static bool ask_needs(const plan *p, const layer *l, const layer_split *s, int p
                                               NULL) == CL_SUCCESS &&
                      clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_PRIVATE_MEM_SIZE, sizeof k->private,
                                               &k->private, NULL) == CL_SUCCESS;
+  if (clGetKernelWorkGroupInfo(kernel, device, SPILL_BYTES, sizeof k->spilled, &k->spilled, NULL) != CL_SUCCESS)
+    k->spilled = 0; /* others don't know the question, and count all of it as private */
   clReleaseKernel(kernel);
   return known;
 }
@@ -293,7 +296,7 @@ static bool divide_resident(const plan *p, const layer *l, layer_split *s) {
     kernel_needs k = {0};
     if (!divide_persistent(p, l, most_items(p), registers[i], &t) || !ask_needs(p, l, &t, 0, &k))
       return false;
-    if (registers[i] && spills_tell && k.private)
+    if (registers[i] && spills_tell && (k.private || k.spilled))
       continue;
     layer_split steps = t;
     steps.persistent = false;
