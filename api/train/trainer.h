@@ -116,7 +116,8 @@ struct trainer_feed {
   int64_t items; /* time steps in it, for the pace */
 };
 struct trainer_task {
-  /* Inputs and network; what is wrong stays in the graph. `evaluating` has the shapes of feed_evaluation. */
+  /* Inputs and network, of a part of an update's batch or of a batch that is evaluated; what is wrong stays in the
+   * graph. */
   struct trainer_loss (*build)(const void *owner, struct trainer_build *b);
   unroll_status (*initialise)(const void *owner, const unroll_tensor_info *info, void *data, unroll_error *err);
   /* Writes a batch, or its part, and clears the states where one begins. */

@@ -9,8 +9,8 @@ there, and each prints a JSON line {"update", "loss", "grad_norm", "lr"}. --comp
 log with such lines ("update", "loss"), prints the largest relative difference, and exits 1 where it is above
 --tolerance. 200 updates without dropout must stay within 1e-3 of unroll's on every device; on cpu, with 2 layers of 48
 units, T 32, B 16, every cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64. Windows that overlap
-(update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too; two_ks.inc has such
-numbers for tests/trainer_test.c.
+(update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too; tests/train_windows_test.c
+has such numbers.
 
 Tensors: embedding.weight [V,E], rnn.W_x.l.0 [G*H,I], rnn.W_h.l.0 [G*H,H], rnn.b.l.0 [G*H],
 rnn.b_n.l.0 [H] (gru_after only), linear.W [V,H], linear.b [V].

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unroll/train.h: learning-rate schedules, and language models of characters: train, save, resume, sample.
+ * unroll/train.h: learning-rate schedules, what a training can be asked for, and language models of characters or
+ * words: train, save, resume, score, sample.
  *
  *     unroll_lm_options options = unroll_lm_options_default();
  *     unroll_lm *lm;
@@ -13,6 +14,8 @@
  *     unroll_lm_load(&device, 1, "model.safetensors", NULL, &lm, &err);
  *     unroll_lm_sample_options s = {.struct_size = sizeof s, .prompt = "ROMEO:", .length = 500, .temperature = 0.8};
  *     unroll_lm_sample(lm, &s, print_piece, NULL, &err);
+ *
+ * What is said of characters holds for words where the text was loaded as such (data.h).
  *
  * The model is embedding -> recurrent layers -> linear -> softmax over the vocabulary. A training step is one run of
  * one executable: truncated backpropagation through time over T characters of B streams, whose states are carried on
@@ -275,8 +278,8 @@ UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_op
 /* Another learning rate or schedule from the next update on. Epochs are counted from the first run's start, or from the
  * end of its warm-up. */
 UNROLL_API unroll_status unroll_lm_set_schedule(unroll_lm *lm, const unroll_schedule *schedule, unroll_error *err);
-/* The learning rate of an update, counted from 1, by the schedule as it is now. NaN: not ready to train. [obj], also in the
- * progress callback. */
+/* The learning rate of an update, counted from 1, by warm-up and schedule as they are now. NaN: not ready to train.
+ * [obj], also in the progress callback. */
 UNROLL_API double unroll_lm_learning_rate(const unroll_lm *lm, uint64_t update);
 /* The mean loss over the validation part, nats per character, without dropout, each stream from a zero state. Its exp
  * is the perplexity. UNROLL_E_STATE: no validation part, or not ready to train. */
