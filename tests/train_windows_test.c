@@ -129,6 +129,39 @@ static void lengths_grow(void **state) {
   unroll_lm_destroy(lm);
 }
 
+/* The same losses on another backend, with windows and parts of every kind. */
+static void opencl_reads_the_same(void **state) {
+  (void)state;
+  unroll_error error = UNROLL_ERROR_INIT;
+  unroll_device *opencl = NULL;
+  const unroll_status status = unroll_device_open(context, "opencl", NULL, 0, &opencl, &error);
+  if (status == UNROLL_E_NOT_FOUND)
+    skip();
+  assert_int_equal(status, UNROLL_OK);
+  for (int k = 0; k < 3; k++) {
+    unroll_lm_options o = small(UNROLL_CELL_LSTM);
+    o.batch = 6;
+    o.training = (unroll_training){.accumulate = 3,
+                                   .warmup = 4,
+                                   .nonfinite = UNROLL_NONFINITE_SKIP,
+                                   .freeze = "linear.b",
+                                   .l2 = "rnn.*=1e-3",
+                                   .recurrent_decay = 1e-3};
+    o.update_steps = k == 1 ? 3 : 0;
+    o.steps_start = o.steps_increment = k == 2 ? 3 : 0;
+    struct record here = {0}, there = {0};
+    unroll_lm *lm = create(&o);
+    train_to(lm, 70, &here);
+    unroll_lm_destroy(lm);
+    assert_ok(unroll_lm_create(&opencl, 1, text, &o, NULL, &lm, &err));
+    train_to(lm, 70, &there);
+    unroll_lm_destroy(lm);
+    for (int i = 0; i < 70; i++) /* as for any two backends */
+      assert_true(fabs((double)here.losses[i] - (double)there.losses[i]) < 1e-3 * (double)here.losses[i]);
+  }
+  unroll_device_close(opencl);
+}
+
 /* ---- words, and scores ---- */
 
 static int append(void *ctx, const char *piece, size_t bytes) {
@@ -213,8 +246,11 @@ static void a_text_is_scored(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(windows_overlap),  cmocka_unit_test(two_ks_as_pytorch_has_them),
-      cmocka_unit_test(lengths_grow),     cmocka_unit_test(words_are_learnt_and_written),
+      cmocka_unit_test(windows_overlap),
+      cmocka_unit_test(two_ks_as_pytorch_has_them),
+      cmocka_unit_test(lengths_grow),
+      cmocka_unit_test(opencl_reads_the_same),
+      cmocka_unit_test(words_are_learnt_and_written),
       cmocka_unit_test(a_text_is_scored),
   };
   return cmocka_run_group_tests(tests, begin, end);
