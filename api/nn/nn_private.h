@@ -92,4 +92,7 @@ nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
 unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
+
+/* The factor of unroll_clip_global_norm for a norm []. */
+unroll_tensor nn_clip_factor(unroll_tensor norm, double max_norm);
 #endif
