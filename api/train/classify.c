@@ -106,9 +106,8 @@ unroll_status unroll_classifier_create(unroll_device *const *devices, uint32_t n
 }
 
 unroll_classifier_info unroll_classifier_describe(const unroll_classifier *c) {
-  unroll_classifier_info info = {.struct_size = sizeof info,
-                                 .majority_accuracy = (double)NAN,
-                                 .best_validation_loss = (double)NAN};
+  unroll_classifier_info info = {
+      .struct_size = sizeof info, .majority_accuracy = (double)NAN, .best_validation_loss = (double)NAN};
   if (!c)
     return info;
   const struct trainer *t = &c->trainer;
@@ -141,8 +140,7 @@ unroll_status unroll_classifier_train(unroll_classifier *c, const unroll_train_o
   return trainer_train(&c->trainer, options, err);
 }
 
-unroll_status unroll_classifier_set_schedule(unroll_classifier *c, const unroll_schedule *schedule,
-                                             unroll_error *err) {
+unroll_status unroll_classifier_set_schedule(unroll_classifier *c, const unroll_schedule *schedule, unroll_error *err) {
   if (!c || !schedule)
     return fail(err, UNROLL_E_INVALID, "unroll_classifier_set_schedule: %s is NULL", c ? "schedule" : "the model");
   return trainer_set_schedule(&c->trainer, schedule, err);

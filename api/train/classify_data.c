@@ -44,8 +44,8 @@ unroll_status classifier_set_make(const unroll_classifier *c, const unroll_seque
   if (!size_mul((uint64_t)(set->longest * set->rows), (uint64_t)c->features, &numbers) || numbers > INT32_MAX)
     return fail(err, UNROLL_E_RANGE, "a batch of %lld sequences of up to %lld steps of %lld features is past 2^31-1",
                 (long long)set->rows, (long long)set->longest, (long long)c->features);
-  unroll_status status = unroll_batches_create(unroll_sequences_lengths(sequences), NULL, items, n, &o, a,
-                                               &set->batches, err);
+  unroll_status status =
+      unroll_batches_create(unroll_sequences_lengths(sequences), NULL, items, n, &o, a, &set->batches, err);
   if (status != UNROLL_OK) {
     set->batches = NULL;
     return status;

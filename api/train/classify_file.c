@@ -50,10 +50,9 @@ struct sections {
   struct trainer_fields model, training[2], data;
 };
 static struct sections sections_of(struct metadata *m) {
-  return (struct sections){
-      {model_fields, COUNT(model_fields), m},
-      {{training_fields, COUNT(training_fields), &m->options}, trainer_option_fields(&m->trained)},
-      {data_fields, COUNT(data_fields), m}};
+  return (struct sections){{model_fields, COUNT(model_fields), m},
+                           {{training_fields, COUNT(training_fields), &m->options}, trainer_option_fields(&m->trained)},
+                           {data_fields, COUNT(data_fields), m}};
 }
 
 /* ---- writing ---- */
@@ -148,8 +147,7 @@ static unroll_status read_labels(unroll_classifier *c, const unroll_safetensors 
   if (!json)
     return fail(err, UNROLL_E_FORMAT, "no metadata unroll.labels");
   unroll_error inner = UNROLL_ERROR_INIT;
-  const unroll_status status =
-      unroll_tokens_from_json(json, strlen(json), &c->trainer.allocator, &c->labels, &inner);
+  const unroll_status status = unroll_tokens_from_json(json, strlen(json), &c->trainer.allocator, &c->labels, &inner);
   if (status != UNROLL_OK)
     return fail(err, status, "metadata unroll.labels: %s", inner.message);
   if (classifier_classes(c) != expected)

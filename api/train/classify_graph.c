@@ -89,7 +89,8 @@ struct trainer_loss classifier_build(const void *owner, struct trainer_build *b)
   const bool ragged = b->training ? c->shortest < c->longest : c->evaluated->ragged;
   const unroll_tensor labels = unroll_input(g, "labels", UNROLL_I32, 1, &rows);
   const unroll_tensor logits = add_network(c, g, rows, longest, ragged, b->training ? c->options.dropout : 0);
-  const unroll_tensor zero = unroll_constant(g, UNROLL_I32, 0, NULL, 0), one = unroll_constant(g, UNROLL_F32, 0, NULL, 1);
+  const unroll_tensor zero = unroll_constant(g, UNROLL_I32, 0, NULL, 0),
+                      one = unroll_constant(g, UNROLL_F32, 0, NULL, 1);
   const unroll_tensor known = unroll_cast(unroll_binary(labels, zero, UNROLL_GE), UNROLL_F32);
   const unroll_tensor right = unroll_cast(unroll_binary(unroll_argmax(logits), labels, UNROLL_EQ), UNROLL_F32);
   const unroll_tensor count = unroll_reduce(known, UNROLL_SUM, 0, 0);

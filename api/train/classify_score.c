@@ -33,9 +33,9 @@ static unroll_status run_all(unroll_classifier *c, const unroll_sequences *seque
   const uint64_t cells = (uint64_t)(set.rows * classifier_classes(c));
   float *room = mem_array(a, cells, sizeof *room);
   c->evaluated = &set;
-  unroll_status status = room ? classifier_graph_predict(c, &graph, err)
-                              : fail(err, UNROLL_E_MEMORY, "model: no memory for %llu probabilities",
-                                     (unsigned long long)cells);
+  unroll_status status =
+      room ? classifier_graph_predict(c, &graph, err)
+           : fail(err, UNROLL_E_MEMORY, "model: no memory for %llu probabilities", (unsigned long long)cells);
   if (status == UNROLL_OK)
     status = trainer_program_make(&c->trainer, graph, &program, err);
   if (status == UNROLL_OK)
@@ -108,8 +108,8 @@ unroll_status unroll_classifier_score(unroll_classifier *c, const unroll_sequenc
   TRY(check_sequences(c, sequences, "scored", err));
   const unroll_tokens *names = unroll_sequences_label_names(sequences);
   if (!names || strcmp(unroll_tokens_json(names), unroll_tokens_json(c->labels)) != 0)
-    return fail(err, UNROLL_E_INVALID,
-                "the sequences have %s: give the model's labels to unroll_sequences_load", names ? "other labels than the model" : "no labels");
+    return fail(err, UNROLL_E_INVALID, "the sequences have %s: give the model's labels to unroll_sequences_load",
+                names ? "other labels than the model" : "no labels");
   const uint64_t cells = (uint64_t)(unroll_sequences_count(sequences) * classifier_classes(c));
   float *logs = mem_array(&c->trainer.allocator, cells, sizeof *logs);
   if (!logs)

@@ -86,11 +86,11 @@ typedef struct unroll_classifier_info {
   int64_t features;                  /* F */
   int64_t shortest, longest;         /* lengths of the sequences it is trained on */
   int64_t train_count, validation_count;
-  uint64_t split_hash;         /* equal hashes, equal sequences and parts: unroll_split */
-  int32_t majority;            /* the training part's most frequent class: the baseline */
-  double majority_accuracy;    /* what it gives on the validation part; NaN: there is none, or the model was not resumed */
-  uint64_t update;             /* updates done so far, over all runs */
-  uint64_t n_parameters;       /* numbers that are trained */
+  uint64_t split_hash;      /* equal hashes, equal sequences and parts: unroll_split */
+  int32_t majority;         /* the training part's most frequent class: the baseline */
+  double majority_accuracy; /* what it gives on the validation part; NaN: there is none, or the model was not resumed */
+  uint64_t update;          /* updates done so far, over all runs */
+  uint64_t n_parameters;    /* numbers that are trained */
   uint64_t updates_per_epoch;  /* 0 in a loaded model that was not resumed */
   double best_validation_loss; /* nats; NaN: not evaluated yet */
   uint64_t best_update;        /* when that was */
@@ -119,8 +119,8 @@ UNROLL_API unroll_status unroll_classifier_predict(unroll_classifier *classifier
 typedef struct unroll_classifier_score_info {
   uint32_t struct_size, reserved;
   int64_t count;
-  double loss, accuracy; /* mean nats; share whose likeliest class is their label */
-  double majority_loss;  /* nats of the training part's frequencies of classes, each counted once more */
+  double loss, accuracy;    /* mean nats; share whose likeliest class is their label */
+  double majority_loss;     /* nats of the training part's frequencies of classes, each counted once more */
   double majority_accuracy; /* when always its most frequent one is named */
 } unroll_classifier_score_info;
 /*
