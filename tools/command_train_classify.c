@@ -14,7 +14,7 @@ typedef struct classify_values {
   common_values common;
   train_values train;
   sequence_values data;
-  const char *cell;
+  const char *cell, *scaling;
   int64_t hidden, layers;
   double dropout;
   bool bidirectional;
@@ -36,6 +36,10 @@ static const option_spec options[] = {
     OPTIONS_TRAIN_FILES(classify_values, "the same sequences", "steps_per_s"),
     OPTIONS_TRAIN_LIMITS(classify_values, "the sequences"),
     HEADING("model"),
+    CHOICE(
+        "scaling", "S", AT(scaling), "each", "each together none",
+        "numbers are standardised by the training part: each feature by itself, or all together, where they are of one "
+        "kind, as pixels are"),
     CHOICE("cell", "C", AT(cell), "gru", "rnn lstm gru gru_after", "what a layer is made of"),
     INTEGER("hidden", "N", AT(hidden), "64", 1, 16384, "units of a layer and direction"),
     INTEGER("layers", "N", AT(layers), "1", 1, 16, "layers, one above the other"),
@@ -55,12 +59,15 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"features", "cell", "hidden", "layers", "bidirectional", "dropout"};
+static const char *const of_the_model[] = {"features", "scaling",       "cell",   "hidden",
+                                           "layers",   "bidirectional", "dropout"};
 
 static unroll_classifier_options model_options(const command_spec *command, const classify_values *values) {
   const train_values *train = &values->train;
   unroll_classifier_options o = unroll_classifier_options_default();
   o.cell = train_cell_code(values->cell);
+  while (strcmp(unroll_scaling_name(o.scaling), values->scaling) != 0)
+    o.scaling++;
   o.layers = values->layers;
   o.hidden = values->hidden;
   o.bidirectional = values->bidirectional;
@@ -213,11 +220,12 @@ const command_spec command_train_classify = {
     .n_options = COUNT(options),
     .values_size = sizeof(classify_values),
     .notes =
-        "Numbers are standardised, feature by feature, by the training part. Equal sequences are never in both parts, "
+        "Equal sequences are never in both parts, "
         "and equal\nhashes of a split mean equal sequences in equal parts. Ctrl-C and files: as 'unroll train lm' has "
         "it.\n",
     .example =
-        "  unroll train classify --csv digits.csv --label digit --features 8 --out digits.safetensors --epochs 30\n"
+        "  unroll train classify --csv digits.csv --label digit --features 8 --scaling together --dropout 0.3 \\\n"
+        "    --epochs 40 --out digits.safetensors\n"
         "  unroll eval digits.safetensors --csv others.csv --label digit\n",
     .run = run,
 };

@@ -70,23 +70,36 @@ uint64_t classifier_data_hash(const unroll_sequences *s) {
   return hash64_string(unroll_tokens_json(unroll_sequences_label_names(s)), hash);
 }
 
-/* Mean and standard deviation of every feature over the steps of these sequences; a constant's deviation is 1. */
-static void measure(unroll_classifier *c, const unroll_sequences *s, const int64_t *items, int64_t n) {
-  const int64_t F = c->features;
-  const int32_t *lengths = unroll_sequences_lengths(s);
-  for (int64_t f = 0; f < F; f++) {
-    double mean = 0, squares = 0, steps = 0;
-    for (int64_t i = 0; i < n; i++) { /* Welford 1962 */
-      const double *x = unroll_sequences_values(s, items[i]);
-      for (int64_t t = 0; t < lengths[items[i]]; t++) {
-        const double off = x[t * F + f] - mean;
-        mean += off / ++steps;
-        squares += off * (x[t * F + f] - mean);
+/* Of the features from f0 to f1 - 1 together, over all steps of these sequences (Welford 1962). A constant's deviation is
+ * 1. */
+static void measure(unroll_classifier *c, const unroll_sequences *s, const int64_t *items, int64_t n, int64_t f0,
+                    int64_t f1) {
+  double mean = 0, squares = 0, count = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double *x = unroll_sequences_values(s, items[i]);
+    for (int64_t t = 0; t < unroll_sequences_lengths(s)[items[i]]; t++)
+      for (int64_t f = f0; f < f1; f++) {
+        const double value = x[t * c->features + f], off = value - mean;
+        mean += off / ++count;
+        squares += off * (value - mean);
       }
-    }
-    const double deviation = sqrt(squares / steps);
+  }
+  const double deviation = sqrt(squares / count);
+  for (int64_t f = f0; f < f1; f++) {
     c->mean[f] = mean;
     c->deviation[f] = deviation > 1e-12 * fabs(mean) && isfinite(deviation) ? deviation : 1;
+  }
+}
+
+static void measure_all(unroll_classifier *c, const unroll_sequences *s, const int64_t *items, int64_t n) {
+  const int32_t scaling = c->options.scaling;
+  if (scaling == UNROLL_SCALING_TOGETHER)
+    measure(c, s, items, n, 0, c->features);
+  for (int64_t f = 0; f < c->features; f++) {
+    if (scaling == UNROLL_SCALING_EACH)
+      measure(c, s, items, n, f, f + 1);
+    else if (scaling == UNROLL_SCALING_NONE)
+      c->deviation[f] = 1; /* and the mean is 0 */
   }
 }
 
@@ -120,7 +133,7 @@ static unroll_status attach_parts(unroll_classifier *c, const unroll_sequences *
     c->n_sequences = n;
     c->data_hash = classifier_data_hash(s);
     c->split_hash = hash;
-    measure(c, s, order, n_train);
+    measure_all(c, s, order, n_train);
     count_classes(c, s, order, n_train);
   } else if (hash != c->split_hash)
     return fail(err, UNROLL_E_STATE, "the sequences are split as %016llx, the model's as %016llx",

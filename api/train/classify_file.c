@@ -29,6 +29,7 @@ static const struct trainer_field model_fields[] = {
     {"bidirectional", FIELD_EXTENT, OWN(bidirectional), NULL, 0, 0, 0, 0},
     {"features", FIELD_EXTENT, OWN(features), NULL, 0, 0, 0, 0},
     {"classes", FIELD_EXTENT, OWN(classes), NULL, 0, 0, 0, 0},
+    {"scaling", FIELD_NAME, OWN(options.scaling), unroll_scaling_name, 0, UNROLL_SCALING_COUNT, 0, 0},
     {"mean", FIELD_TEXT, OWN(mean), NULL, 0, 0, 0, 0},
     {"deviation", FIELD_TEXT, OWN(deviation), NULL, 0, 0, 0, 0},
 };

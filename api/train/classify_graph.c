@@ -3,6 +3,16 @@
 #include "nn/nn_private.h"
 #include "train/classify_private.h"
 
+const char *unroll_scaling_name(int32_t scaling) {
+  switch (scaling) {
+#define NAME_OF(name, value, text) \
+  case name: return text;
+    UNROLL_SCALINGS(NAME_OF)
+#undef NAME_OF
+  default: return NULL;
+  }
+}
+
 unroll_classifier_options unroll_classifier_options_default(void) {
   return (unroll_classifier_options){
       .struct_size = sizeof(unroll_classifier_options),
@@ -34,6 +44,8 @@ unroll_status classifier_options_check(const unroll_classifier_options *o, int64
                                        unroll_error *err) {
   if (!trainer_cell_name(o->cell))
     return fail(err, UNROLL_E_INVALID, "cell %d, 1 to %d are known", o->cell, UNROLL_CELL_COUNT - 1);
+  if (!unroll_scaling_name(o->scaling))
+    return fail(err, UNROLL_E_INVALID, "scaling %d, 0 to %d are known", o->scaling, UNROLL_SCALING_COUNT - 1);
   TRY(trainer_check_extent("layers", o->layers, CLASSIFIER_MAX_LAYERS, err));
   TRY(trainer_check_extent("hidden", o->hidden, 16384, err));
   TRY(trainer_check_extent("batch", o->batch, 65536, err));

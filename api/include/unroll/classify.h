@@ -15,7 +15,7 @@
  *
  * Many-to-one: sequences [T,F] -> recurrent layers -> the last state, of both directions where there are two -> linear
  * -> softmax over the classes. Each sequence's last state is that after its own last step. Features are standardised by
- * mean and standard deviation of the training part, which the file keeps.
+ * the training part, see scaling; the file keeps how.
  *
  * Every epoch has each training sequence once, in an order that is a function of seed and epoch; where lengths differ,
  * batches hold sequences of like length. A run that was saved and resumed gives the same losses as one that was not (the
@@ -29,6 +29,19 @@
 extern "C" {
 #endif
 
+#define UNROLL_SCALINGS(X)                  \
+  X(UNROLL_SCALING_EACH, 0, "each")         \
+  X(UNROLL_SCALING_TOGETHER, 1, "together") \
+  X(UNROLL_SCALING_NONE, 2, "none")
+enum {
+#define UNROLL_SCALING_CODE(name, value, text) name = (value),
+  UNROLL_SCALINGS(UNROLL_SCALING_CODE)
+#undef UNROLL_SCALING_CODE
+      UNROLL_SCALING_COUNT = 3
+};
+/* "together"; NULL for a number that is no scaling. Static. [any] */
+UNROLL_API const char *unroll_scaling_name(int32_t scaling);
+
 /* What decides a training run's numbers, kept in the model's file. */
 typedef struct unroll_classifier_options {
   uint32_t struct_size;
@@ -36,19 +49,21 @@ typedef struct unroll_classifier_options {
   int64_t layers;        /* 1 to 16 */
   int64_t hidden;        /* units of a layer and direction, 1 to 16384 */
   int32_t bidirectional; /* not 0: every layer runs both ways */
-  int32_t reserved;      /* 0 */
-  int64_t batch;         /* sequences of an update, 1 to 65536; times the longest, times the widest tensor below 2^31 */
-  double dropout;        /* of each layer's output, also of the last state; 0 <= p < 1 */
-  double clip;           /* global norm of the gradients; 0: none */
-  double validation;     /* about this share is not trained on: unroll_split by seed; 0 <= fraction < 1 */
-  uint64_t seed;         /* of the split, initial values, orders and dropout */
+  /* What the network reads is (x - mean)/deviation over the training part's steps: of each feature by itself; of all
+   * together, where they are of one kind, as an image's pixels are; none: x. */
+  int32_t scaling;   /* UNROLL_SCALING_* */
+  int64_t batch;     /* sequences of an update, 1 to 65536; times the longest, times the widest tensor below 2^31 */
+  double dropout;    /* of each layer's output, also of the last state; 0 <= p < 1 */
+  double clip;       /* global norm of the gradients; 0: none */
+  double validation; /* about this share is not trained on: unroll_split by seed; 0 <= fraction < 1 */
+  uint64_t seed;     /* of the split, initial values, orders and dropout */
   unroll_optimizer_attr optimizer;
   unroll_schedule schedule;    /* as in unroll_lm_options, as are the next two */
   double loss_scale;           /* 1: none */
   int64_t loss_scale_interval; /* 0: the scale stays */
   unroll_training training;
 } unroll_classifier_options;
-/* gru, 1 layer of 64, batch 32, no dropout, clip 1, validation 0.1, seed 1, adam (0.9, 0.999, 1e-8, no weight decay),
+/* gru, 1 layer of 64, each feature scaled by itself, batch 32, no dropout, clip 1, validation 0.1, seed 1, adam (0.9, 0.999, 1e-8, no weight decay),
  * constant 2e-3, no loss scale, and nothing more. [any] */
 UNROLL_API unroll_classifier_options unroll_classifier_options_default(void);
 
