@@ -131,7 +131,7 @@ class Classify(Case):
         self.fails(2, "give one of them", "eval", model, "--text", data, "--csv", data)
         strange = self.write("strange.csv", "sideways,1,2,3,4,5,6,7,8\ndown,1,2,3,4,5,6,7,8\n")
         self.fails(1, 'label "sideways" is none of the 2', "eval", model, "--csv", strange, *CPU)
-        text = self.write("text.txt", "the quick brown fox\n" * 100)
+        text = self.write("text.txt", "the quick brown fox\n" * 200)
         language = self.path("lm.safetensors")
         self.succeeds("train", "lm", "--text", text, *CPU, "--hidden", "8", "--updates", "0", "--out", language)
         for command in (["predict", language, "--csv", data], ["eval", language, "--csv", data],

@@ -125,11 +125,14 @@ const command_spec command_eval = {
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(eval_values),
-    .notes = "Language models: beside it stands what the text's own frequencies of characters, or words, would give, "
-             "each for itself: a "
-             "model that\nis no better has learnt nothing of their order. Streams begin from a zero state; up to one "
-             "batch at the end is left out. Classifiers: beside them stands the most frequent class of "
-             "their training, and below\nwhich classes were taken for which.\n",
+    .notes =
+        "Beside a language model stands what the text's own frequencies of characters, or words, would give, each for "
+        "itself: a\n"
+        "model that is no better has learnt nothing of their order. Streams begin from a zero state; up to one batch "
+        "at the end\n"
+        "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
+        "were taken for\n"
+        "which.\n",
     .example = "  unroll eval book.safetensors --text other.txt\n"
                "  unroll eval digits.safetensors --csv others.csv --label digit\n",
     .run = run,

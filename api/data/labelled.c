@@ -133,8 +133,9 @@ static unroll_status find_columns(struct labelled *l, int64_t *features, unroll_
                 SHOWN_COLUMN(&l->csv, l->label));
   *features = (int64_t)l->csv.n - 1 - labels;
   if (*features < 1 || (o->features != 0 && o->features != *features))
-    return fail(err, UNROLL_E_FORMAT, "%s: %" PRId64 " columns beside sequence and label, expected %s%" PRId64,
-                SHOWN_PATH(path), *features, o->features == 0 ? "at least " : "", o->features == 0 ? 1 : o->features);
+    return fail(err, UNROLL_E_FORMAT, "%s: %" PRId64 " columns beside sequence%s, expected %s%" PRId64,
+                SHOWN_PATH(path), *features, labels ? " and label" : "", o->features == 0 ? "at least " : "",
+                o->features == 0 ? 1 : o->features);
   return UNROLL_OK;
 }
 
