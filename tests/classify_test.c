@@ -308,6 +308,26 @@ static void resumed_is_the_same_as_straight(void **state) {
   }
 }
 
+/* A batch in parts, the last one of which has fewer sequences than rows, is the same update. */
+static void parts_make_the_same_update(void **state) {
+  (void)state;
+  unroll_sequences *s = load_sequences(0, 1, NULL, true);
+  static struct seen whole, cut;
+  for (int parts = 1; parts <= 4; parts += 3) {
+    unroll_classifier_options o = toy(UNROLL_CELL_LSTM);
+    o.dropout = 0.2; /* masks belong to a sequence */
+    o.training.accumulate = parts;
+    unroll_classifier *c = new_classifier(s, &o);
+    run_to(c, 30, parts == 1 ? &whole : &cut);
+    unroll_classifier_destroy(c);
+  }
+  for (int i = 0; i < 30; i++) { /* float32 sums in another order, over 30 updates of Adam */
+    assert_true(fabs((double)whole.losses[i] - (double)cut.losses[i]) < 1e-4);
+    assert_true(fabs(whole.metrics[i] - cut.metrics[i]) < 1e-6);
+  }
+  unroll_sequences_destroy(s);
+}
+
 /* Every epoch has another order, and each sequence once: with a rate that moves nothing the mean loss is the same. */
 static void an_epoch_has_each_sequence_once(void **state) {
   (void)state;
@@ -543,6 +563,7 @@ int main(void) {
       cmocka_unit_test(predictions_by_hand),
       cmocka_unit_test(scores_are_what_predictions_say),
       cmocka_unit_test(every_cell_learns),
+      cmocka_unit_test(parts_make_the_same_update),
       cmocka_unit_test(resumed_is_the_same_as_straight),
       cmocka_unit_test(an_epoch_has_each_sequence_once),
       cmocka_unit_test(wrong_options),
