@@ -7,7 +7,9 @@
 #include "runtime/runtime_private.h"
 #undef fail /* CMocka's */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const training lstm = {.T = 4,
                               .B = 2,
@@ -21,14 +23,16 @@ static const training lstm = {.T = 4,
                               .with_state = true,
                               .optimize = true};
 
-enum { CREATE, OPEN, COMPILE, BIND, WRITE, RUN, READ, PHASES };
-static const char *const phase_names[PHASES] = {"create", "open", "compile", "bind", "write", "run", "read"};
+enum { CREATE, OPEN, COMPILE, BIND, WRITE, RUN, SNAPSHOT, KEEP, READ, PHASES };
+static const char *const phase_names[PHASES] = {"create", "open",     "compile", "bind", "write",
+                                                "run",    "snapshot", "keep",    "read"};
 
 typedef struct life {
   unroll_context *ctx;
   unroll_device *device;
   unroll_executable *e;
   unroll_binding *b;
+  unroll_snapshot *kept, *copy;
 } life;
 
 /* Does not assert: it goes as far as it gets, and says where it stopped. */
@@ -54,11 +58,26 @@ static unroll_status live(life *x, const unroll_allocator *a, const unroll_graph
   *phase = RUN;
   TRY(unroll_run(x->b, NULL, err));
   TRY(unroll_binding_sync(x->b, err));
+  *phase = SNAPSHOT;
+  TRY(unroll_snapshot_create(x->e, NULL, &x->kept, err));
+  TRY(unroll_snapshot_create(x->e, NULL, &x->copy, err));
+  *phase = KEEP;
+  TRY(unroll_snapshot_save(x->kept, x->b, NULL, err));
+  TRY(unroll_snapshot_save_row(x->kept, 1, x->b, 0, err));
+  TRY(unroll_snapshot_copy(x->copy, x->kept, err));
+  TRY(unroll_snapshot_clear(x->kept, err));
+  TRY(unroll_snapshot_restore(x->copy, x->b, NULL, err));
+  TRY(unroll_snapshot_restore_row(x->copy, 0, x->b, 1, err));
+  TRY(unroll_snapshot_write(x->copy, "h_0", h, sizeof h, err));
+  TRY(unroll_snapshot_read(x->copy, "c_0", h, sizeof h, err));
+  TRY(unroll_snapshot_sync(x->copy, err));
   *phase = READ;
   return unroll_binding_read(x->b, "loss", h, sizeof *h, err);
 }
 
 static void die(life *x) {
+  unroll_snapshot_destroy(x->kept);
+  unroll_snapshot_destroy(x->copy);
   unroll_binding_destroy(x->b);
   unroll_executable_destroy(x->e);
   unroll_device_close(x->device);
@@ -127,13 +146,56 @@ static void every_allocation_fails_once(void **state) {
       print_error("allocation %ld, %s: %ld pieces leaked\n", n, phase_names[phase], memory.live - graph_live);
     assert_int_equal(memory.live, graph_live);
   }
-  for (int p = CREATE; p <= RUN; p++) {
+  for (int p = CREATE; p <= SNAPSHOT; p++) {
     print_message("%s: %d allocations\n", phase_names[p], failures[p]);
     assert_true(failures[p] > 0);
   }
+  assert_int_equal(failures[KEEP], 0);
   assert_int_equal(failures[READ], 0);
   unroll_graph_destroy(g);
   assert_int_equal(memory.live, 0);
+}
+
+/* Storing and loading a snapshot; the file is the old one or the new one. */
+static void every_allocation_of_a_file_fails_once(void **state) {
+  (void)state;
+  run_memory memory = {0};
+  const unroll_allocator a = runs_allocator(&memory);
+  unroll_graph *g = runs_training(&lstm);
+  life x = {0};
+  int phase;
+  unroll_error err = UNROLL_ERROR_INIT;
+  char path[] = "/tmp/unroll-test-XXXXXX";
+  const int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  assert_status(UNROLL_OK, live(&x, &a, g, NULL, &phase, &err));
+  const long before = memory.live;
+  for (int load = 0; load < 2; load++)
+    for (long n = 1;; n++) {
+      memory.calls = 0;
+      memory.fail_at = n;
+      const unroll_status st =
+          load ? unroll_snapshot_load(x.kept, path, &err) : unroll_snapshot_store(x.copy, path, &err);
+      const bool reached = memory.calls >= n;
+      memory.fail_at = 0;
+      assert_int_equal(memory.live, before);
+      if (!reached) {
+        assert_status(UNROLL_OK, st);
+        assert_true(n > 1);
+        break;
+      }
+      assert_int_equal(st, UNROLL_E_MEMORY);
+      assert_non_null(strstr(err.message, "memory"));
+    }
+  float stored[2 * 3], loaded[2 * 3];
+  assert_status(UNROLL_OK, unroll_snapshot_read(x.copy, "h_0", stored, sizeof stored, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_read(x.kept, "h_0", loaded, sizeof loaded, &err));
+  assert_memory_equal(stored, loaded, sizeof stored);
+  die(&x);
+  unroll_graph_destroy(g);
+  assert_int_equal(memory.live, 0);
+  unlink(path);
 }
 
 /* ---- a backend's functions: a table in front of the device's own ---- */
@@ -359,6 +421,7 @@ static void generations_rise_when_a_run_breaks_off(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_allocation_fails_once),
+      cmocka_unit_test(every_allocation_of_a_file_fails_once),
       cmocka_unit_test(every_call_fails_once),
       cmocka_unit_test(generations_rise_when_a_run_breaks_off),
   };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * States that are carried on, saved, rolled back, forked and begun anew, of every cell: a sequence cut up is the whole one, and
- * what a snapshot brings back goes on as if nothing had been in between.
+ * States that are carried on, saved, rolled back, forked and begun anew, of every cell: a sequence cut up is the whole
+ * one, and what a snapshot brings back goes on as if nothing had been in between.
  */
 #include "devices.h"
 #include "io_support.h"
@@ -33,8 +33,10 @@ enum { N_NETS = sizeof nets / sizeof nets[0] };
 
 static bool has_c(int32_t cell) { return cell == UNROLL_CELL_LSTM || cell == UNROLL_RNN_COUPLED_LSTM; }
 
-/* x [t,B,I], lengths [B] -> y; states h.0, h.1 and perhaps c.0, c.1 carried on; and one without a batch, that counts the
- * runs. most: of t. */
+/*
+ * x [t,B,I], lengths [B] -> y; states h.0, h.1 and perhaps c.0, c.1 carried on; and one without a batch, that counts
+ * the runs. most: of t.
+ */
 static unroll_graph *build(const net *n, int64_t most, int64_t batch) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_graph *g;
@@ -159,9 +161,11 @@ static float get_runs(const model *m) {
   return runs;
 }
 
-/* exact: on every device, since the same runs are made again. Else, runs that are cut in other ways: the reference's sums do not
- * hang on how many steps there are, others' do. There, what sums of at most 13 products of numbers below 1 may lose in f32,
- * in values below 1: about an eps (1.2e-7) a sum and step, 9 steps of two layers, 18 of them. */
+/*
+ * exact: on every device, since the same runs are made again. Else, runs that are cut in other ways: the reference's
+ * sums do not hang on how many steps there are, others' do. There, what sums of at most 13 products of numbers below 1
+ * may lose in f32, in values below 1: about an eps (1.2e-7) a sum and step, 9 steps of two layers, 18 of them.
+ */
 static void same_values(const char *what, unroll_device *dev, const float *got, const float *want, int n, bool exact) {
   if (exact || strcmp(unroll_device_id(dev), "cpu:0") == 0) {
     if (memcmp(got, want, (size_t)n * sizeof *got) != 0)
