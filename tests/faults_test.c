@@ -418,12 +418,94 @@ static void generations_rise_when_a_run_breaks_off(void **state) {
   unroll_graph_destroy(g);
 }
 
+/* What a snapshot put somewhere has other bytes than before; what was only read has the same. */
+static void generations_rise_when_states_come_back(void **state) {
+  (void)state;
+  enum { TABLE = 3 };
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g = runs_training(&(training){.T = 4,
+                                              .B = 2,
+                                              .I = 3,
+                                              .H = 3,
+                                              .V = 5,
+                                              .dtype = UNROLL_F32,
+                                              .cell = UNROLL_CELL_LSTM,
+                                              .layers = 1,
+                                              .lengths = true});
+  life x = {0};
+  fault.fail_at = 0;
+  assert_status(UNROLL_OK, unroll_context_create(NULL, &x.ctx, &err));
+  assert_status(UNROLL_OK, unroll_device_open(x.ctx, "cpu", NULL, 0, &x.device, &err));
+  put_faults_before(x.device);
+  real_run = faulty.run;
+  faulty.run = noting_run;
+  assert_status(UNROLL_OK, unroll_compile(g, &x.device, 1, NULL, &x.e, &err));
+  assert_status(UNROLL_OK, unroll_binding_create(x.e, &x.b, &err));
+  const unroll_snapshot_options params = {.struct_size = sizeof params, .what = UNROLL_SNAPSHOT_PARAMS};
+  assert_status(UNROLL_OK, unroll_snapshot_create(x.e, &params, &x.kept, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  const uint64_t ids = generations[0], first = generations[TABLE];
+  assert_string_equal(x.e->graph->tensors[x.e->outsides[TABLE].tensor].name, unroll_snapshot_describe(x.kept, 0).name);
+  assert_status(UNROLL_OK, unroll_snapshot_save(x.kept, x.b, NULL, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  assert_true(generations[0] == ids && generations[TABLE] == first);
+  assert_status(UNROLL_OK, unroll_snapshot_restore(x.kept, x.b, NULL, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  const uint64_t restored = generations[TABLE];
+  assert_true(generations[0] == ids && restored > first);
+  unroll_snapshot_destroy(x.kept);
+  const char *names[] = {x.e->graph->tensors[x.e->outsides[TABLE].tensor].name};
+  const unroll_snapshot_options table = {.struct_size = sizeof table, .names = names, .n_names = 1};
+  assert_status(UNROLL_OK, unroll_snapshot_create(x.e, &table, &x.kept, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_restore_row(x.kept, 1, x.b, 0, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  assert_true(generations[0] == ids && generations[TABLE] > restored);
+  die(&x);
+  unroll_graph_destroy(g);
+}
+
+/* Queues of two bindings know nothing of each other: whoever comes second waits for the first, once. */
+static void another_binding_waits(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g = runs_training(&lstm);
+  life x = {0};
+  int phase;
+  unroll_binding *other;
+  fault.call = SYNC;
+  fault.fail_at = 0;
+  assert_status(UNROLL_OK, live(&x, NULL, g, put_faults_before, &phase, &err));
+  assert_status(UNROLL_OK, unroll_binding_create(x.e, &other, &err));
+  const struct {
+    unroll_binding *binding;
+    long waits;
+  } turns[] = {{x.b, 1}, {x.b, 0}, {other, 1}, {other, 0}, {x.b, 1}};
+  for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+    const long before = fault.n;
+    if (i % 2)
+      assert_status(UNROLL_OK, unroll_snapshot_restore(x.copy, turns[i].binding, NULL, &err));
+    else
+      assert_status(UNROLL_OK, unroll_snapshot_save(x.copy, turns[i].binding, NULL, &err));
+    assert_int_equal(fault.n - before, turns[i].waits);
+  }
+  /* Bindings that share memory share a queue. */
+  assert_status(UNROLL_OK, unroll_binding_share(other, "step", x.b, "step", &err));
+  const long before = fault.n;
+  assert_status(UNROLL_OK, unroll_snapshot_restore(x.copy, other, NULL, &err));
+  assert_int_equal(fault.n, before);
+  unroll_binding_destroy(other);
+  die(&x);
+  unroll_graph_destroy(g);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_allocation_fails_once),
       cmocka_unit_test(every_allocation_of_a_file_fails_once),
       cmocka_unit_test(every_call_fails_once),
       cmocka_unit_test(generations_rise_when_a_run_breaks_off),
+      cmocka_unit_test(generations_rise_when_states_come_back),
+      cmocka_unit_test(another_binding_waits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
