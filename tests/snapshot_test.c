@@ -5,7 +5,9 @@
  */
 #include "devices.h"
 #include "io_support.h"
+#include "runs.h"
 #include <math.h>
+#include <pthread.h>
 #include <unroll/io.h>
 #include <unroll/nn.h>
 #include <unroll/philox.h>
@@ -96,7 +98,7 @@ static void put_params(model *m) {
 
 static model make_model(const net *n, unroll_device *dev, int64_t most) {
   unroll_graph *g = build(n, most, B);
-  model m = model_open(g, dev, false);
+  model m = model_open(g, dev, true);
   put_params(&m);
   return m;
 }
@@ -330,6 +332,104 @@ static void forks_go_their_own_ways(void **state) {
     }
 }
 
+typedef struct hand_over {
+  model *m;
+  unroll_snapshot *snapshot;
+  sequence *s;
+} hand_over;
+
+static void *go_on_elsewhere(void *ctx) {
+  const hand_over *o = ctx;
+  restore(o->snapshot, o->m);
+  for (int t = 4; t < T; t++)
+    step(o->m, o->s, t, 1);
+  return NULL;
+}
+
+/* After a sync the snapshot is nobody's: another thread goes on from it while this one does too. */
+static void a_thread_takes_over(void **state) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    model m = make_model(&nets[1], dev, T), other = m;
+    assert_status(UNROLL_OK, unroll_binding_create(m.exe, &other.binding, &err));
+    put_params(&other);
+    sequence a = make_sequence(1, NULL), b = a;
+    unroll_snapshot *s = snap(&m, NULL);
+    step(&m, &a, 0, 4);
+    save(s, &m);
+    assert_status(UNROLL_OK, unroll_snapshot_sync(s, &err));
+    hand_over o = {&other, s, &b};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, go_on_elsewhere, &o), 0);
+    for (int t = 4; t < T; t++)
+      step(&m, &a, t, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    const states last = get_states(&m), got = get_states(&other);
+    same_values("lstm", dev, b.y + 4 * ROW, a.y + 4 * ROW, (T - 4) * ROW, true);
+    same_values("lstm", dev, got.v, last.v, 2 * LAYERS * ROW, true);
+    unroll_snapshot_destroy(s);
+    unroll_binding_destroy(other.binding);
+    drop_model(&m);
+  }
+}
+
+/* States of one graph that stand on two devices come back together. */
+static void states_of_two_devices(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_context *ctx = runs_context(NULL, NULL);
+  unroll_device *products = runs_device(ctx, "patchwork", "take=matmul", NULL), *rest = runs_device(ctx, "cpu", NULL);
+  unroll_graph *g;
+  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  const int64_t shape[] = {B, H}, square[] = {H, H};
+  const unroll_tensor a = unroll_state(g, "a", UNROLL_F32, 2, shape), b = unroll_state(g, "b", UNROLL_F32, 2, shape);
+  const unroll_tensor product = unroll_matmul(a, unroll_param(g, "W", UNROLL_F32, 2, square));
+  unroll_update(a, unroll_unary(product, UNROLL_TANH));
+  unroll_update(b, unroll_binary(b, product, UNROLL_ADD));
+  unroll_executable *exe;
+  unroll_binding *binding;
+  assert_status(UNROLL_OK, unroll_compile(g, (unroll_device *[]){products, rest}, 2, NULL, &exe, &err));
+  assert_status(UNROLL_OK, unroll_binding_create(exe, &binding, &err));
+  assert_status(UNROLL_E_STATE, unroll_binding_share(binding, "a", binding, "b", &err));
+  assert_non_null(strstr(err.message, "a stands on patchwork:0, b on cpu:0"));
+  float W[H * H], x[2][ROW], got[2][ROW], zeros[ROW] = {0};
+  for (uint32_t i = 0; i < H * H; i++)
+    W[i] = number(1, i);
+  for (uint32_t i = 0; i < ROW; i++)
+    x[0][i] = number(2, i), x[1][i] = number(3, i);
+  assert_status(UNROLL_OK, unroll_binding_write(binding, "W", W, sizeof W, &err));
+  assert_status(UNROLL_OK, unroll_binding_write(binding, "a", x[0], sizeof x[0], &err));
+  assert_status(UNROLL_OK, unroll_binding_write(binding, "b", x[1], sizeof x[1], &err));
+  unroll_snapshot *s;
+  assert_status(UNROLL_OK, unroll_snapshot_create(exe, NULL, &s, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_save(s, binding, NULL, &err));
+  for (int i = 0; i < 2; i++) {
+    const char *const name = i ? "b" : "a";
+    assert_status(UNROLL_OK, unroll_run(binding, NULL, &err));
+    assert_status(UNROLL_OK, unroll_binding_read(binding, name, got[i], sizeof got[i], &err));
+    assert_memory_not_equal(got[i], x[i], sizeof got[i]);
+    assert_status(UNROLL_OK, unroll_snapshot_restore(s, binding, NULL, &err));
+    assert_status(UNROLL_OK, unroll_binding_read(binding, "a", got[0], sizeof got[0], &err));
+    assert_status(UNROLL_OK, unroll_binding_read(binding, "b", got[1], sizeof got[1], &err));
+    assert_memory_equal(got, x, sizeof x);
+  }
+  assert_status(UNROLL_OK, unroll_snapshot_sync(s, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_clear(s, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_restore_row(s, 2, binding, 0, &err));
+  for (int i = 0; i < 2; i++) {
+    assert_status(UNROLL_OK, unroll_binding_read(binding, i ? "b" : "a", got[i], sizeof got[i], &err));
+    assert_memory_equal(got[i], zeros, H * sizeof(float));
+    assert_memory_equal(got[i] + H, x[i] + H, (ROW - H) * sizeof(float));
+  }
+  unroll_snapshot_destroy(s);
+  unroll_binding_destroy(binding);
+  unroll_executable_destroy(exe);
+  unroll_graph_destroy(g);
+  unroll_device_close(products);
+  unroll_device_close(rest);
+  unroll_context_destroy(ctx);
+}
+
 /* ---- one row of the batch ---- */
 
 static const char *const h_and_c[] = {"c.1", "h.0", "h.1", "c.0"};
@@ -391,7 +491,7 @@ static void rows_of_another_axis(void **state) {
     assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
     const unroll_tensor z = unroll_state(g, "z", UNROLL_F32, 3, (int64_t[]){2, B, H});
     unroll_output(unroll_unary(z, UNROLL_TANH), "y");
-    model m = model_open(g, dev, false);
+    model m = model_open(g, dev, true);
     float values[2 * ROW], got[2 * ROW];
     for (uint32_t i = 0; i < 2 * ROW; i++)
       values[i] = number(4, i);
@@ -656,10 +756,12 @@ static void wrong_arguments(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      DEVICE_TESTS(cut_up_is_whole),       DEVICE_TESTS(rolled_back_is_the_same), DEVICE_TESTS(forks_go_their_own_ways),
-      DEVICE_TESTS(a_row_begins_anew),     DEVICE_TESTS(rows_of_another_axis),    DEVICE_TESTS(parameters_come_back),
-      DEVICE_TESTS(a_file_brings_it_back), cmocka_unit_test(wrong_files),         cmocka_unit_test(what_is_kept),
-      cmocka_unit_test(wrong_arguments),
+      DEVICE_TESTS(cut_up_is_whole),           DEVICE_TESTS(rolled_back_is_the_same),
+      DEVICE_TESTS(forks_go_their_own_ways),   DEVICE_TESTS(a_thread_takes_over),
+      cmocka_unit_test(states_of_two_devices), DEVICE_TESTS(a_row_begins_anew),
+      DEVICE_TESTS(rows_of_another_axis),      DEVICE_TESTS(parameters_come_back),
+      DEVICE_TESTS(a_file_brings_it_back),     cmocka_unit_test(wrong_files),
+      cmocka_unit_test(what_is_kept),          cmocka_unit_test(wrong_arguments),
   };
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }
