@@ -175,6 +175,7 @@ static unroll_status begin(unroll_graph *g, unroll_binding *binding, const setti
 
 typedef struct result {
   int64_t reached; /* the update after which the mean loss of a block was below the threshold; updates + 1: none */
+  int64_t updates; /* done */
   double loss;     /* of the last block */
 } result;
 
@@ -189,9 +190,10 @@ static unroll_status train(unroll_binding *binding, const settings *s, const cel
   unroll_run_options run = {.struct_size = sizeof run, .seed = seed};
   unroll_status st = UNROLL_OK;
   float total;
-  r->reached = s->updates + 1;
+  *r = (result){.reached = s->updates + 1, .loss = NAN};
   for (int64_t update = 1; update <= s->updates && st == UNROLL_OK && r->reached > s->updates; update++) {
     run.update = (uint64_t)update;
+    r->updates = update;
     if ((st = unroll_run(binding, &run, err)) != UNROLL_OK || update % BLOCK != 0 ||
         (st = unroll_binding_read(binding, "total", &total, sizeof total, err)) != UNROLL_OK ||
         (st = unroll_binding_clear(binding, "total", err)) != UNROLL_OK)
@@ -251,12 +253,12 @@ static unroll_status run_cell(const settings *s, const cell *c, unroll_device *d
     st = unroll_binding_create(exe, &binding, err);
   for (int64_t i = 0; i < s->seeds && st == UNROLL_OK; i++) {
     const uint64_t seed = (uint64_t)i + 1;
-    st = begin(graph, binding, s, c, seed, err);
+    if ((st = begin(graph, binding, s, c, seed, err)) != UNROLL_OK)
+      break;
     const double start = now();
-    if (st == UNROLL_OK)
-      st = train(binding, s, c, seed, &results[i], err);
+    st = train(binding, s, c, seed, &results[i], err);
     seconds += now() - start;
-    updates += results[i].reached > s->updates ? s->updates : results[i].reached;
+    updates += results[i].updates;
   }
   if (st == UNROLL_OK)
     print_row(s, c, results, 1e3 * seconds / (double)updates);
@@ -272,7 +274,7 @@ static void usage(FILE *out) {
   fprintf(out, "usage: memory_tasks --task adding|copy [options]\n"
                "  --cells A,B,..   of those below; all\n"
                "  --length T       adding: steps, 100; copy: delay, 50\n"
-               "  --units H        32; copy: 128\n"
+               "  --units H        32; copy: 64\n"
                "  --batch B        64\n"
                "  --optimizer O    adam or rmsprop (smoothing 0.9); adam\n"
                "  --lr R           0.01; copy: 0.001\n"
@@ -361,7 +363,7 @@ static int parse(int argc, char **argv, settings *s) {
   if (strcmp(task, "adding") == 0)
     *s = (settings){.T = 100, .units = 32, .updates = 1500, .lr = 0.01};
   else if (strcmp(task, "copy") == 0)
-    *s = (settings){.T = 50, .units = 128, .updates = 3000, .lr = 0.001, .copy = 1};
+    *s = (settings){.T = 50, .units = 64, .updates = 3000, .lr = 0.001, .copy = 1};
   else
     return bad("--task", task, "adding or copy");
   s->task = task;
@@ -381,7 +383,8 @@ static int parse(int argc, char **argv, settings *s) {
 
 static unroll_status run_cells(const settings *s, unroll_device *device, unroll_error *err) {
   unroll_status st = UNROLL_OK;
-  printf("%s, %s %lld: %lld units, batch %lld, %s, learning rate %g, clip %g, on %s. Without memory %.4f, threshold %.4f.\n\n"
+  printf("%s, %s %lld: %lld units, batch %lld, %s, learning rate %g, clip %g, on %s. Without memory %.4f, threshold "
+         "%.4f.\n\n"
          "| cell | updates to the threshold, each seed | median | loss at the end, each seed | ms an update |\n"
          "| --- | --- | --- | --- | --- |\n",
          s->task, s->copy ? "delay" : "T =", (long long)s->T, (long long)s->units, (long long)s->batch, s->optimizer,
