@@ -2,15 +2,15 @@
 /*
  * memory_tasks.c: how long can a recurrent network remember? Two tasks that show the vanishing gradient, and what helps.
  *
- *   adding  Hochreiter & Schmidhuber 1997, in the form of Le, Jaitly, Hinton 2015: T numbers of U(0,1), two of them marked,
+ *   adding  Hochreiter & Schmidhuber 1997, as in Le, Jaitly, Hinton 2015: T numbers of U(0,1), two of them marked, here
  *           one in each half. The network says the sum of the two after the last step. Who always says 1 has a mean
  *           squared error of 1/6.
- *   copy    Hochreiter & Schmidhuber 1997, in the form of Arjovsky, Shah, Bengio 2016: 10 symbols out of 8, T - 1 blanks, a
- *           sign to begin, 10 blanks. The network says blanks up to the sign, then the 10 symbols. Without a memory the
- *           cross-entropy of all T + 20 steps is 10 ln 8 / (T + 20).
+ *   copy    Hochreiter & Schmidhuber 1997, as in Arjovsky, Shah, Bengio 2016: 10 symbols out of 8, T - 1 blanks, a sign
+ *           to begin, 10 blanks. The network says T + 10 blanks, then the 10 symbols. Without a memory the mean
+ *           cross-entropy of the T + 20 steps is 10 ln 8 / (T + 20).
  *
- * A run of the graph is an update: the sequences are made in it too, from counter-based random numbers, so that updates follow
- * each other without the host, and every device sees the same sequences. No sequence is seen twice, so the loss of an
+ * A run of the graph is an update: it makes its sequences too, from counter-based random numbers, so that updates
+ * follow each other without the host, and every device sees the same sequences. None is seen twice, so the loss of an
  * update, taken before it changes anything, is that of new sequences; what is printed is the mean over BLOCK updates.
  * Progress goes to stderr, a table in Markdown to stdout.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The examples as their readers would run them: the loss that they print falls, reverse says words backwards that it has
- * not seen, and memory_tasks learns, in small, with the same losses on every device. The gradient of coupled_lstm is checked in gradcheck_test. */
+/* The examples as their readers would run them: the loss that they print falls, reverse says words backwards that
+ * it has not seen, and memory_tasks learns, in small, alike on every device. The gradient of coupled_lstm is
+ * checked in gradcheck_test. */
 #include "devices.h"
 #include <math.h>
 #include <stdio.h>
@@ -82,41 +83,47 @@ static int memory_losses(const char *options, const char *device, double *losses
   return n;
 }
 
-/* The threshold is reached, at the same update as by the reference and with its losses on the way: rounding changes them
- * by less than 1e-3, since so short a training is not chaotic yet. */
-static void check_memory(const char *options, const char *device, int most_blocks) {
-  double losses[MAX_BLOCKS], reference[MAX_BLOCKS];
+/* The threshold is reached within most_blocks, and the losses of the first `same` blocks are those of the reference. */
+static void check_memory(const char *options, const char *device, int most_blocks, int same) {
+  double losses[MAX_BLOCKS], reference[MAX_BLOCKS], worst = 0;
   bool reached = false, reference_reached = false;
   const int n = memory_losses(options, device, losses, &reached);
   const int n_reference = memory_losses(options, "cpu", reference, &reference_reached);
-  double worst = 0;
   assert_true(reached && reference_reached);
-  assert_int_equal(n, n_reference);
   assert_in_range(n, 2, most_blocks);
-  for (int i = 0; i < n; i++)
+  assert_in_range(n_reference, 2, most_blocks);
+  same = same < n_reference ? same : n_reference;
+  assert_in_range(same, 1, n);
+  for (int i = 0; i < same; i++)
     worst = fmax(worst, fabs(losses[i] - reference[i]));
-  print_message("memory_tasks %s on %s: %d updates, losses within %.1e of cpu's\n", options, device, 25 * n, worst);
+  print_message("memory_tasks %s on %s: %d updates, the first %d with losses within %.1e of cpu's\n", options, device,
+                25 * n, 25 * same, worst);
   assert_true(worst < 1e-3);
 }
+/* Gates keep rounding small: for lengths 14 to 20 and two seeds no loss differed by more than 3e-5. */
 static void adding_task(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
-    check_memory("--task adding --length 16 --cells gru --batch 32 --updates 500", unroll_device_id(dev), 20);
+    check_memory("--task adding --length 16 --cells gru --batch 32 --updates 500", unroll_device_id(dev), 8,
+                 MAX_BLOCKS);
 }
+/* Nothing bounds a linear recurrence: updates make a difference of rounding grow, to 5e-5 in the first 25, to 1e-2
+ * by the end. */
 static void copy_task(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
     check_memory("--task copy --length 5 --cells orthogonal --batch 32 --lr 0.003 --updates 500", unroll_device_id(dev),
-                 20);
+                 12, 1);
 }
 
-/* A network too small and too short of updates to remember says what is best without a memory, whose loss is known: 1/6, the
- * variance of the sum of two numbers of U(0,1); 10 ln 8/(T + 20). So the sequences are those of the literature. The mean
- * over 25 batches of 64 sums errs by about 0.005; symbols that are not known are no matter of luck, but not learnt to the end. */
+/* A network too small, with too few updates to remember, learns what is best without a memory, whose loss is known:
+ * 1/6, the variance of the sum of two numbers of U(0,1); 10 ln 8/(T + 20). So the sequences are those of the
+ * literature. The mean over 25 batches of 64 sums errs by about 0.005. The copy task's loss comes from above: after
+ * 400 updates by 0.002, when a delay of one step more or less makes 0.008. */
 static void check_memoryless(const char *options, const char *device, double loss, double below, double above) {
   double losses[MAX_BLOCKS];
   bool reached = true;
   const int n = memory_losses(options, device, losses, &reached);
   assert_false(reached);
-  assert_int_equal(n, 10);
+  assert_in_range(n, 1, MAX_BLOCKS);
   print_message("memory_tasks %s on %s: loss %g, without memory %g\n", options, device, losses[n - 1], loss);
   assert_true(losses[n - 1] > loss - below && losses[n - 1] < loss + above);
 }
@@ -124,8 +131,8 @@ static void without_memory(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
     check_memoryless("--task adding --length 60 --units 16 --cells rnn --updates 250", unroll_device_id(dev), 1.0 / 6,
                      0.02, 0.02);
-    check_memoryless("--task copy --length 30 --units 16 --cells rnn --lr 0.01 --updates 250", unroll_device_id(dev),
-                     10 * log(8) / 50, 0.001, 0.02);
+    check_memoryless("--task copy --length 30 --units 16 --cells rnn --lr 0.01 --updates 400", unroll_device_id(dev),
+                     10 * log(8) / 50, 0.001, 0.005);
   }
 }
 
