@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_tasks.c: how long can a recurrent network remember? Two tasks that show the vanishing gradient, and what helps.
+ * memory_tasks.c: how long can a recurrent network remember? Two tasks that show vanishing gradients, and what helps.
  *
  *   adding  Hochreiter & Schmidhuber 1997, as in Le, Jaitly, Hinton 2015: T numbers of U(0,1), two of them marked, here
  *           one in each half. The network says the sum of the two after the last step. Who always says 1 has a mean
@@ -12,6 +12,8 @@
  * A run of the graph is an update: it makes its sequences too, from counter-based random numbers, so that updates
  * follow each other without the host, and every device sees the same sequences. None is seen twice, so the loss of an
  * update, taken before it changes anything, is that of new sequences; what is printed is the mean over BLOCK updates.
+ * "Gradient kept" is the part of a gradient that is left when it has gone back through all steps, before the training
+ * and after it.
  * Progress goes to stderr, a table in Markdown to stdout.
  */
 #include <math.h>
@@ -62,7 +64,8 @@ static unroll_tensor random_integers(unroll_graph *g, int32_t rank, const int64_
   return unroll_cast(unroll_scale(u, (double)n), UNROLL_I32);
 }
 
-static unroll_tensor adding_loss(unroll_graph *g, const settings *s, const unroll_rnn_options *rnn) {
+/* x [T,B,2] and the sums [B,1] */
+static unroll_tensor adding_sequences(unroll_graph *g, const settings *s, unroll_tensor *sums) {
   const int64_t T = s->T, sequence[] = {T, s->batch, 1}, place[] = {1, s->batch, 1}, steps[] = {T, 1, 1};
   const unroll_tensor values = unroll_random(g, UNROLL_RANDOM_UNIFORM, UNROLL_F32, 3, sequence);
   const unroll_tensor first = random_integers(g, 3, place, T / 2),
@@ -71,14 +74,12 @@ static unroll_tensor adding_loss(unroll_graph *g, const settings *s, const unrol
   const unroll_tensor t = unroll_input(g, "t", UNROLL_I32, 3, steps);
   const unroll_tensor marks = unroll_add(unroll_cast(unroll_binary(t, first, UNROLL_EQ), UNROLL_F32),
                                          unroll_cast(unroll_binary(t, second, UNROLL_EQ), UNROLL_F32));
-  const unroll_tensor sum = unroll_reduce(unroll_mul(values, marks), UNROLL_SUM, 1, 0);
-  unroll_tensor h;
-  unroll_rnn_state last = {&h, NULL};
-  unroll_rnn(unroll_concat((unroll_tensor[]){values, marks}, 2, 2), "rnn", rnn, NULL, &last);
-  return unroll_mse(unroll_linear(h, "head", 1, 1), sum, UNROLL_LOSS_MEAN);
+  *sums = unroll_reduce(unroll_mul(values, marks), UNROLL_SUM, 1, 0);
+  return unroll_concat((unroll_tensor[]){values, marks}, 2, 2);
 }
 
-static unroll_tensor copy_loss(unroll_graph *g, const settings *s, const unroll_rnn_options *rnn) {
+/* x [T+20,B,10], one-hot, and the targets i32 [T+20,B] */
+static unroll_tensor copy_sequences(unroll_graph *g, const settings *s, unroll_tensor *targets) {
   const int64_t copied[] = {COPIED, s->batch}, one[] = {1, s->batch}, delay[] = {s->T - 1, s->batch},
                 wait[] = {s->T + COPIED, s->batch}, table[] = {CLASSES, CLASSES};
   const unroll_tensor symbols = random_integers(g, 2, copied, SYMBOLS);
@@ -86,23 +87,33 @@ static unroll_tensor copy_loss(unroll_graph *g, const settings *s, const unroll_
                                                             unroll_constant(g, UNROLL_I32, 2, one, BEGIN),
                                                             unroll_constant(g, UNROLL_I32, 2, copied, BLANK)},
                                           4, 0);
-  const unroll_tensor targets =
-      unroll_concat((unroll_tensor[]){unroll_constant(g, UNROLL_I32, 2, wait, BLANK), symbols}, 2, 0);
-  const unroll_tensor x = unroll_embedding(unroll_input(g, "one_hot", UNROLL_F32, 2, table), ids);
-  const unroll_tensor y = unroll_rnn(x, "rnn", rnn, NULL, NULL);
-  return unroll_cross_entropy(unroll_linear(y, "head", SYMBOLS + 1, 1), targets, UNROLL_LOSS_MEAN);
+  *targets = unroll_concat((unroll_tensor[]){unroll_constant(g, UNROLL_I32, 2, wait, BLANK), symbols}, 2, 0);
+  return unroll_embedding(unroll_input(g, "one_hot", UNROLL_F32, 2, table), ids);
+}
+
+static unroll_tensor sequences(unroll_graph *g, const settings *s, unroll_tensor *targets) {
+  return s->copy ? copy_sequences(g, s, targets) : adding_sequences(g, s, targets);
+}
+
+static unroll_rnn_options network(const settings *s, const cell *c) {
+  return (unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options),
+                              .cell = c->kind,
+                              .activation = c->relu ? UNROLL_RELU : 0,
+                              .layers = 1,
+                              .hidden = s->units,
+                              .f = unroll_activation_of(c->activation)};
 }
 
 /* ---- the training graph ---- */
 
 static void build(unroll_graph *g, const settings *s, const cell *c) {
-  const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
-                                  .cell = c->kind,
-                                  .activation = c->relu ? UNROLL_RELU : 0,
-                                  .layers = 1,
-                                  .hidden = s->units,
-                                  .f = unroll_activation_of(c->activation)};
-  const unroll_tensor loss = s->copy ? copy_loss(g, s, &rnn) : adding_loss(g, s, &rnn);
+  const unroll_rnn_options rnn = network(s, c);
+  unroll_tensor targets, h;
+  unroll_rnn_state last = {&h, NULL};
+  const unroll_tensor x = sequences(g, s, &targets), y = unroll_rnn(x, "rnn", &rnn, NULL, &last);
+  const unroll_tensor loss =
+      s->copy ? unroll_cross_entropy(unroll_linear(y, "head", SYMBOLS + 1, 1), targets, UNROLL_LOSS_MEAN)
+              : unroll_mse(unroll_linear(h, "head", 1, 1), targets, UNROLL_LOSS_MEAN);
   unroll_tensor params[MAX_PARAMS], grads[MAX_PARAMS], scale = unroll_none();
   uint32_t n = 0;
   for (uint32_t i = 0; i < unroll_graph_count(g) && n < MAX_PARAMS; i++)
@@ -123,6 +134,26 @@ static void build(unroll_graph *g, const settings *s, const cell *c) {
     unroll_optimize(params[i], grads[i], lr, step, scale, strcmp(s->optimizer, "adam") == 0 ? &adam : &rmsprop);
   unroll_update(done, step);
   unroll_update(total, unroll_add(total, loss));
+}
+
+/* The gradient of v·h after the last step to the state before the first, v normal: outputs v, dh and, of an lstm, dc,
+ * [B,H]. */
+static void build_probe(unroll_graph *g, const settings *s, const cell *c) {
+  const int64_t state[] = {s->batch, s->units};
+  const unroll_rnn_options rnn = network(s, c);
+  const int is_lstm = c->kind == UNROLL_CELL_LSTM;
+  unroll_tensor targets, h, d[2];
+  unroll_tensor first[] = {unroll_state(g, "h0", UNROLL_F32, 2, state),
+                           is_lstm ? unroll_state(g, "c0", UNROLL_F32, 2, state) : unroll_none()};
+  const unroll_rnn_state initial = {&first[0], is_lstm ? &first[1] : NULL};
+  unroll_rnn_state last = {&h, NULL};
+  unroll_rnn(sequences(g, s, &targets), "rnn", &rnn, &initial, &last);
+  const unroll_tensor v = unroll_random_step(g, UNROLL_RANDOM_NORMAL, UNROLL_F32, 2, state);
+  unroll_gradient(unroll_reduce(unroll_mul(v, h), UNROLL_SUM, 0, 0), first, is_lstm ? 2 : 1, d);
+  unroll_output(v, "v");
+  unroll_output(d[0], "dh");
+  if (is_lstm)
+    unroll_output(d[1], "dc");
 }
 
 static unroll_status first_values(const unroll_tensor_info *info, const settings *s, const cell *c, uint64_t seed,
@@ -164,7 +195,7 @@ static unroll_status begin(unroll_graph *g, unroll_binding *binding, const setti
     } else {
       memset(data, 0, bytes);
     }
-    if (st == UNROLL_OK)
+    if (st == UNROLL_OK && info.role != UNROLL_ROLE_OUTPUT)
       st = unroll_binding_write(binding, info.name, data, bytes, err);
     free(data);
   }
@@ -220,7 +251,7 @@ static void print_updates(const settings *s, int64_t reached) {
     printf("%lld", (long long)reached);
 }
 
-static void print_row(const settings *s, const cell *c, const result *r, double ms) {
+static void print_row(const settings *s, const cell *c, const result *r, const double *kept, double ms) {
   int64_t reached[MAX_SEEDS];
   printf("| %s |", c->name);
   for (int64_t i = 0; i < s->seeds; i++) {
@@ -234,37 +265,98 @@ static void print_row(const settings *s, const cell *c, const result *r, double 
   printf(" |");
   for (int64_t i = 0; i < s->seeds; i++)
     printf("%s %.4f", i ? "," : "", r[i].loss);
-  printf(" | %.1f |\n", ms);
+  printf(" | %.1e, %.1e | %.1f |\n", kept[0], kept[1], ms);
   fflush(stdout);
+}
+
+/* Adds the squares of an output [B,H] to sum. */
+static unroll_status add_squares(unroll_binding *binding, const settings *s, const char *name, double *sum,
+                                 unroll_error *err) {
+  const size_t n = (size_t)(s->batch * s->units);
+  float *x = malloc(n * sizeof *x);
+  if (!x) {
+    snprintf(err->message, sizeof err->message, "no memory for %s, %zu bytes", name, n * sizeof *x);
+    return UNROLL_E_MEMORY;
+  }
+  const unroll_status st = unroll_binding_read(binding, name, x, n * sizeof *x, err);
+  for (size_t i = 0; i < n && st == UNROLL_OK; i++)
+    *sum += (double)x[i] * (double)x[i];
+  free(x);
+  return st;
+}
+
+/* A graph, compiled and bound. */
+typedef struct machine {
+  unroll_graph *graph;
+  unroll_executable *exe;
+  unroll_binding *binding;
+} machine;
+
+static unroll_status machine_open(machine *m, void (*describe)(unroll_graph *, const settings *, const cell *),
+                                  const settings *s, const cell *c, unroll_device *device, unroll_error *err) {
+  unroll_status st = unroll_graph_create(NULL, &m->graph, err);
+  if (st == UNROLL_OK)
+    describe(m->graph, s, c); /* an error in it is kept by the graph; unroll_compile reports it */
+  if (st == UNROLL_OK && (st = unroll_compile(m->graph, &device, 1, NULL, &m->exe, err)) == UNROLL_OK)
+    st = unroll_binding_create(m->exe, &m->binding, err);
+  return st;
+}
+
+static void machine_close(machine *m) {
+  unroll_binding_destroy(m->binding);
+  unroll_executable_destroy(m->exe);
+  unroll_graph_destroy(m->graph);
+}
+
+/* The probe works with the parameters that are trained. */
+static unroll_status share_parameters(const machine *probe, const machine *training, unroll_error *err) {
+  unroll_status st = UNROLL_OK;
+  for (uint32_t i = 0; i < unroll_graph_count(probe->graph) && st == UNROLL_OK; i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(probe->graph, i));
+    if (info.role == UNROLL_ROLE_PARAM)
+      st = unroll_binding_share(probe->binding, info.name, training->binding, info.name, err);
+  }
+  return st;
+}
+
+/* How much of a gradient is left where it has gone back through all steps: |(dh, dc)| / |v|. */
+static unroll_status measure(const machine *probe, const settings *s, const cell *c, double *kept, unroll_error *err) {
+  const unroll_run_options run = {.struct_size = sizeof run, .seed = 1};
+  double before = 0, after = 0;
+  unroll_status st = unroll_run(probe->binding, &run, err);
+  if (st == UNROLL_OK && (st = add_squares(probe->binding, s, "v", &after, err)) == UNROLL_OK &&
+      (st = add_squares(probe->binding, s, "dh", &before, err)) == UNROLL_OK && c->kind == UNROLL_CELL_LSTM)
+    st = add_squares(probe->binding, s, "dc", &before, err);
+  *kept = sqrt(before / after);
+  return st;
 }
 
 /* One cell, every seed, a row of the table. */
 static unroll_status run_cell(const settings *s, const cell *c, unroll_device *device, unroll_error *err) {
-  unroll_graph *graph = NULL;
-  unroll_executable *exe = NULL;
-  unroll_binding *binding = NULL;
+  machine training = {NULL, NULL, NULL}, probe = {NULL, NULL, NULL};
   result results[MAX_SEEDS];
-  double seconds = 0;
+  double seconds = 0, kept[2] = {0, 0};
   int64_t updates = 0;
-  unroll_status st = unroll_graph_create(NULL, &graph, err);
-  if (st == UNROLL_OK)
-    build(graph, s, c); /* an error in it is kept by the graph; unroll_compile reports it */
-  if (st == UNROLL_OK && (st = unroll_compile(graph, &device, 1, NULL, &exe, err)) == UNROLL_OK)
-    st = unroll_binding_create(exe, &binding, err);
+  unroll_status st = machine_open(&training, build, s, c, device, err);
+  if (st == UNROLL_OK && (st = machine_open(&probe, build_probe, s, c, device, err)) == UNROLL_OK &&
+      (st = share_parameters(&probe, &training, err)) == UNROLL_OK)
+    st = begin(probe.graph, probe.binding, s, c, 1, err);
   for (int64_t i = 0; i < s->seeds && st == UNROLL_OK; i++) {
     const uint64_t seed = (uint64_t)i + 1;
-    if ((st = begin(graph, binding, s, c, seed, err)) != UNROLL_OK)
+    if ((st = begin(training.graph, training.binding, s, c, seed, err)) != UNROLL_OK ||
+        (i == 0 && (st = measure(&probe, s, c, &kept[0], err)) != UNROLL_OK))
       break;
     const double start = now();
-    st = train(binding, s, c, seed, &results[i], err);
+    st = train(training.binding, s, c, seed, &results[i], err);
     seconds += now() - start;
     updates += results[i].updates;
+    if (i == 0 && st == UNROLL_OK)
+      st = measure(&probe, s, c, &kept[1], err);
   }
   if (st == UNROLL_OK)
-    print_row(s, c, results, 1e3 * seconds / (double)updates);
-  unroll_binding_destroy(binding);
-  unroll_executable_destroy(exe);
-  unroll_graph_destroy(graph);
+    print_row(s, c, results, kept, 1e3 * seconds / (double)updates);
+  machine_close(&probe);
+  machine_close(&training);
   return st;
 }
 
@@ -385,8 +477,10 @@ static unroll_status run_cells(const settings *s, unroll_device *device, unroll_
   unroll_status st = UNROLL_OK;
   printf("%s, %s %lld: %lld units, batch %lld, %s, learning rate %g, clip %g, on %s. Without memory %.4f, threshold "
          "%.4f.\n\n"
-         "| cell | updates to the threshold, each seed | median | loss at the end, each seed | ms an update |\n"
-         "| --- | --- | --- | --- | --- |\n",
+         "| cell | updates to the threshold, each seed | median | loss at the end, each seed | gradient kept, seed 1 | "
+         "ms an "
+         "update |\n"
+         "| --- | --- | --- | --- | --- | --- |\n",
          s->task, s->copy ? "delay" : "T =", (long long)s->T, (long long)s->units, (long long)s->batch, s->optimizer,
          s->lr, s->clip, unroll_device_describe(device)->name, s->baseline, s->threshold);
   fflush(stdout);
