@@ -17,7 +17,7 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
+COMMANDS = [["devices"], ["train", "lm"], ["sample"], ["eval"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",
@@ -149,6 +149,15 @@ class Usage(Case):
         self.fails(2, "needs MODEL", "sample", "--length", "3")
         self.fails(2, "--schedule-epochs", *LM, "t", "--out", "m", "--schedule", "cosine", "--minutes", "1")
         self.fails(2, "--hidden stands in the model", *LM, "t", "--resume", "m", "--hidden", "8")
+        for option, value in (("accumulate", "2"), ("warmup", "3"), ("nonfinite", "skip"), ("freeze", "linear.*"),
+                              ("l2", "linear.W=1"), ("recurrent-decay", "0.1"), ("update-every", "3"),
+                              ("steps-start", "3"), ("unit", "words"), ("seed", "3")):
+            self.fails(2, f"--{option} stands in the model", *LM, "t", "--resume", "m", f"--{option}", value)
+        self.fails(2, "--accumulate: 5 does not divide --batch 32", *LM, "t", "--out", "m", "--accumulate", "5")
+        self.fails(2, "--patience: '0' is not", *LM, "t", "--out", "m", "--patience", "0")
+        self.fails(2, "than --patience needs --schedule-epochs", *LM, "t", "--out", "m", "--schedule", "cosine",
+                   "--patience", "2")
+        self.fails(2, "needs --text", "eval", "m")
         self.fails(2, "--loss-scale stands in the model", *LM, "t", "--resume", "m", "--loss-scale", "dynamic")
 
     def test_unwritable_stdout(self):
@@ -311,6 +320,55 @@ class Train(Case):
             self.assertEqual("loss x 1024\n" in done.stderr, scale == "1024")
         self.assertEqual(curves[0], curves[1])
         self.assertEqual(curves[0], curves[2])
+
+    def test_everything_at_once_and_resumed(self):
+        more = ["--accumulate", "2", "--warmup", "3", "--nonfinite", "skip", "--freeze", "embedding.*", "--l2",
+                "rnn.W_?.*=1e-3", "--recurrent-decay", "0.01", "--update-every", "5"]
+        curves = []
+        for name, updates in (("p", "9"), ("q", "4")):
+            done = self.train(*TINY, *more, "--out", self.path(f"{name}.safetensors"), "--updates", updates, "--log",
+                              self.path(f"{name}.jsonl"))
+            for words in ("every 5 characters", "in 2 parts", r"frozen +embedding\.\*", "recurrent decay 0.01"):
+                self.assertRegex(done.stderr, words)
+        self.train(*CPU, "--resume", self.path("q.safetensors"), "--updates", "9", "--log", self.path("q.jsonl"))
+        for name in ("p.jsonl", "q.jsonl"):
+            curves.append([(line["update"], line["loss"], line["lr"], line["grad_norm"]) for line in self.log(name)])
+        self.assertEqual(*curves)
+        self.assertEqual([round(line[2], 9) for line in curves[0][:4]], [0.000666667, 0.001333333, 0.002, 0.002])
+
+    def test_patience(self):
+        done = self.train(*TINY, "--out", self.path("r.safetensors"), "--optimizer", "sgd", "--lr", "1e-30",
+                          "--evaluate-every", "2", "--patience", "2")
+        self.assertIn("stopped at update 6: 2 validations in a row were no better than the best", done.stderr)
+        self.fails(1, "freeze: no parameter's name fits 'none.*'", *LM, self.path("text.txt"), *TINY, "--out",
+                   self.path("r.safetensors"), "--freeze", "none.*")
+
+    def test_eval(self):
+        model = self.path("s.safetensors")
+        self.train(*TINY, "--out", model, "--updates", "30")
+        text = self.path("text.txt")
+        found = json.loads(self.succeeds("eval", model, "--text", text, *CPU, "--json").stdout)
+        self.assertEqual((found["unit"], found["unknown"]), ("character", 0))
+        with open(text, encoding="utf-8") as file:
+            letters = file.read()
+        self.assertEqual(found["count"], len(letters))
+        shares = [letters.count(letter) / len(letters) for letter in set(letters)]
+        self.assertTrue(math.isclose(found["unigram_loss"], -sum(p * math.log(p) for p in shares), rel_tol=1e-6), found)
+        self.assertTrue(math.isclose(found["perplexity"], math.exp(found["loss"]), rel_tol=1e-6), found)
+        self.assertRegex(self.succeeds("eval", model, "--text", text, *CPU).stdout,
+                         r"model +[\d.]+ nats, [\d.]+ bits a character, perplexity [\d.]+\nunigram +[\d.]+ nats")
+        other = self.write("strange.txt", "Ω is no letter of the text's")
+        found = json.loads(self.succeeds("eval", model, "--text", other, *CPU, "--json").stdout)
+        self.assertGreater(found["unknown"], 0)
+
+    def test_words(self):
+        model = self.path("t.safetensors")
+        done = self.train(*TINY, "--out", model, "--updates", "4", "--unit", "words")
+        self.assertRegex(done.stderr, r"text +\d+ words, \d+ different")
+        self.train(*CPU, "--resume", model, "--updates", "6")
+        found = json.loads(self.succeeds("eval", model, "--text", self.path("text.txt"), *CPU, "--json").stdout)
+        self.assertEqual((found["unit"], found["unknown"]), ("word", 0))
+        self.succeeds("sample", model, "--length", "5", *CPU)
 
     def test_learning_rate_in_the_log(self):
         self.train(*TINY, "--out", self.path("d.safetensors"), "--updates", "120", "--log", self.path("d.jsonl"),

@@ -115,7 +115,7 @@ static void texts_that_are_none(void **state) {
   assert_error(unroll_text_load(NULL, 1, NULL, NULL, &t, &err), UNROLL_E_INVALID, "no path");
   assert_error(unroll_text_load(&device, 0, NULL, NULL, &t, &err), UNROLL_E_INVALID, "no path");
   assert_error(unroll_text_load(&device, 1, NULL, NULL, NULL, &err), UNROLL_E_INVALID, "text is NULL");
-  const unroll_text_options wrong = {NULL, 2};
+  const unroll_text_options wrong = {.vocabulary = NULL, .unknown = 2};
   assert_error(unroll_text_load(&device, 1, &wrong, NULL, &t, &err), UNROLL_E_INVALID, "unknown is 2");
 }
 
@@ -182,7 +182,7 @@ static void a_given_vocabulary(void **state) {
   assert_int_equal(unroll_vocabulary_count(v), 4);
   put_file(in_folder("t"), KEEP("az" SMILE "a"));
   unroll_text *t = NULL;
-  unroll_text_options options = {v, UNROLL_UNKNOWN_ERROR};
+  unroll_text_options options = {.vocabulary = v, .unknown = UNROLL_UNKNOWN_ERROR};
   assert_ok(load("t", &options, &t, &err));
   static const int32_t ids[] = {1, 0, 2, 1};
   assert_int_equal(unroll_text_count(t), 4);
@@ -337,7 +337,7 @@ static void every_allocation_fails_once(void **state) {
       status = unroll_vocabulary_from_json(json, strlen(json), &a, &v, &err);
     }
     if (status == UNROLL_OK) {
-      const unroll_text_options options = {v, UNROLL_UNKNOWN_ERROR};
+      const unroll_text_options options = {.vocabulary = v, .unknown = UNROLL_UNKNOWN_ERROR};
       unroll_text *u = NULL;
       status = unroll_text_load(paths, 2, &options, &a, &u, &err);
       unroll_text_destroy(u);
@@ -412,6 +412,107 @@ static void train_and_validation(void **state) {
   unroll_text_destroy(t);
 }
 
+/* ---- words ---- */
+
+static void words(void **state) {
+  (void)state;
+  static const char bytes[] = "the cat,  sat\non\tthe m\xc3\xa4t\r\n\nthe cat <unk> sat";
+  put_file(in_folder("w"), bytes, sizeof bytes - 1);
+  unroll_text_options o = {.unit = UNROLL_UNIT_WORD};
+  unroll_text *t, *again;
+  assert_ok(load("w", &o, &t, &err));
+  const unroll_vocabulary *v = unroll_text_vocabulary(t);
+  assert_int_equal(unroll_vocabulary_unit(v), UNROLL_UNIT_WORD);
+  /* 3 times: the end of a line, the; twice: sat; once: the others, by their bytes */
+  assert_string_equal(unroll_vocabulary_json(v),
+                      "[\"<unk>\",\"\\u000a\",\"the\",\"sat\",\"cat\",\"cat,\",\"m\xc3\xa4t\",\"on\"]");
+  const int32_t ids[] = {2, 5, 3, 1, 7, 2, 6, 1, 1, 2, 4, 0, 3};
+  assert_int_equal(unroll_text_count(t), 13);
+  assert_memory_equal(unroll_text_ids(t), ids, sizeof ids);
+  assert_int_equal(unroll_text_unknown(t), 0);
+  assert_string_equal(unroll_vocabulary_text(v, 6), "m\xc3\xa4t");
+  assert_null(unroll_vocabulary_text(v, 8));
+  assert_null(unroll_vocabulary_text(v, -1));
+  char character[UNROLL_CHARACTER_BYTES];
+  assert_error(unroll_vocabulary_decode(v, 1, character, &err), UNROLL_E_INVALID, "a vocabulary of words");
+
+  o.min_count = 2;
+  assert_ok(load("w", &o, &again, &err));
+  assert_string_equal(unroll_vocabulary_json(unroll_text_vocabulary(again)), "[\"<unk>\",\"\\u000a\",\"the\",\"sat\"]");
+  assert_int_equal(unroll_text_unknown(again), 4);
+  assert_int_equal(unroll_text_count(again), 13);
+  unroll_text_destroy(again);
+  o.min_count = 4;
+  assert_error(load("w", &o, &again, &err), UNROLL_E_FORMAT, "no word is met 4 times");
+  assert_error(load("w", &o, &again, &err), UNROLL_E_FORMAT, "is met 3 times");
+  o.min_count = -1;
+  assert_error(load("w", &o, &again, &err), UNROLL_E_INVALID, "min_count is -1");
+  o = (unroll_text_options){.unit = 2};
+  assert_error(load("w", &o, &again, &err), UNROLL_E_INVALID, "unit is 2");
+
+  /* A vocabulary out of its JSON reads the same, and other texts. */
+  unroll_vocabulary *copy;
+  const char *json = unroll_vocabulary_json(v);
+  assert_ok(unroll_vocabulary_from_json(json, strlen(json), NULL, &copy, &err));
+  assert_string_equal(unroll_vocabulary_json(copy), json);
+  int32_t found[8];
+  size_t n;
+  assert_ok(unroll_vocabulary_encode(copy, " the dog\nsa sat", 15, found, 8, &n, &err));
+  const int32_t expected[] = {2, 0, 1, 0, 3};
+  assert_int_equal(n, 5);
+  assert_memory_equal(found, expected, sizeof expected);
+  assert_error(unroll_vocabulary_encode(copy, "a b c", 5, found, 2, &n, &err), UNROLL_E_RANGE, "3 words");
+  assert_error(unroll_vocabulary_encode(copy, "a \xff", 3, found, 2, &n, &err), UNROLL_E_FORMAT, "byte 2");
+  put_file(in_folder("x"), "the dog", 7);
+  o = (unroll_text_options){.vocabulary = copy}; /* whose unit counts */
+  assert_ok(load("x", &o, &again, &err));
+  assert_int_equal(unroll_text_count(again), 2);
+  assert_int_equal(unroll_text_unknown(again), 1);
+  unroll_text_destroy(again);
+  unroll_vocabulary_destroy(copy);
+  unroll_text_destroy(t);
+
+  put_file(in_folder("s"), " \t ", 3);
+  o = (unroll_text_options){.unit = UNROLL_UNIT_WORD};
+  assert_error(load("s", &o, &t, &err), UNROLL_E_FORMAT, "nothing but white space");
+  const char *const wrong[] = {"[\"<unk>\"]", "[\"<unk>\",\"a b\"]", "[\"<unk>\",\"\"]", "[\"<unk>\",\"a\",\"a\"]"};
+  const char *const why[] = {"1 words, it needs at least 2", "entry 1 is \"a b\", not one word", "entry 1 is \"\"",
+                             "\"a\" stands there twice"};
+  for (int i = 0; i < 4; i++)
+    assert_error(unroll_vocabulary_from_json(wrong[i], strlen(wrong[i]), NULL, &copy, &err), UNROLL_E_FORMAT, why[i]);
+}
+
+static void words_without_memory(void **state) {
+  (void)state;
+  put_file(in_folder("w"), "a b c a b\n", 10);
+  struct counting c = {0, 0, 0};
+  const unroll_allocator allocator = counting_allocator(&c);
+  const unroll_text_options o = {.unit = UNROLL_UNIT_WORD};
+  const char *path = in_folder("w");
+  unroll_status status = UNROLL_E_MEMORY;
+  for (long n = 1; status != UNROLL_OK; n++) {
+    c = (struct counting){0, 0, n};
+    unroll_text *t = NULL;
+    status = unroll_text_load(&path, 1, &o, &allocator, &t, NULL);
+    assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+    if (status == UNROLL_OK) {
+      const char *json = unroll_vocabulary_json(unroll_text_vocabulary(t));
+      unroll_status parsed = UNROLL_E_MEMORY;
+      for (long k = 1; parsed != UNROLL_OK; k++) {
+        unroll_vocabulary *v = NULL;
+        const long live = c.live;
+        c.fail_at = c.calls + k;
+        parsed = unroll_vocabulary_from_json(json, strlen(json), &allocator, &v, NULL);
+        assert_true(parsed == UNROLL_OK || parsed == UNROLL_E_MEMORY);
+        unroll_vocabulary_destroy(v);
+        assert_int_equal(c.live, live);
+      }
+    }
+    unroll_text_destroy(t);
+    assert_int_equal(c.live, 0);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void) {
@@ -431,6 +532,8 @@ int main(void) {
       TEST(streams),
       TEST(streams_that_can_not_be),
       TEST(train_and_validation),
+      TEST(words),
+      TEST(words_without_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

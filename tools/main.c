@@ -6,8 +6,8 @@
 #include "commands.h"
 #include "console.h"
 
-static const command_spec *const commands[] = {&command_devices, &command_train,   &command_sample, &command_bench,
-                                               &command_graph,   &command_conform, &command_tune};
+static const command_spec *const commands[] = {&command_devices, &command_train_lm, &command_sample,  &command_eval,
+                                               &command_bench,   &command_graph,    &command_conform, &command_tune};
 
 static void print_help(FILE *out) {
   fprintf(out,

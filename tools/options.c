@@ -9,7 +9,7 @@
 #include "console.h"
 
 #define MAX_WORD 40
-#define MAX_NAMES 64
+#define MAX_NAMES MAX_OPTIONS
 #define HELP_COLUMN 28
 #define HELP_WIDTH 100
 
@@ -189,12 +189,12 @@ static bool unknown_option(const command_spec *command, const char *argument, si
 }
 
 static void mark(const command_spec *command, const option_spec *option, void *values) {
-  ((option_marks *)values)->given |= UINT64_C(1) << (option - command->options);
+  ((option_marks *)values)->given[option - command->options] = true;
 }
 
 bool option_was_given(const command_spec *command, const void *values, const char *name) {
   const option_spec *option = find_option(command, name, strlen(name));
-  return option && (((const option_marks *)values)->given >> (option - command->options) & 1);
+  return option && ((const option_marks *)values)->given[option - command->options];
 }
 
 /* Takes --name or --name=value at argv[*i], and the values that follow. */
@@ -236,7 +236,7 @@ static bool take_option(const command_spec *command, int argc, char *const *argv
 static bool take_operand(const command_spec *command, const char *text, void *values) {
   for (size_t i = 0; i < command->n_options; i++) {
     const option_spec *row = &command->options[i];
-    if (row->type != OPTION_OPERAND || ((const option_marks *)values)->given >> i & 1)
+    if (row->type != OPTION_OPERAND || ((const option_marks *)values)->given[i])
       continue;
     mark(command, row, values);
     return set_value(row, text, values);
@@ -249,7 +249,7 @@ static bool take_operand(const command_spec *command, const char *text, void *va
 static bool has_required(const command_spec *command, const void *values) {
   for (size_t i = 0; i < command->n_options; i++) {
     const option_spec *row = &command->options[i];
-    if (!row->required || ((const option_marks *)values)->given >> i & 1)
+    if (!row->required || ((const option_marks *)values)->given[i])
       continue;
     if (row->type == OPTION_OPERAND)
       complain("'unroll %s' needs %s", command->name, row->name);

@@ -64,9 +64,10 @@ void options_free(const command_spec *command, void *values);
 
 /* Was the option on the command line (not its default)? Marks are kept beside the values: see OPTION_MARKS. */
 bool option_was_given(const command_spec *command, const void *values, const char *name);
+#define MAX_OPTIONS 128
 /* The first member of every struct of values. */
 typedef struct option_marks {
-  uint64_t given; /* a bit per row of the table */
+  bool given[MAX_OPTIONS]; /* by row of the table */
 } option_marks;
 
 void options_help(const command_spec *command, FILE *out);

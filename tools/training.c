@@ -15,6 +15,7 @@
 #include "console.h"
 
 #define EXTENSION ".safetensors"
+#define STANDARD_EPOCHS 10
 
 /* ---- signals ---- */
 
@@ -31,7 +32,8 @@ static void interrupt(int number) {
   errno = error;
 }
 
-void training_catch_signals(void) {
+/* From here on the first Ctrl-C, SIGTERM or SIGHUP asks for an end, the second one ends the process. */
+static void catch_signals(void) {
   struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
@@ -43,7 +45,8 @@ void training_catch_signals(void) {
 
 /* ---- files ---- */
 
-bool training_best_path(const char *out, char *best, size_t size) {
+/* M.safetensors -> M.best.safetensors. false: the name is too long. */
+static bool best_path(const char *out, char *best, size_t size) {
   const size_t length = strlen(out), extension = strlen(EXTENSION);
   const bool has = length > extension && strcmp(out + length - extension, EXTENSION) == 0;
   const int n = snprintf(best, size, "%.*s.best%s", (int)(has ? length - extension : length), out, EXTENSION);
@@ -69,42 +72,42 @@ bool training_check_target(const char *option, const char *path) {
   return false;
 }
 
-bool training_open_log(training *t, const char *path, bool append) {
-  t->log_path = path;
-  if (!path)
+static bool open_log(training *t) {
+  if (!t->options->log)
     return true;
-  t->log = fopen(path, append ? "ae" : "we");
+  t->log = fopen(t->options->log, t->options->resume ? "ae" : "we");
   if (!t->log)
-    complain("--log: cannot write %s: %s", path, strerror(errno));
+    complain("--log: cannot write %s: %s", t->options->log, strerror(errno));
   return t->log;
 }
 
 static void log_failed(training *t) {
   if (!t->log_failed)
-    complain("cannot write %s: %s", t->log_path, strerror(errno));
+    complain("cannot write %s: %s", t->options->log, strerror(errno));
   t->log_failed = true;
 }
 
-void training_close_log(training *t) {
+static void close_log(training *t) {
   if (t->log && fclose(t->log) != 0)
     log_failed(t);
   t->log = NULL;
 }
 
-bool training_save(training *t) {
+/* Writes the last model; complains on failure. */
+static bool save_last(training *t) {
   unroll_error err = UNROLL_ERROR_INIT;
-  if (unroll_lm_save(t->lm, t->out, &err) != UNROLL_OK) {
+  if (t->task->save(t->model, t->out, &err) != UNROLL_OK) {
     complain_of(&err);
     return false;
   }
   t->saved = true;
-  t->saved_update = unroll_lm_describe(t->lm).update;
+  t->saved_update = t->task->position(t->model).update;
   return true;
 }
 
 static void save_best(training *t) {
   unroll_error err = UNROLL_ERROR_INIT;
-  if (unroll_lm_save(t->lm, t->best, &err) == UNROLL_OK)
+  if (t->task->save(t->model, t->best, &err) == UNROLL_OK)
     t->best_saved = true;
   else
     complain_of(&err);
@@ -115,16 +118,24 @@ static void save_best(training *t) {
 /* JSON has no NaN and no infinity. */
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
-static void write_log(training *t, const unroll_lm_progress *p) {
+static void write_log(training *t, const unroll_train_progress *p) {
+  char pace[24];
+  snprintf(pace, sizeof pace, "%s_per_s", t->task->pace);
   for (uint32_t i = 0; i < p->n_updates; i++) {
     const uint64_t update = p->update - p->n_updates + 1 + i;
     const bool last = i + 1 == p->n_updates;
-    json_t *line =
-        json_pack("{s:I, s:o, s:o, s:o, s:o}", "update", (json_int_t)update, "loss", number((double)p->losses[i]), "lr",
-                  number(unroll_lm_learning_rate(t->lm, update)), "grad_norm", number((double)p->grad_norms[i]),
-                  "chars_per_s", number(round(p->characters_per_second)));
+    json_t *line = json_pack("{s:I, s:o, s:o, s:o, s:o}", "update", (json_int_t)update, "loss",
+                             number((double)p->losses[i]), "lr", number(t->task->learning_rate(t->model, update)),
+                             "grad_norm", number((double)p->grad_norms[i]), pace, number(round(p->steps_per_second)));
     if (line && last && !isnan(p->validation_loss))
       json_object_set_new(line, "validation_loss", number(p->validation_loss));
+    if (line && last && t->task->metric && !isnan(p->metric))
+      json_object_set_new(line, t->task->metric, number(p->metric));
+    if (line && last && t->task->metric && !isnan(p->validation_metric)) {
+      char name[48];
+      snprintf(name, sizeof name, "validation_%s", t->task->metric);
+      json_object_set_new(line, name, number(p->validation_metric));
+    }
     if (line && p->loss_scales)
       json_object_set_new(line, "loss_scale", number((double)p->loss_scales[i]));
     if (!line || json_dumpf(line, t->log, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0 || fputc('\n', t->log) == EOF)
@@ -137,7 +148,7 @@ static void write_log(training *t, const unroll_lm_progress *p) {
 
 /* ---- progress ---- */
 
-static double fraction_of(const unroll_lm_progress *p) {
+static double fraction_of(const unroll_train_progress *p) {
   if (p->final)
     return 1;
   if (p->seconds + p->seconds_left > 0)
@@ -145,12 +156,17 @@ static double fraction_of(const unroll_lm_progress *p) {
   return NAN;
 }
 
-static void show(training *t, const unroll_lm_progress *p) {
+static void show(training *t, const unroll_train_progress *p) {
   char loss[64], validation[32], pace[48], left[32], update[64], skipped[48];
   char count[24], time[24];
   const char *details[6];
   size_t n = 0;
-  snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
+  if (t->task->is_nats)
+    snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
+  else if (t->task->metric && !isnan(p->metric))
+    snprintf(loss, sizeof loss, "loss %.4f %s %.3f", p->loss, t->task->metric, p->metric);
+  else
+    snprintf(loss, sizeof loss, "loss %.4f", p->loss);
   details[n++] = loss;
   if (!isnan(p->seconds_left)) {
     duration_text(p->seconds_left, time, sizeof time);
@@ -161,8 +177,8 @@ static void show(training *t, const unroll_lm_progress *p) {
     snprintf(validation, sizeof validation, "val %.3f", t->validation);
     details[n++] = validation;
   }
-  count_text(p->characters_per_second, count, sizeof count);
-  snprintf(pace, sizeof pace, "%s chars/s", count);
+  count_text(p->steps_per_second, count, sizeof count);
+  snprintf(pace, sizeof pace, "%s %s/s", count, t->task->pace);
   details[n++] = pace;
   if (p->last_update != UINT64_MAX)
     snprintf(update, sizeof update, "update %" PRIu64 "/%" PRIu64, p->update, p->last_update);
@@ -176,22 +192,39 @@ static void show(training *t, const unroll_lm_progress *p) {
   progress_show(&t->bar, p->seconds, fraction_of(p), details, n);
 }
 
-int training_report(void *ctx, const unroll_lm_progress *p) {
+static void tell_validation(const training *t, const unroll_train_progress *p) {
+  const char *const best = p->improved ? ", best" : "";
+  if (t->task->is_nats)
+    tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
+         p->validation_loss, p->validation_loss / M_LN2, best);
+  else if (t->task->metric)
+    tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f, %s %.4f%s", p->epoch, p->update, p->loss,
+         p->validation_loss, t->task->metric, p->validation_metric, best);
+  else
+    tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f%s", p->epoch, p->update, p->loss,
+         p->validation_loss, best);
+}
+
+/* For the library: ctx is the training. */
+static int report(void *ctx, const unroll_train_progress *p) {
   training *t = ctx;
   t->updates += p->n_updates;
   t->skipped += p->skipped;
+  t->ran_out = p->patience_ended;
   if (p->loss_scales)
     t->loss_scale = (double)p->loss_scales[p->n_updates - 1];
   if (t->log && !t->log_failed)
     write_log(t, p);
+  if (p->skipped > 0 && (t->tells_skips || !p->loss_scales)) /* a scale's skips are usual */
+    tell("%" PRIu64 " of the updates up to %" PRIu64 " skipped; not finite in the first: %s", p->skipped, p->update,
+         p->nonfinite);
   if (!isnan(p->validation_loss)) {
     t->validation = p->validation_loss;
     if (p->improved)
       save_best(t);
     if (p->final || t->told_at == 0 || p->seconds - t->told_at >= PROGRESS_PERIOD) {
       t->told_at = p->seconds;
-      tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
-           p->validation_loss, p->validation_loss / M_LN2, p->improved ? ", best" : "");
+      tell_validation(t, p);
     }
   }
   if (p->final)
@@ -199,8 +232,139 @@ int training_report(void *ctx, const unroll_lm_progress *p) {
   show(t, p);
   const double since = p->seconds - t->saved_at;
   if (since >= TRAINING_SAVE_PERIOD || (!isnan(p->validation_loss) && since >= PROGRESS_PERIOD)) {
-    training_save(t);
+    save_last(t);
     t->saved_at = p->seconds;
   }
   return interrupted;
+}
+
+/* ---- a run ---- */
+
+/* Where to go on, and with what. */
+struct data_words {
+  const char *device, *option;
+  const char *const *data;
+  size_t n;
+};
+
+static void print_resume(FILE *out, const training *t, const struct data_words *w) {
+  const train_values *o = t->options;
+  fprintf(out, "go on with: unroll %s --%s", t->command->name, w->option);
+  for (size_t i = 0; i < w->n; i++)
+    train_print_word(out, w->data[i]);
+  fputs(" --resume", out);
+  train_print_word(out, t->out);
+  if (o->epochs > 0)
+    fprintf(out, " --epochs %g", o->epochs);
+  if (o->updates > 0)
+    fprintf(out, " --updates %" PRId64, o->updates);
+  if (o->minutes > 0)
+    fprintf(out, " --minutes %g", o->minutes);
+  if (o->patience > 0)
+    fprintf(out, " --patience %" PRId64, o->patience);
+  if (o->log) {
+    fputs(" --log", out);
+    train_print_word(out, o->log);
+  }
+  fputs(" --device", out);
+  train_print_word(out, w->device);
+  fputc('\n', out);
+}
+
+static void say_what_was_kept(const training *t) {
+  const training_position at = t->task->position(t->model);
+  const char *const resumed_from = t->options->resume;
+  const bool resumed_here = resumed_from && strcmp(resumed_from, t->out) == 0;
+  const bool has_best = t->best_saved || (resumed_here && access(t->best, R_OK) == 0);
+  const char *const best = has_best ? t->best : "not here";
+  tell("last      %s, update %" PRIu64, t->out, at.update);
+  if (t->updates > 0 && t->loss_scale > 0)
+    tell("scale     loss x %g at the last update; %" PRIu64 " of %" PRIu64
+         " updates skipped for gradients that overflowed",
+         t->loss_scale, t->skipped, t->updates);
+  else if (t->skipped > 0)
+    tell("skipped   %" PRIu64 " of %" PRIu64 " updates", t->skipped, t->updates);
+  if (!isnan(at.best_loss) && t->task->is_nats)
+    tell("best      %s, update %" PRIu64 ", validation %.4f nats, %.4f bits", best, at.best_update, at.best_loss,
+         at.best_loss / M_LN2);
+  else if (!isnan(at.best_loss))
+    tell("best      %s, update %" PRIu64 ", validation %.4f", best, at.best_update, at.best_loss);
+  fprintf(stderr, "try it: %s", t->task->try_it);
+  train_print_word(stderr, has_best ? t->best : t->out);
+  fputc('\n', stderr);
+}
+
+static int finish(training *t, const struct data_words *w, unroll_status status, const unroll_error *err) {
+  if (status != UNROLL_OK && status != UNROLL_E_CANCELLED) {
+    complain_of(err);
+    if (t->saved)
+      tell("%s has the model of update %" PRIu64, t->out, t->saved_update);
+    return EXIT_FAILED;
+  }
+  if (!save_last(t))
+    return EXIT_FAILED;
+  if (status == UNROLL_E_CANCELLED)
+    tell("stopped at update %" PRIu64 "; the model is saved", t->saved_update);
+  if (t->ran_out)
+    tell("stopped at update %" PRIu64 ": %" PRId64 " validations in a row were no better than the best",
+         t->saved_update, t->options->patience);
+  say_what_was_kept(t);
+  if (status == UNROLL_E_CANCELLED)
+    print_resume(stderr, t, w);
+  return t->log_failed ? EXIT_FAILED : EXIT_OK;
+}
+
+static bool has_work(const training *t, const unroll_train_options *limits) {
+  const training_position at = t->task->position(t->model);
+  const double epochs = (double)at.update / (double)at.updates_per_epoch;
+  if (limits->updates && at.update >= limits->updates)
+    complain("the model has %" PRIu64 " updates already: give more --updates than that", at.update);
+  else if (limits->epochs > 0 && epochs >= limits->epochs)
+    complain("the model has %.2f epochs already: give more --epochs than that", epochs);
+  else
+    return true;
+  return false;
+}
+
+int training_run(const training_task *task, void *model, const command_spec *command, const void *values,
+                 const train_values *options, const char *device, const char *data_option, const char *const *data,
+                 size_t n_data) {
+  const bool as_it_is = option_was_given(command, values, "updates") && options->updates == 0;
+  const struct data_words words = {device, data_option, data, n_data};
+  training t = {.task = task,
+                .model = model,
+                .command = command,
+                .options = options,
+                .out = options->out ? options->out : options->resume,
+                .bar = progress_start(),
+                .validation = NAN,
+                .tells_skips = strcmp(options->nonfinite, "skip") == 0};
+  const bool limited = options->epochs > 0 || options->updates > 0 || options->minutes > 0 || options->patience > 0;
+  const unroll_train_options limits = {.struct_size = sizeof limits,
+                                       .epochs = limited ? options->epochs : STANDARD_EPOCHS,
+                                       .updates = (uint64_t)options->updates,
+                                       .minutes = options->minutes,
+                                       .evaluate_every = (uint64_t)options->evaluate_every,
+                                       .patience = (uint32_t)options->patience,
+                                       .progress = report,
+                                       .ctx = &t};
+  if (!best_path(t.out, t.best, sizeof t.best)) {
+    complain("--out: the path is longer than %d bytes", TRAINING_PATH_SIZE);
+    return EXIT_FAILED;
+  }
+  if (!has_work(&t, &limits) || !open_log(&t))
+    return EXIT_FAILED;
+  if (options->out && access(options->out, F_OK) == 0 &&
+      !(options->resume && strcmp(options->resume, options->out) == 0))
+    tell("unroll: %s is there already and will be replaced", options->out);
+  unroll_error err = UNROLL_ERROR_INIT;
+  if (as_it_is) {
+    close_log(&t);
+    return finish(&t, &words, UNROLL_OK, &err);
+  }
+  catch_signals();
+  const unroll_status status = task->train(model, &limits, &err);
+  progress_end(&t.bar);
+  close_log(&t);
+  return finish(&t, &words, status, &err);
 }

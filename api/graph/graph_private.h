@@ -122,6 +122,9 @@ uint32_t graph_resolve(unroll_graph *graph, unroll_tensor x, const char *op);
  * the node's index, or GRAPH_NONE. */
 uint32_t graph_add_node(unroll_graph *graph, uint32_t op, const op_attr *attr, const unroll_tensor *in, uint32_t n_in,
                         const tensor_spec *want, unroll_tensor *out, uint32_t n_out);
+/* unroll_optimize_if that starts from another value than the parameter's own, which it keeps where it is not updated. */
+void graph_optimize(unroll_tensor condition, unroll_tensor param, unroll_tensor from, unroll_tensor grad,
+                    unroll_tensor lr, unroll_tensor step, unroll_tensor grad_scale, const unroll_optimizer_attr *attr);
 /* An op with one result, in the graph of its operands. */
 unroll_tensor graph_op(uint32_t op, const op_attr *attr, const unroll_tensor *in, uint32_t n_in,
                        const tensor_spec *want);

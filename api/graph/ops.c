@@ -191,6 +191,11 @@ void unroll_optimize(unroll_tensor param, unroll_tensor grad, unroll_tensor lr, 
 
 void unroll_optimize_if(unroll_tensor condition, unroll_tensor param, unroll_tensor grad, unroll_tensor lr,
                         unroll_tensor step, unroll_tensor grad_scale, const unroll_optimizer_attr *attr) {
+  graph_optimize(condition, param, param, grad, lr, step, grad_scale, attr);
+}
+
+void graph_optimize(unroll_tensor condition, unroll_tensor param, unroll_tensor from, unroll_tensor grad,
+                    unroll_tensor lr, unroll_tensor step, unroll_tensor grad_scale, const unroll_optimizer_attr *attr) {
   unroll_graph *g = param.graph;
   if (!g || graph_failed(g))
     return;
@@ -213,8 +218,8 @@ void unroll_optimize_if(unroll_tensor condition, unroll_tensor param, unroll_ten
     state[i] = graph_handle(g, id);
   }
   const op_attr a = {.optimizer = *attr};
-  graph_add_node(g, UNROLL_OP_OPTIMIZER, &a, (unroll_tensor[]){param, grad, lr, step, grad_scale, state[0], state[1]},
-                 7, NULL, out, 1 + (uint32_t)n_states);
+  graph_add_node(g, UNROLL_OP_OPTIMIZER, &a, (unroll_tensor[]){from, grad, lr, step, grad_scale, state[0], state[1]}, 7,
+                 NULL, out, 1 + (uint32_t)n_states);
   unroll_update(param, condition.graph ? unroll_select(condition, out[0], param) : out[0]);
   for (int i = 0; i < n_states; i++)
     unroll_update(state[i], condition.graph ? unroll_select(condition, out[1 + i], state[i]) : out[1 + i]);

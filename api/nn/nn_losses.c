@@ -61,6 +61,11 @@ unroll_tensor unroll_mse(unroll_tensor y, unroll_tensor target, int32_t reductio
   }
 }
 
+unroll_tensor nn_clip_factor(unroll_tensor norm, double max_norm) {
+  const unroll_tensor factor = unroll_div(scalar(norm, max_norm), unroll_add(norm, scalar(norm, 1e-6)));
+  return unroll_binary(factor, scalar(norm, 1.0), UNROLL_MIN);
+}
+
 unroll_tensor unroll_clip_global_norm(const unroll_tensor *grads, uint32_t n, double max_norm, unroll_tensor *norm) {
   unroll_tensor squares = unroll_none();
   if (norm)
@@ -77,6 +82,5 @@ unroll_tensor unroll_clip_global_norm(const unroll_tensor *grads, uint32_t n, do
   const unroll_tensor all = unroll_unary(squares, UNROLL_SQRT);
   if (norm)
     *norm = all;
-  const unroll_tensor factor = unroll_div(scalar(all, max_norm), unroll_add(all, scalar(all, 1e-6)));
-  return unroll_binary(factor, scalar(all, 1.0), UNROLL_MIN);
+  return nn_clip_factor(all, max_norm);
 }

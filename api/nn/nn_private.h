@@ -14,6 +14,8 @@ unroll_tensor nn_param(unroll_graph *graph, const char *prefix, const char *what
 /* The same for "PREFIX.what.layer.direction". */
 unroll_tensor nn_layer_param(unroll_graph *graph, const char *prefix, const char *what, int32_t layer,
                              int32_t direction, int32_t dtype, int32_t rank, const int64_t *shape);
+/* The factor of unroll_clip_global_norm for a norm []. */
+unroll_tensor nn_clip_factor(unroll_tensor norm, double max_norm);
 
 /* Is it no tensor, or is its graph in error? Nothing may then be asked of it. */
 static inline bool nn_lost(unroll_tensor x) { return !x.graph || graph_failed(x.graph); }

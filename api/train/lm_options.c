@@ -1,27 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-
-#include "train/train_private.h"
-
-const char *lm_cell_name(int32_t cell) {
-  switch (cell) {
-#define NAME_OF(name, value, text) \
-  case name: return text;
-    UNROLL_CELLS(NAME_OF)
-  default: return NULL;
-  }
-}
-
-const char *lm_optimizer_name(int32_t kind) {
-  switch (kind) {
-    UNROLL_OPTIMIZERS(NAME_OF)
-#undef NAME_OF
-  default: return NULL;
-  }
-}
+#include "train/lm_private.h"
 
 int64_t lm_gates(int32_t cell) {
-  return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : lm_cell_name(cell) ? 3 : 0;
+  return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : trainer_cell_name(cell) ? 3 : 0;
 }
 
 unroll_lm_options unroll_lm_options_default(void) {
@@ -42,36 +23,52 @@ unroll_lm_options unroll_lm_options_default(void) {
   };
 }
 
-static unroll_status check_extent(const char *name, int64_t value, int64_t most, unroll_error *err) {
-  if (value < 1 || value > most)
-    return fail(err, UNROLL_E_INVALID, "%s %lld, it must be from 1 to %lld", name, (long long)value, (long long)most);
-  return UNROLL_OK;
+struct trainer_options lm_trainer_options(const unroll_lm_options *o) {
+  return (struct trainer_options){.seed = o->seed,
+                                  .clip = o->clip,
+                                  .validation = o->validation,
+                                  .optimizer = o->optimizer,
+                                  .schedule = o->schedule,
+                                  .loss_scale = o->loss_scale,
+                                  .loss_scale_interval = o->loss_scale_interval,
+                                  .training = o->training};
 }
 
-/* lo <= value < hi */
-static unroll_status check_real(const char *name, double value, double lo, double hi, unroll_error *err) {
-  if (!(value >= lo && value < hi))
-    return fail(err, UNROLL_E_INVALID, "%s %g, it must be at least %g and below %g", name, value, lo, hi);
-  return UNROLL_OK;
+unroll_lm_options lm_options_in_use(const unroll_lm *lm) {
+  unroll_lm_options o = lm->options;
+  o.struct_size = sizeof o;
+  o.schedule = lm->trainer.options.schedule;
+  o.training = lm->trainer.options.training;
+  return o;
 }
 
-static unroll_status check_optimizer(const unroll_optimizer_attr *o, unroll_error *err) {
-  if (!lm_optimizer_name(o->kind))
-    return fail(err, UNROLL_E_INVALID, "optimizer %d, 0 to %d are known", o->kind, UNROLL_OPTIMIZER_COUNT - 1);
-  TRY(check_real("optimizer: beta1 (sgd: the momentum)", o->beta1, 0, 1, err));
-  TRY(check_real("optimizer: beta2", o->beta2, 0, 1, err));
-  TRY(check_real("optimizer: epsilon", o->epsilon, 0, (double)INFINITY, err));
-  return check_real("optimizer: weight decay", o->weight_decay, 0, (double)INFINITY, err);
+static unroll_status check_windows(const unroll_lm_options *o, unroll_error *err) {
+  if (o->update_steps < 0 || o->update_steps > o->steps)
+    return fail(err, UNROLL_E_INVALID, "update_steps %lld, it must be from 1 to steps, %lld, or 0",
+                (long long)o->update_steps, (long long)o->steps);
+  if (o->steps_start < 0 || o->steps_start > o->steps)
+    return fail(err, UNROLL_E_INVALID, "steps_start %lld, it must be from 1 to steps, %lld, or 0",
+                (long long)o->steps_start, (long long)o->steps);
+  if (o->steps_start == 0 && o->steps_increment != 0)
+    return fail(err, UNROLL_E_INVALID, "steps_increment %lld without steps_start", (long long)o->steps_increment);
+  if (o->steps_start > 0 && (o->steps_increment < 1 || o->steps_increment > o->steps))
+    return fail(err, UNROLL_E_INVALID, "steps_increment %lld, it must be from 1 to steps, %lld",
+                (long long)o->steps_increment, (long long)o->steps);
+  if (o->steps_start > 0 && o->update_steps > 0)
+    return fail(err, UNROLL_E_INVALID,
+                "steps_start %lld with update_steps %lld: a curriculum's windows stand side by side",
+                (long long)o->steps_start, (long long)o->update_steps);
+  return UNROLL_OK;
 }
 
 unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_error *err) {
-  if (!lm_cell_name(o->cell))
+  if (!trainer_cell_name(o->cell))
     return fail(err, UNROLL_E_INVALID, "cell %d, 1 to %d are known", o->cell, UNROLL_CELL_COUNT - 1);
-  TRY(check_extent("layers", o->layers, LM_MAX_LAYERS, err));
-  TRY(check_extent("hidden", o->hidden, 16384, err));
-  TRY(check_extent("embedding", o->embedding, 16384, err));
-  TRY(check_extent("steps", o->steps, 65536, err));
-  TRY(check_extent("batch", o->batch, 65536, err));
+  TRY(trainer_check_extent("layers", o->layers, LM_MAX_LAYERS, err));
+  TRY(trainer_check_extent("hidden", o->hidden, 16384, err));
+  TRY(trainer_check_extent("embedding", o->embedding, 16384, err));
+  TRY(trainer_check_extent("steps", o->steps, 65536, err));
+  TRY(trainer_check_extent("batch", o->batch, 65536, err));
   int64_t widest = lm_gates(o->cell) * o->hidden;
   widest = widest < o->embedding ? o->embedding : widest;
   widest = widest < V ? V : widest;
@@ -79,17 +76,8 @@ unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_err
     return fail(err, UNROLL_E_INVALID,
                 "steps %lld times batch %lld times %lld, the model's widest tensor, is past 2^31-1",
                 (long long)o->steps, (long long)o->batch, (long long)widest);
-  TRY(check_real("dropout", o->dropout, 0, 1, err));
-  TRY(check_real("clip", o->clip, 0, (double)INFINITY, err));
-  TRY(check_real("validation", o->validation, 0, 1, err));
-  TRY(check_optimizer(&o->optimizer, err));
-  if (!(o->loss_scale >= LM_LOSS_SCALE_LEAST && o->loss_scale <= LM_LOSS_SCALE_MOST))
-    return fail(err, UNROLL_E_INVALID, "loss scale %g, it must be from 1 to 2^126", o->loss_scale);
-  if (o->loss_scale_interval < 0 || o->loss_scale_interval > INT32_MAX)
-    return fail(err, UNROLL_E_INVALID, "loss scale: interval %lld, it must be from 0 to 2^31-1",
-                (long long)o->loss_scale_interval);
-  unroll_schedule schedule = o->schedule;
-  if (schedule.kind == UNROLL_SCHEDULE_COSINE && schedule.total == 0)
-    schedule.total = 1; /* the limits of the training will say */
-  return unroll_schedule_check(&schedule, err);
+  TRY(trainer_check_real("dropout", o->dropout, 0, 1, err));
+  TRY(check_windows(o, err));
+  const struct trainer_options trained = lm_trainer_options(o);
+  return trainer_options_check(&trained, o->batch, err);
 }

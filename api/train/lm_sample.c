@@ -2,7 +2,7 @@
 /* Sampling: one character a run; the sampled id is a state, so that the next run finds it on the device. */
 #include <string.h>
 
-#include "train/train_private.h"
+#include "train/lm_private.h"
 
 /* As many characters make a piece as take about this long. */
 #define PIECE_SECONDS 0.05
@@ -24,13 +24,13 @@ static unroll_status check_options(const unroll_lm *lm, const unroll_lm_sample_o
 static unroll_status prepare(unroll_lm *lm, bool greedy, int64_t top_k, unroll_error *err) {
   if (lm->sample.binding && lm->sample_greedy == greedy && (greedy || lm->sample_top_k == top_k))
     return UNROLL_OK;
-  lm_program_free(&lm->sample);
+  trainer_program_free(&lm->sample);
   unroll_graph *graph;
   TRY(lm_graph_sample(lm, greedy, top_k, &graph, err));
-  TRY(lm_program_make(lm, graph, &lm->sample, err));
-  const unroll_status status = lm_program_parameters(lm, &lm->sample, err);
+  TRY(trainer_program_make(&lm->trainer, graph, &lm->sample, err));
+  const unroll_status status = trainer_program_parameters(&lm->trainer, &lm->sample, err);
   if (status != UNROLL_OK)
-    lm_program_free(&lm->sample);
+    trainer_program_free(&lm->sample);
   lm->sample_greedy = greedy;
   lm->sample_top_k = top_k;
   return status;
@@ -40,7 +40,7 @@ static unroll_status prepare(unroll_lm *lm, bool greedy, int64_t top_k, unroll_e
 static unroll_status encode_prompt(const unroll_lm *lm, const char *prompt, int32_t **ids, size_t *n,
                                    unroll_error *err) {
   const size_t bytes = prompt ? strlen(prompt) : 0;
-  *ids = mem_array(&lm->allocator, bytes + 1, sizeof **ids);
+  *ids = mem_array(&lm->trainer.allocator, bytes + 1, sizeof **ids);
   if (!*ids)
     return fail(err, UNROLL_E_MEMORY, "prompt: no memory for %zu characters", bytes);
   if (bytes == 0) {
@@ -50,10 +50,12 @@ static unroll_status encode_prompt(const unroll_lm *lm, const char *prompt, int3
     return UNROLL_OK;
   }
   unroll_error inner = UNROLL_ERROR_INIT;
-  const unroll_status status = unroll_vocabulary_encode(lm->vocabulary, prompt, bytes, *ids, bytes, n, &inner);
+  unroll_status status = unroll_vocabulary_encode(lm->vocabulary, prompt, bytes, *ids, bytes, n, &inner);
+  if (status == UNROLL_OK && *n == 0)
+    status = fail(&inner, UNROLL_E_FORMAT, "nothing but white space");
   if (status == UNROLL_OK)
     return UNROLL_OK;
-  mem_free(&lm->allocator, *ids);
+  mem_free(&lm->trainer.allocator, *ids);
   return fail(err, status, "prompt: %s", inner.message);
 }
 
@@ -67,7 +69,7 @@ static unroll_status queue_step(unroll_lm *lm, const unroll_lm_sample_options *o
 static unroll_status read_prompt(unroll_lm *lm, const unroll_lm_sample_options *o, const int32_t *ids, size_t n,
                                  unroll_error *err) {
   unroll_binding *b = lm->sample.binding;
-  TRY(lm_program_reset(lm, &lm->sample, err));
+  TRY(lm_program_reset(lm, b, err));
   if (o->temperature > 0) {
     const float temperature = (float)o->temperature;
     TRY(unroll_binding_write(b, "temperature", &temperature, sizeof temperature, err));
@@ -80,36 +82,59 @@ static unroll_status read_prompt(unroll_lm *lm, const unroll_lm_sample_options *
   return UNROLL_OK;
 }
 
-static unroll_status show(unroll_lm *lm, const int32_t *ids, uint32_t n, unroll_lm_text_fn text, void *ctx,
-                          unroll_error *err) {
-  char piece[LM_HISTORY * UNROLL_CHARACTER_BYTES + 1];
-  size_t size = 0;
+/* Between two words stands a space, unless one is a line's end. */
+static bool are_apart(const char *before, const char *word) {
+  return before && strcmp(before, "\n") != 0 && strcmp(word, "\n") != 0;
+}
+
+/* before: the word that these follow; NULL: none, or the characters do not stand apart. */
+static unroll_status show(unroll_lm *lm, const int32_t *ids, uint32_t n, const char *before, unroll_lm_text_fn text,
+                          void *ctx, unroll_error *err) {
+  const bool words = unroll_vocabulary_unit(lm->vocabulary) == UNROLL_UNIT_WORD;
+  struct text piece;
+  text_init(&piece, &lm->trainer.allocator);
   for (uint32_t i = 0; i < n; i++) {
-    TRY(unroll_vocabulary_decode(lm->vocabulary, ids[i], piece + size, err));
-    size += strlen(piece + size);
+    const char *one = unroll_vocabulary_text(lm->vocabulary, ids[i]);
+    if (!one) {
+      text_free(&piece);
+      return fail(err, UNROLL_E_RANGE, "id %d was sampled: the vocabulary has 0 to %d", ids[i],
+                  unroll_vocabulary_count(lm->vocabulary) - 1);
+    }
+    if (words && are_apart(before, one))
+      text_add_bytes(&piece, " ", 1);
+    text_add_bytes(&piece, one, strlen(one));
+    before = one;
   }
-  lm->busy = true;
-  const int cancelled = text(ctx, piece, size);
-  lm->busy = false;
+  const size_t size = (size_t)piece.size;
+  char *all = text_take(&piece);
+  if (!all)
+    return fail(err, UNROLL_E_MEMORY, "no memory for %u characters", n);
+  lm->trainer.busy = true;
+  const int cancelled = text(ctx, all, size);
+  lm->trainer.busy = false;
+  mem_free(&lm->trainer.allocator, all);
   return cancelled ? fail(err, UNROLL_E_CANCELLED, "the sampling was cancelled") : UNROLL_OK;
 }
 
-static unroll_status generate(unroll_lm *lm, const unroll_lm_sample_options *o, uint64_t position,
+/* last: the prompt's last id; -1: nothing need stand between it and what follows. */
+static unroll_status generate(unroll_lm *lm, const unroll_lm_sample_options *o, uint64_t position, int32_t last,
                               unroll_lm_text_fn text, void *ctx, unroll_error *err) {
   uint64_t piece = 1;
-  double start = lm_seconds();
+  double start = trainer_seconds();
   /* The prompt's last run has made the first character; whose next one nobody needs is not run. */
   uint64_t queued = 1, shown = 0;
+  const char *before = last < 0 ? NULL : unroll_vocabulary_text(lm->vocabulary, last);
   while (shown < o->length) {
     const uint64_t n = piece < o->length - shown ? piece : o->length - shown;
     for (; queued < shown + n; queued++)
       TRY(queue_step(lm, o, position++, err));
-    int32_t ids[LM_HISTORY];
+    int32_t ids[TRAINER_HISTORY];
     TRY(unroll_binding_read(lm->sample.binding, "ids", ids, sizeof ids, err));
-    TRY(show(lm, ids + LM_HISTORY - n, (uint32_t)n, text, ctx, err));
+    TRY(show(lm, ids + TRAINER_HISTORY - n, (uint32_t)n, before, text, ctx, err));
+    before = unroll_vocabulary_text(lm->vocabulary, ids[TRAINER_HISTORY - 1]);
     shown += n;
-    const double now = lm_seconds();
-    if (now - start < PIECE_SECONDS / 2 && piece < LM_HISTORY)
+    const double now = trainer_seconds();
+    if (now - start < PIECE_SECONDS / 2 && piece < TRAINER_HISTORY)
       piece *= 2;
     else if (now - start > PIECE_SECONDS && piece > 1)
       piece /= 2;
@@ -125,7 +150,7 @@ unroll_status unroll_lm_sample(unroll_lm *lm, const unroll_lm_sample_options *op
                 !lm        ? "the model"
                 : !options ? "options"
                            : "text");
-  TRY(lm_not_busy(lm, "sampled", err));
+  TRY(trainer_not_busy(&lm->trainer, "sampled", err));
   TRY(check_options(lm, options, err));
   int32_t *ids;
   size_t n;
@@ -133,6 +158,9 @@ unroll_status unroll_lm_sample(unroll_lm *lm, const unroll_lm_sample_options *op
   unroll_status status = prepare(lm, options->temperature == 0, options->top_k, err);
   if (status == UNROLL_OK)
     status = read_prompt(lm, options, ids, n, err);
-  mem_free(&lm->allocator, ids);
-  return status == UNROLL_OK ? generate(lm, options, n, text, ctx, err) : status;
+  const size_t bytes = options->prompt ? strlen(options->prompt) : 0;
+  const bool stands_apart = bytes == 0 || strchr(" \t\r\v\f", options->prompt[bytes - 1]);
+  const int32_t last = stands_apart ? -1 : ids[n - 1];
+  mem_free(&lm->trainer.allocator, ids);
+  return status == UNROLL_OK ? generate(lm, options, n, last, text, ctx, err) : status;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
-#include "train/train_private.h"
+#include "train/trainer.h"
 
 const char *unroll_schedule_name(int32_t kind) {
   switch (kind) {

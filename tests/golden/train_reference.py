@@ -8,13 +8,16 @@ vocabulary come from its metadata; an option given here goes before. The same up
 there, and each prints a JSON line {"update", "loss", "grad_norm", "lr"}. --compare holds the losses against those of a
 log with such lines ("update", "loss"), prints the largest relative difference, and exits 1 where it is above
 --tolerance. 200 updates without dropout must stay within 1e-3 of unroll's on every device; on cpu, with 2 layers of 48
-units, T 32, B 16, every cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64.
+units, T 32, B 16, every cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64. Windows that overlap
+(update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too; tests/train_windows_test.c
+has such numbers.
 
 Tensors: embedding.weight [V,E], rnn.W_x.l.0 [G*H,I], rnn.W_h.l.0 [G*H,H], rnn.b.l.0 [G*H],
 rnn.b_n.l.0 [H] (gru_after only), linear.W [V,H], linear.b [V].
 """
 
 import argparse
+import fnmatch
 import json
 import math
 import sys
@@ -78,8 +81,11 @@ def make_optimizer(params, o):
     return kind(params, betas=(o["beta1"], o["beta2"]), eps=o["epsilon"], **common)
 
 
-def learning_rate(o, epoch):
-    """Time-based and exponential by whole epochs, cosine by fractions."""
+def learning_rate(o, update, epoch, warm_epoch):
+    """Time-based and exponential by whole epochs, cosine by fractions; all from the warm-up's end on."""
+    if update <= o.get("warmup", 0):
+        return o["learning_rate"] * update / o["warmup"]
+    epoch -= warm_epoch
     base, whole = o["learning_rate"], math.floor(epoch)
     if o["schedule"] == "time":
         return base / (1 + o["decay"] * whole)
@@ -91,35 +97,70 @@ def learning_rate(o, epoch):
     return base
 
 
-def batches(ids, steps, batch):
-    """Endless (ids [T,B], targets [T,B], epoch before it, starts an epoch), as data.h cuts a text into streams."""
+def batches(ids, o):
+    """Endless (ids [T,B], targets [T,B], epoch before it, steps that the next batch begins after).
+
+    As data.h cuts a text into streams. A target of -100 is ignored: what the window before it has counted. The last
+    value is 0 where an epoch begins, whose state is zero.
+    """
+    batch, steps = o["batch"], o["steps"]
     length = (len(ids) - 1) // batch
-    updates = length // steps
     starts = torch.arange(batch) * length
-    for update in range(2**31):
-        at = starts + (update % updates) * steps + torch.arange(steps)[:, None]
-        yield ids[at], ids[at + 1], update / updates, update % updates == 0
+    for epoch in range(2**31):
+        window = min(steps, o["steps_start"] + epoch * o["steps_increment"]) if o.get("steps_start") else steps
+        move = o.get("update_steps") or window
+        updates = 1 + (length - window) // move
+        for index in range(updates):
+            at = starts + index * move + torch.arange(window)[:, None]
+            targets = ids[at + 1]
+            if index > 0:
+                targets[: window - move] = -100
+            yield ids[at], targets, epoch + index / updates, move if index > 0 else 0
+
+
+def l2_of(o, name):
+    """The first pattern that fits counts."""
+    for pattern, number in (entry.split("=") for entry in o.get("l2", "").split(",") if entry):
+        if fnmatch.fnmatchcase(name, pattern):
+            return float(number)
+    return 0
 
 
 def train(model, stream, o):
     """One update for each batch of the stream; yields (mean loss before it, gradient's norm, learning rate).
 
-    Truncated back-propagation: the state goes on from batch to batch, the gradient stops between them.
+    Truncated back-propagation: the state goes on from batch to batch, the gradient stops between them. Where a window
+    moves on by less than its length, the state is the one after so many steps of the window before. Parts of a batch
+    (accumulate) are the whole batch here. A loss is without its L2 penalty, the norm with it.
     """
-    params = list(model.p.values())
-    optimizer = make_optimizer(params, o)
-    state = None
-    for ids, targets, epoch, starts in stream:
-        state = model.initial_state(ids.shape[1]) if starts else {k: v.detach() for k, v in state.items()}
-        logits, state = model.forward(ids, state)
+    frozen = [pattern for pattern in o.get("freeze", "").split(",") if pattern]
+    trained = {n: p for n, p in model.p.items() if not any(fnmatch.fnmatchcase(n, pattern) for pattern in frozen)}
+    optimizer = make_optimizer(list(trained.values()), o)
+    state, warm_epoch = None, 0
+    move = o.get("update_steps") or None
+    for update, (ids, targets, epoch, moved) in enumerate(stream, 1):
+        if update == o.get("warmup", 0) + 1:
+            warm_epoch = epoch
+        state = {k: v.detach() for k, v in state.items()} if moved else model.initial_state(ids.shape[1])
+        if move and move < len(ids):
+            begin, carried = model.forward(ids[:move], state)
+            end, _ = model.forward(ids[move:], carried)
+            logits, state = torch.cat([begin, end]), carried
+        else:
+            logits, state = model.forward(ids, state)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        penalty = sum(l2_of(o, name) * (param**2).sum() for name, param in trained.items())
         optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(params, o["clip"] or float("inf"))
-        lr = learning_rate(o, epoch)
+        (loss + penalty).backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), o["clip"] or float("inf"))
+        lr = learning_rate(o, update, epoch, warm_epoch)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        before = {name: param.detach().clone() for name, param in trained.items() if ".W_h." in name}
         optimizer.step()
+        with torch.no_grad():
+            for name, param in before.items():
+                trained[name] -= o.get("recurrent_decay", 0) * param
         yield loss.item(), norm.item(), lr
 
 
@@ -174,7 +215,7 @@ def main():
     ids = read_ids(args.text, json.loads(metadata["unroll.vocabulary"]), o["validation"])
     losses = read_losses(args.compare) if args.compare else {}
     worst, compared = (0, 0), 0
-    steps = train(model, batches(ids, o["steps"], o["batch"]), o)
+    steps = train(model, batches(ids, o), o)
     for update, (loss, norm, lr) in zip(range(1, args.updates + 1), steps):
         print(json.dumps({"update": update, "loss": loss, "grad_norm": norm, "lr": lr}), flush=True)
         if update in losses:

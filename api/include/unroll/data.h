@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unroll/data.h: text for models of characters, and its batches for truncated backpropagation through time.
+ * unroll/data.h: text for models of characters or words, and its batches for truncated backpropagation through time.
  *
  *     unroll_text *text;
  *     unroll_text_load(&path, 1, NULL, NULL, &text, &err);
@@ -15,6 +15,10 @@
  *
  * A character is one Unicode code point. Nothing is normalised: CR LF stays two characters, a byte order mark stays
  * one, no newline is added at the end of a file. NUL is refused: a text that has one is a binary file.
+ *
+ * A word is what stands between white space (space, tab, CR and their like in ASCII), punctuation and all; the end of a
+ * line is a word of its own, "\n". Words that the vocabulary lacks are its first one, "<unk>". Where a function speaks
+ * of characters, a text of words has words.
  */
 #ifndef UNROLL_DATA_H
 #define UNROLL_DATA_H
@@ -23,13 +27,14 @@
 extern "C" {
 #endif
 
-/* ---- vocabulary: which character has which id; immutable, so [any] but for destroy ---- */
+/* ---- vocabulary: which character or word has which id; immutable, so [any] but for destroy ---- */
+enum { UNROLL_UNIT_CHARACTER = 0, UNROLL_UNIT_WORD = 1 };
 typedef struct unroll_vocabulary unroll_vocabulary;
 #define UNROLL_CHARACTER_BYTES 5 /* the longest character in UTF-8, and a final NUL */
 
 /*
  * A vocabulary from what unroll_vocabulary_json gave: a JSON array of strings, each one character, the id of each its
- * place; at least two, none twice, in any order. `bytes` long, no NUL needed at the end. UNROLL_E_FORMAT,
+ * place; at least two, none twice, in any order. Where the first one is "<unk>" all are words. `bytes` long, no NUL needed at the end. UNROLL_E_FORMAT,
  * UNROLL_E_MEMORY. [any]
  */
 UNROLL_API unroll_status unroll_vocabulary_from_json(const char *json, size_t bytes, const unroll_allocator *allocator,
@@ -46,7 +51,11 @@ UNROLL_API int32_t unroll_vocabulary_count(const unroll_vocabulary *vocabulary);
  */
 UNROLL_API unroll_status unroll_vocabulary_encode(const unroll_vocabulary *vocabulary, const char *text, size_t bytes,
                                                   int32_t *ids, size_t capacity, size_t *n, unroll_error *err);
-/* One character as UTF-8 with a final NUL. UNROLL_E_RANGE: id outside of 0..count-1. */
+/* UNROLL_UNIT_*: of what it is a vocabulary. */
+UNROLL_API int32_t unroll_vocabulary_unit(const unroll_vocabulary *vocabulary);
+/* A character or word as UTF-8 with a final NUL, as long as the vocabulary lives. NULL: id outside of 0..count-1. */
+UNROLL_API const char *unroll_vocabulary_text(const unroll_vocabulary *vocabulary, int32_t id);
+/* One character as UTF-8 with a final NUL. UNROLL_E_RANGE: id outside of 0..count-1. UNROLL_E_INVALID: of words. */
 UNROLL_API unroll_status unroll_vocabulary_decode(const unroll_vocabulary *vocabulary, int32_t id,
                                                   char character[UNROLL_CHARACTER_BYTES], unroll_error *err);
 
@@ -59,7 +68,11 @@ enum {
 };
 typedef struct unroll_text_options {   /* all zero: the defaults */
   const unroll_vocabulary *vocabulary; /* used during the load only; NULL: the text's own characters by code point */
-  int32_t unknown;                     /* UNROLL_UNKNOWN_*; matters only with a vocabulary */
+  int32_t unknown;                     /* UNROLL_UNKNOWN_*; matters only with a vocabulary of characters */
+  int32_t unit;                        /* UNROLL_UNIT_*; with a vocabulary its own counts */
+  /* Without a vocabulary, of words: those met fewer times become "<unk>". The others follow it, those met more often
+   * first, then by their bytes. */
+  int64_t min_count;
 } unroll_text_options;
 
 /*
@@ -76,8 +89,8 @@ UNROLL_API void unroll_text_destroy(unroll_text *text); /* [obj]; NULL does noth
 /* A loaded text is read-only: these are [any]; what they return lives as long as the text. */
 UNROLL_API const int32_t *unroll_text_ids(const unroll_text *text); /* [count] */
 UNROLL_API int64_t unroll_text_count(const unroll_text *text);      /* characters kept */
-UNROLL_API int64_t unroll_text_unknown(const unroll_text *text);    /* characters left out */
-UNROLL_API uint64_t unroll_text_hash(const unroll_text *text);      /* of the bytes of all files */
+UNROLL_API int64_t unroll_text_unknown(const unroll_text *text); /* characters left out; words that are "<unk>" now */
+UNROLL_API uint64_t unroll_text_hash(const unroll_text *text);   /* of the bytes of all files */
 /* Its own, or a copy of the given one. */
 UNROLL_API const unroll_vocabulary *unroll_text_vocabulary(const unroll_text *text);
 

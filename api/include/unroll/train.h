@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unroll/train.h: learning-rate schedules, and language models of characters: train, save, resume, sample.
+ * unroll/train.h: learning-rate schedules, what a training can be asked for, and language models of characters or
+ * words: train, save, resume, score, sample.
  *
  *     unroll_lm_options options = unroll_lm_options_default();
  *     unroll_lm *lm;
@@ -14,11 +15,14 @@
  *     unroll_lm_sample_options s = {.struct_size = sizeof s, .prompt = "ROMEO:", .length = 500, .temperature = 0.8};
  *     unroll_lm_sample(lm, &s, print_piece, NULL, &err);
  *
+ * What is said of characters holds for words where the text was loaded as such (data.h).
+ *
  * The model is embedding -> recurrent layers -> linear -> softmax over the vocabulary. A training step is one run of
  * one executable: truncated backpropagation through time over T characters of B streams, whose states are carried on
  * from update to update on the device, gradients clipped by their global norm, the optimizer's update. The update's
  * number is the whole position: a run that was saved and resumed gives the same losses as one that was not (the same
- * bits on "cpu").
+ * bits on "cpu"). What all trainings share, such as schedules, accumulation and reports, stands first; it is the same for
+ * every task.
  *
  * Statuses beside those named: UNROLL_E_MEMORY, UNROLL_E_INVALID (an option out of its range; the message says which
  * and the range), and what graph, runtime, data and files return.
@@ -67,6 +71,99 @@ UNROLL_API double unroll_schedule_rate(const unroll_schedule *schedule, double e
 /* UNROLL_OK, or UNROLL_E_INVALID naming the field. [any] */
 UNROLL_API unroll_status unroll_schedule_check(const unroll_schedule *schedule, unroll_error *err);
 
+/* ---- training, of every task ---- */
+enum {
+  UNROLL_NONFINITE_STOP = 0, /* the training ends, and its error says where */
+  UNROLL_NONFINITE_SKIP = 1  /* parameters, optimizer's states and streams stay as they are; reports say where */
+};
+#define UNROLL_NONFINITE_COUNT 2
+
+/*
+ * What a user may ask of a training beside optimizer and schedule; kept in the model's file. All zero: none of it.
+ * Patterns are of parameters' names ("rnn.W_h.0.0", "linear.b"), as fnmatch(3) has them, in a list between commas; one
+ * that fits no name is an error. Texts are copied.
+ */
+typedef struct unroll_training {
+  /*
+   * An update's batch is worked through in so many parts, one after the other, which takes that part of the memory for
+   * activations. Gradients are summed up to those of the whole batch, so that the update is the same but for rounding:
+   * a part's mean counts as much as it has targets, clipping comes after the sum, and dropout masks belong to a
+   * sequence, not to its part. Streams stay those of the whole batch: each has its state, which is carried on from its
+   * part of one update to its part of the next. Must divide the batch; 0 and 1: whole.
+   */
+  int64_t accumulate;
+  /* Update u of the first `warmup` ones, u from 1 on, has the learning rate base·u/warmup; the schedule's epochs are
+   * counted from there on. */
+  int64_t warmup;
+  /*
+   * An update whose loss or gradient's norm is not finite: UNROLL_NONFINITE_*. What is skipped does not count as one of
+   * the optimizer's steps; 100 in a row end the training. A dynamic loss scale above 1 skips what overflowed under
+   * either.
+   */
+  int32_t nonfinite;
+  int32_t reserved;
+  const char *freeze; /* patterns: these parameters are not trained and keep every bit; NULL: none */
+  /*
+   * "PATTERN=λ,...": λ‖W‖² of every parameter that fits is added to what is minimised, by the first pattern that fits
+   * it: "rnn.W_h.*=1e-4,rnn.W_x.*=1e-4,linear.W=1e-4". Its gradient 2λW is part of the gradient's norm. Reported losses
+   * are without it, so that they compare with those of the validation. NULL: none.
+   */
+  const char *l2;
+  /* λ_r of W_h ← (1 - λ_r)·W_h - update, for each recurrent matrix W_h: not scaled by the learning rate, and no part of
+   * the gradient. 0 <= λ_r < 1. */
+  double recurrent_decay;
+} unroll_training;
+
+typedef struct unroll_train_progress {
+  uint32_t struct_size;
+  uint32_t n_updates;        /* updates since the last report, at least 1 */
+  const float *losses;       /* [n_updates] the mean of each, before it, oldest first; lm: nats per token */
+  const float *grad_norms;   /* [n_updates] before clipping; of an update that was skipped, infinite or NaN */
+  uint64_t update;           /* updates done so far, over all runs: the last of these had this number, counted from 1 */
+  uint64_t last_update;      /* where this run ends if nothing else ends it; UINT64_MAX: only a time limit was given */
+  double epoch;              /* epochs done so far */
+  double loss;               /* mean of the losses that are finite */
+  double grad_norm;          /* the last one */
+  double learning_rate;      /* the last one */
+  union {                    /* since the last report, without evaluation: */
+    double steps_per_second; /* time steps of all sequences; */
+    double characters_per_second; /* lm: the same, by the name of what a step is */
+  };
+  double seconds;           /* in this run so far */
+  double seconds_left;      /* an estimate, from the limits and the pace so far; NaN: unknown yet */
+  double validation_loss;   /* as losses, after the last update; NaN: not evaluated at this report */
+  int32_t improved;         /* it is the lowest so far: the moment to keep the best model */
+  int32_t final;            /* a limit is reached: this is the run's last report */
+  const float *loss_scales; /* [n_updates] the scale of each; NULL where it is not dynamic */
+  uint64_t skipped;         /* of these updates, those that were skipped */
+  const char *nonfinite;    /* where the first of those had no finite number; NULL where none was skipped */
+  int32_t patience_ended;   /* final, since the validation did not improve any more */
+  int32_t reserved;
+  double metric,
+      validation_metric; /* such as the accuracy, of these updates and of the validation; NaN: there is none */
+} unroll_train_progress;
+/* Not 0 ends the training with UNROLL_E_CANCELLED. The model stands at progress->update; saving and describing it is
+ * allowed here, the other functions are not (UNROLL_E_STATE). */
+typedef int (*unroll_train_progress_fn)(void *ctx, const unroll_train_progress *progress);
+
+typedef struct unroll_train_options { /* zero: none, or as said */
+  uint32_t struct_size;
+  uint32_t report_every;   /* updates between two reports, 1 to 64; 0: as many as take about a quarter of a second */
+  double epochs;           /* limit: epochs over all runs */
+  uint64_t updates;        /* limit: updates over all runs */
+  double minutes;          /* limit: of this run */
+  uint64_t evaluate_every; /* updates between two evaluations; 0: at the end of each epoch. And at the run's end. */
+  unroll_train_progress_fn progress;
+  void *ctx; /* of progress */
+  /*
+   * Limit: so many evaluations one after the other that were no better than the best. The count is kept in the file and
+   * goes on in the next run that has a patience; an evaluation that is due only since a run ends is not counted. 0: no
+   * such limit.
+   */
+  uint32_t patience;
+  uint32_t reserved;
+} unroll_train_options;
+
 /* ---- the model and how it is trained: what decides a training run's numbers, kept in the model's file ---- */
 typedef struct unroll_lm_options {
   uint32_t struct_size;
@@ -96,9 +193,23 @@ typedef struct unroll_lm_options {
    * a row that were made it doubles, up to 2^126. 0: it stays. At most 2^31-1.
    */
   int64_t loss_scale_interval;
+  /*
+   * Truncated backpropagation with k1 and k2 apart (Williams & Peng 1990, BPTT(h; h')): an update every k1 =
+   * update_steps characters, whose losses' gradients flow back through up to k2 = steps: the window of k2 characters
+   * moves on by k1, and of what it reads again the losses have counted already. An epoch's first update counts all of
+   * its k2. 1 to steps; 0: steps, windows side by side.
+   */
+  int64_t update_steps;
+  /*
+   * Curriculum over lengths: T of epoch e, counted from 0, is min(steps, steps_start + e·steps_increment). An epoch has
+   * as many updates as its T makes of the text. steps_start 1 to steps, steps_increment at least 1, update_steps none;
+   * steps_start 0: no curriculum.
+   */
+  int64_t steps_start, steps_increment;
+  unroll_training training;
 } unroll_lm_options;
 /* lstm, 2 layers of 128, embedding 64, T 64, B 32, no dropout, clip 1, validation 0.05, seed 1, adam (0.9, 0.999, 1e-8,
- * no weight decay), constant 2e-3, no loss scale. [any] */
+ * no weight decay), constant 2e-3, no loss scale, and nothing more. [any] */
 UNROLL_API unroll_lm_options unroll_lm_options_default(void);
 
 /* ---- make, load, save ---- */
@@ -140,11 +251,11 @@ UNROLL_API void unroll_lm_destroy(unroll_lm *lm); /* NULL does nothing */
 
 typedef struct unroll_lm_info {
   uint32_t struct_size, reserved;
-  unroll_lm_options options;                       /* as they are in use */
+  unroll_lm_options options;                       /* as they are in use; texts live as long as the model */
   const unroll_vocabulary *vocabulary;             /* lives as long as the model */
   uint64_t update;                                 /* updates done so far, over all runs */
   uint64_t n_parameters;                           /* numbers that are trained */
-  uint64_t updates_per_epoch;                      /* 0 in a loaded model that was not resumed */
+  uint64_t updates_per_epoch;                      /* of the epoch it is in; 0 in a loaded model that was not resumed */
   int64_t train_characters, validation_characters; /* of its text, same */
   double best_validation_loss;                     /* nats per character; NaN: not evaluated yet */
   uint64_t best_update;                            /* when that was */
@@ -152,60 +263,46 @@ typedef struct unroll_lm_info {
 UNROLL_API unroll_lm_info unroll_lm_describe(const unroll_lm *lm);
 
 /* ---- train ---- */
-typedef struct unroll_lm_progress {
-  uint32_t struct_size;
-  uint32_t n_updates;      /* updates since the last report, at least 1 */
-  const float *losses;     /* [n_updates] nats per character, of each of them before its update, oldest first */
-  const float *grad_norms; /* [n_updates] before clipping; of an update that was skipped, infinite or NaN */
-  uint64_t update;         /* updates done so far, over all runs: the last of these had this number, counted from 1 */
-  uint64_t last_update;    /* where this run ends if nothing else ends it; UINT64_MAX: only a time limit was given */
-  double epoch;            /* epochs done so far */
-  double loss;             /* mean of losses */
-  double grad_norm;        /* the last one */
-  double learning_rate;    /* the last one */
-  double characters_per_second; /* since the last report, without evaluation */
-  double seconds;               /* in this run so far */
-  double seconds_left;          /* an estimate, from the limits and the pace so far; NaN: unknown yet */
-  double validation_loss;       /* nats per character after the last update; NaN: not evaluated at this report */
-  int32_t improved;             /* it is the lowest so far: the moment to keep the best model */
-  int32_t final;                /* a limit is reached: this is the run's last report */
-  const float *loss_scales;     /* [n_updates] the scale of each; NULL where it is not dynamic */
-  uint64_t skipped;             /* of these updates, those that a dynamic loss scale skipped */
-} unroll_lm_progress;
-/* Not 0 ends the training with UNROLL_E_CANCELLED. The model stands at progress->update; saving and describing it is
- * allowed here, the other functions are not (UNROLL_E_STATE). */
-typedef int (*unroll_lm_progress_fn)(void *ctx, const unroll_lm_progress *progress);
-
-typedef struct unroll_lm_train_options { /* zero: none, or as said */
-  uint32_t struct_size;
-  uint32_t report_every;   /* updates between two reports, 1 to 64; 0: as many as take about a quarter of a second */
-  double epochs;           /* limit: epochs over all runs */
-  uint64_t updates;        /* limit: updates over all runs */
-  double minutes;          /* limit: of this run */
-  uint64_t evaluate_every; /* updates between two evaluations; 0: at the end of each epoch. And at the run's end. */
-  unroll_lm_progress_fn progress;
-  void *ctx; /* of progress */
-} unroll_lm_train_options;
+typedef unroll_train_progress unroll_lm_progress;
+typedef unroll_train_progress_fn unroll_lm_progress_fn;
+typedef unroll_train_options unroll_lm_train_options;
 /*
  * Trains until the first limit; at least one must be given. Losses are read from the device only for reports.
  *   UNROLL_E_CANCELLED  progress said so. The model is whole: it can be saved, sampled and trained further.
- *   UNROLL_E_RANGE      the loss is no finite number, or the gradient, unless a dynamic loss scale above 1 skipped the
- *                       update; the message says at which update. Reports end before it and the model can only be
- *                       destroyed.
+ *   UNROLL_E_RANGE      the loss is no finite number, or the gradient, unless the update was skipped for that; the
+ *                       message says at which update, and whose gradient. Reports end before it and the model can only
+ *                       be destroyed. Or 100 updates in a row were skipped; then the model is whole.
  *   UNROLL_E_STATE      a loaded model that was not resumed; a model that diverged; a call from a callback
  */
 UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_options *options, unroll_error *err);
-/* Another learning rate or schedule from the next update on. Epochs are counted from the first run's start. */
+/* Another learning rate or schedule from the next update on. Epochs are counted from the first run's start, or from the
+ * end of its warm-up. */
 UNROLL_API unroll_status unroll_lm_set_schedule(unroll_lm *lm, const unroll_schedule *schedule, unroll_error *err);
-/* The learning rate of an update, counted from 1, by the schedule as it is now. NaN: not ready to train. [obj], also in the
- * progress callback. */
+/* The learning rate of an update, counted from 1, by warm-up and schedule as they are now. NaN: not ready to train.
+ * [obj], also in the progress callback. */
 UNROLL_API double unroll_lm_learning_rate(const unroll_lm *lm, uint64_t update);
 /* The mean loss over the validation part, nats per character, without dropout, each stream from a zero state. Its exp
  * is the perplexity. UNROLL_E_STATE: no validation part, or not ready to train. */
 UNROLL_API unroll_status unroll_lm_evaluate(unroll_lm *lm, double *loss, unroll_error *err);
 
+typedef struct unroll_lm_score_info {
+  uint32_t struct_size, reserved;
+  double loss; /* nats per character, or word; its exp is the perplexity */
+  double
+      unigram; /* the entropy of the text's own frequencies of characters: what they give when each stands for itself */
+  int64_t count; /* characters that were foretold: all but the first of each stream and up to a batch at the end */
+} unroll_lm_score_info;
+/*
+ * The mean loss over a text that need not be the model's, without dropout, in as many streams as the model's batch where
+ * the text has room for them, each from a zero state. Also of a model that was not resumed; training is not disturbed.
+ *   UNROLL_E_INVALID  the text was not loaded with the model's vocabulary (unroll_text_options.vocabulary)
+ *   UNROLL_E_RANGE    fewer than 2 characters
+ */
+UNROLL_API unroll_status unroll_lm_score(unroll_lm *lm, const unroll_text *text, unroll_lm_score_info *info,
+                                         unroll_error *err);
+
 /* ---- sample ---- */
-/* Text as it is generated: `bytes` bytes of whole characters in UTF-8 with a NUL behind them, valid during the call.
+/* Text as it is generated: `bytes` bytes of whole characters, or words with spaces between them, in UTF-8 with a NUL behind them, valid during the call.
  * Not 0 ends the sampling with UNROLL_E_CANCELLED. */
 typedef int (*unroll_lm_text_fn)(void *ctx, const char *text, size_t bytes);
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unroll/train.h>
+
+#include "commands.h"
+#include "console.h"
+
+typedef struct eval_values {
+  option_marks marks;
+  common_values common;
+  const char *model;
+  option_files text;
+  bool json;
+} eval_values;
+
+static const option_spec options[] = {
+    {.type = OPTION_OPERAND,
+     .name = "MODEL",
+     .offset = offsetof(eval_values, model),
+     .required = true,
+     .help = "a file that 'unroll train lm' wrote"},
+    {.type = OPTION_FILES,
+     .name = "text",
+     .argument = "FILE...",
+     .offset = offsetof(eval_values, text),
+     .required = true,
+     .help = "UTF-8, one or more files, read as one text; characters that the model lacks are left out and counted"},
+    {.type = OPTION_FLAG,
+     .name = "json",
+     .offset = offsetof(eval_values, json),
+     .help = "for programs: one JSON object"},
+    OPTIONS_DEVICE(eval_values),
+    OPTIONS_LOG(eval_values),
+};
+
+static void print_row(const char *what, double nats, const char *unit) {
+  printf("%-10s%.4f nats, %.4f bits a %s, perplexity %.4g\n", what, nats, nats / M_LN2, unit, exp(nats));
+}
+
+static int print(const eval_values *values, const unroll_lm *lm, const unroll_text *text,
+                 const unroll_lm_score_info *score) {
+  const bool words = unroll_vocabulary_unit(unroll_lm_describe(lm).vocabulary) == UNROLL_UNIT_WORD;
+  if (values->json) {
+    json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "unit", words ? "word" : "character", "count",
+                            (json_int_t)unroll_text_count(text), "scored", (json_int_t)score->count, "unknown",
+                            (json_int_t)unroll_text_unknown(text), "loss", score->loss, "bits", score->loss / M_LN2,
+                            "perplexity", exp(score->loss), "unigram_loss", score->unigram);
+    const bool written = all && json_dumpf(all, stdout, JSON_REAL_PRECISION(9)) == 0;
+    json_decref(all);
+    putchar('\n');
+    return written ? EXIT_OK : EXIT_FAILED;
+  }
+  printf("text      %" PRId64 " %ss, %" PRId64 " of them foretold; %" PRId64 " %s\n", unroll_text_count(text),
+         words ? "word" : "character", score->count, unroll_text_unknown(text),
+         words ? "are <unk>" : "that the model lacks are left out");
+  print_row("model", score->loss, words ? "word" : "character");
+  print_row("unigram", score->unigram, words ? "word" : "character");
+  return EXIT_OK;
+}
+
+static unroll_status score(const eval_values *values, unroll_device *device, unroll_lm **lm, unroll_text **text,
+                           unroll_lm_score_info *info, unroll_error *err) {
+  unroll_status status = unroll_lm_load(&device, 1, values->model, NULL, lm, err);
+  if (status != UNROLL_OK)
+    return status;
+  const unroll_text_options o = {.vocabulary = unroll_lm_describe(*lm).vocabulary, .unknown = UNROLL_UNKNOWN_SKIP};
+  status = unroll_text_load(values->text.paths, values->text.count, &o, NULL, text, err);
+  return status == UNROLL_OK ? unroll_lm_score(*lm, *text, info, err) : status;
+}
+
+static int run(const command_spec *command, const void *p) {
+  (void)command;
+  const eval_values *values = p;
+  unroll_context *ctx = open_context(&values->common);
+  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+  unroll_lm *lm = NULL;
+  unroll_text *text = NULL;
+  unroll_lm_score_info info;
+  unroll_error err = UNROLL_ERROR_INIT;
+  int code = EXIT_FAILED;
+  if (device && score(values, device, &lm, &text, &info, &err) == UNROLL_OK)
+    code = print(values, lm, text, &info);
+  else if (device)
+    complain_of(&err);
+  unroll_lm_destroy(lm);
+  unroll_text_destroy(text);
+  unroll_device_close(device);
+  unroll_context_destroy(ctx);
+  return code;
+}
+
+const command_spec command_eval = {
+    .name = "eval",
+    .purpose = "how well a language model foretells a text",
+    .usage = "MODEL --text FILE... [options]",
+    .options = options,
+    .n_options = COUNT(options),
+    .values_size = sizeof(eval_values),
+    .notes = "Beside it stands what the text's own frequencies of characters, or words, would give, each for itself: a "
+             "model that\nis no better has learnt nothing of their order. Streams begin from a zero state; up to one "
+             "batch at the end is left out.\n",
+    .example = "  unroll eval book.safetensors --text other.txt\n",
+    .run = run,
+};

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "console.h"
+#include "training.h"
+
+typedef struct lm_values {
+  option_marks marks;
+  common_values common;
+  train_values train;
+  option_files text;
+  const char *unit, *cell;
+  int64_t min_count, hidden, layers, embedding, steps, update_steps, steps_start, steps_increment;
+  double dropout;
+} lm_values;
+
+#define AT(field) offsetof(lm_values, field)
+
+static const option_spec options[] = {
+    HEADING("files"),
+    {.type = OPTION_FILES,
+     .name = "text",
+     .argument = "FILE...",
+     .offset = AT(text),
+     .required = true,
+     .help = "UTF-8, one or more files, read as one text"},
+    CHOICE("unit", "U", AT(unit), "characters", "characters words",
+           "what the text is made of; words stand between white space, and each line's end is one"),
+    INTEGER("min-count", "N", AT(min_count), "1", 1, INT32_MAX, "words that the text has fewer times become <unk>"),
+    OPTIONS_TRAIN_FILES(lm_values, "the same text", "chars_per_s"),
+    OPTIONS_TRAIN_LIMITS(lm_values, "the text"),
+    HEADING("model"),
+    CHOICE("cell", "C", AT(cell), "lstm", "rnn lstm gru gru_after", "what a layer is made of"),
+    INTEGER("hidden", "N", AT(hidden), "128", 1, 16384, "units of a layer"),
+    INTEGER("layers", "N", AT(layers), "2", 1, 16, "layers, one above the other"),
+    INTEGER("embedding", "N", AT(embedding), "64", 1, 16384, "numbers per character"),
+    NUMBER("dropout", AT(dropout), "0", BELOW_1, "part of the values between layers that is dropped"),
+    INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of initial values and dropout"),
+    HEADING("training"),
+    INTEGER("steps-per-update", "T", AT(steps), "64", 1, 65536, "characters that gradients flow back through"),
+    INTEGER("update-every", "K", AT(update_steps), "0", 0, 65536,
+            "characters from one update to the next, where windows of T are to overlap; 0: T"),
+    INTEGER("steps-start", "T", AT(steps_start), "0", 0, 65536,
+            "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
+    INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
+    OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
+    OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none"),
+    HEADING("where and how"),
+    OPTIONS_DEVICE(lm_values),
+    OPTIONS_LOG(lm_values),
+};
+
+/* What a model's file holds, beside what every model's does. */
+static const char *const of_the_model[] = {"unit",         "min-count",   "cell",           "hidden",
+                                           "layers",       "embedding",   "dropout",        "steps-per-update",
+                                           "update-every", "steps-start", "steps-increment"};
+
+static int32_t cell_code(const char *name) {
+  static const char *const names[] = {"", "rnn", "lstm", "gru", "gru_after"};
+  int32_t i = 0;
+  while (strcmp(name, names[i]) != 0)
+    i++;
+  return i;
+}
+
+static unroll_lm_options lm_options(const command_spec *command, const lm_values *values) {
+  const train_values *train = &values->train;
+  unroll_lm_options o = unroll_lm_options_default();
+  o.cell = cell_code(values->cell);
+  o.layers = values->layers;
+  o.hidden = values->hidden;
+  o.embedding = values->embedding;
+  o.steps = values->steps;
+  o.update_steps = values->update_steps;
+  o.steps_start = values->steps_start;
+  o.steps_increment = values->steps_increment;
+  o.batch = train->batch;
+  o.dropout = values->dropout;
+  o.clip = train->clip;
+  o.validation = train->validation;
+  o.seed = (uint64_t)train->seed;
+  o.training = train_training(train);
+  train_set_loss_scale(train, &o.loss_scale, &o.loss_scale_interval);
+  train_set_optimizer(train, &o.optimizer);
+  train_set_schedule(command, values, train, &o.schedule);
+  return o;
+}
+
+/* ---- what stands on stderr before ---- */
+
+static const char *cell_name(int32_t cell) {
+#define CELL_NAME(code, number, text) \
+  if (cell == code)                   \
+    return text;
+  UNROLL_CELLS(CELL_NAME)
+#undef CELL_NAME
+  return "?";
+}
+
+/* What is not as it is without being asked for. */
+static void tell_more(const unroll_lm_options *o) {
+  const unroll_training *t = &o->training;
+  if (o->update_steps > 0)
+    tell("windows   an update every %" PRId64 " characters, gradients back through %" PRId64, o->update_steps,
+         o->steps);
+  if (o->steps_start > 0)
+    tell("windows   %" PRId64 " characters in the first epoch, %" PRId64 " more in each, up to %" PRId64,
+         o->steps_start, o->steps_increment, o->steps);
+  if (t->accumulate > 1)
+    tell("parts     an update's %" PRId64 " places in %" PRId64 " parts", o->batch, t->accumulate);
+  if (t->freeze)
+    tell("frozen    %s", t->freeze);
+  if (t->l2 || t->recurrent_decay > 0)
+    tell("penalty   l2 %s, recurrent decay %g; not in the losses", t->l2 ? t->l2 : "none", t->recurrent_decay);
+}
+
+static void introduce(const lm_values *values, const unroll_lm *lm, const unroll_text *text, unroll_device *device) {
+  const unroll_lm_info info = unroll_lm_describe(lm);
+  const unroll_lm_options *o = &info.options;
+  const unroll_device_info *d = unroll_device_describe(device);
+  const char *const unit = unroll_vocabulary_unit(info.vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
+  tell("text      %" PRId64 " %s, %" PRId32 " different; %" PRId64 " to train, %" PRId64 " to validate",
+       unroll_text_count(text), unit, unroll_vocabulary_count(info.vocabulary), info.train_characters,
+       info.validation_characters);
+  if (unroll_text_unknown(text) > 0)
+    tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
+  tell("model     %s, %" PRId64 " layer%s of %" PRId64 " units, embedding %" PRId64 "; %" PRIu64 " parameters",
+       cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
+  tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch, o->batch,
+       o->steps, unit);
+  if (o->loss_scale_interval > 0)
+    tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
+         o->loss_scale, o->loss_scale_interval);
+  else if (o->loss_scale != 1)
+    tell("scale     loss x %g", o->loss_scale);
+  tell_more(o);
+  if (values->train.resume)
+    tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
+}
+
+/* ---- the run ---- */
+
+static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {
+  return unroll_lm_train(model, o, err);
+}
+static unroll_status save_model(void *model, const char *path, unroll_error *err) {
+  return unroll_lm_save(model, path, err);
+}
+static double learning_rate(const void *model, uint64_t update) { return unroll_lm_learning_rate(model, update); }
+static training_position position(const void *model) {
+  const unroll_lm_info info = unroll_lm_describe(model);
+  return (training_position){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss};
+}
+
+static const training_task task = {.train = train_model,
+                                   .save = save_model,
+                                   .learning_rate = learning_rate,
+                                   .position = position,
+                                   .is_nats = true,
+                                   .pace = "chars",
+                                   .try_it = "unroll sample"};
+
+static int train_it(const command_spec *command, const lm_values *values, unroll_lm *lm, const unroll_text *text,
+                    unroll_device *device) {
+  introduce(values, lm, text, device);
+  return training_run(&task, lm, command, values, &values->train, values->common.device, "text", values->text.paths,
+                      values->text.count);
+}
+
+/* The text as a new model reads it, or as the model that is resumed did. */
+static unroll_status load_text(const lm_values *values, const unroll_lm *resumed, unroll_text **text,
+                               unroll_error *err) {
+  unroll_text_options o = {.unit = strcmp(values->unit, "words") == 0 ? UNROLL_UNIT_WORD : UNROLL_UNIT_CHARACTER,
+                           .min_count = values->min_count};
+  if (resumed) {
+    o.vocabulary = unroll_lm_describe(resumed).vocabulary;
+    o.unknown = UNROLL_UNKNOWN_SKIP; /* another text is told by its hash */
+  }
+  return unroll_text_load(values->text.paths, values->text.count, &o, NULL, text, err);
+}
+
+static unroll_status open_model(const command_spec *command, const lm_values *values, unroll_device *device,
+                                unroll_text **text, unroll_lm **lm, unroll_error *err) {
+  unroll_status status = UNROLL_OK;
+  if (values->train.resume)
+    status = unroll_lm_load(&device, 1, values->train.resume, NULL, lm, err);
+  if (status == UNROLL_OK)
+    status = load_text(values, *lm, text, err);
+  if (status != UNROLL_OK)
+    return status;
+  if (!values->train.resume) {
+    const unroll_lm_options o = lm_options(command, values);
+    return unroll_lm_create(&device, 1, *text, &o, NULL, lm, err);
+  }
+  status = unroll_lm_resume(*lm, *text, err);
+  if (status == UNROLL_OK && train_changes_schedule(command, values)) {
+    unroll_schedule schedule = unroll_lm_describe(*lm).options.schedule;
+    train_set_schedule(command, values, &values->train, &schedule);
+    status = unroll_lm_set_schedule(*lm, &schedule, err);
+  }
+  return status;
+}
+
+static int run(const command_spec *command, const void *p) {
+  const lm_values *values = p;
+  const train_values *train = &values->train;
+  if (!train_check_usage(command, values, train, of_the_model, COUNT(of_the_model)) ||
+      !train_check_files(train, values->text.paths, values->text.count, "the text"))
+    return EXIT_USAGE;
+  if (train->out && !training_check_target("out", train->out))
+    return EXIT_FAILED;
+  unroll_context *ctx = open_context(&values->common);
+  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+  unroll_lm *lm = NULL;
+  unroll_text *text = NULL;
+  unroll_error err = UNROLL_ERROR_INIT;
+  int code = EXIT_FAILED;
+  if (device && open_model(command, values, device, &text, &lm, &err) == UNROLL_OK)
+    code = train_it(command, values, lm, text, device);
+  else if (device)
+    complain_of(&err);
+  unroll_lm_destroy(lm);
+  unroll_text_destroy(text);
+  unroll_device_close(device);
+  unroll_context_destroy(ctx);
+  return code;
+}
+
+const command_spec command_train_lm = {
+    .name = "train lm",
+    .purpose = "train a language model of characters or words on a text",
+    .usage = "--text FILE... --out M.safetensors [options]",
+    .options = options,
+    .n_options = COUNT(options),
+    .values_size = sizeof(lm_values),
+    .notes = "Ctrl-C stops after the update, saves and says how to go on; a second Ctrl-C quits at once. The model is "
+             "also saved at\n"
+             "every validation and every two minutes, and a file is replaced as a whole or not at all.\n",
+    .example = "  unroll train lm --text book.txt --out book.safetensors --minutes 5\n"
+               "  unroll train lm --text book.txt --resume book.safetensors --epochs 20\n",
+    .run = run,
+};

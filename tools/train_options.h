@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options that every `unroll train ...` has, with their meaning for the library. */
+#ifndef TRAIN_OPTIONS_H
+#define TRAIN_OPTIONS_H
+#include <unroll/train.h>
+
+#include "options.h"
+
+/* A member `train` of a command's values. */
+typedef struct train_values {
+  const char *out, *resume, *log;
+  const char *optimizer, *schedule, *nonfinite, *freeze, *l2;
+  int64_t updates, seed, evaluate_every, batch, accumulate, warmup, patience;
+  double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, schedule_epochs, clip, validation;
+  double loss_scale; /* 0: dynamic */
+  double recurrent_decay;
+} train_values;
+
+#define INTEGER(name_, argument_, offset_, standard_, min_, max_, help_)                                    \
+  {                                                                                                         \
+    .type = OPTION_INTEGER, .name = name_, .argument = argument_, .offset = offset_, .standard = standard_, \
+    .min = min_, .max = max_, .help = help_                                                                 \
+  }
+#define NUMBER(name_, offset_, standard_, range_, help_)                                                     \
+  {                                                                                                          \
+    .type = OPTION_NUMBER, .name = name_, .argument = "X", .offset = offset_, .standard = standard_, range_, \
+    .help = help_                                                                                            \
+  }
+#define ABOVE_0 .min = 1e-300, .max = 1e300, .expected = "a number above 0"
+#define FROM_0 .min = 0, .max = 1e300, .expected = "a number, 0 or more"
+#define BELOW_1 .min = 0, .max = 1 - 1e-9, .expected = "a number from 0 to less than 1"
+#define HEADING(help_) \
+  { .type = OPTION_HEADING, .help = help_ }
+#define TEXT(name_, argument_, offset_, help_) \
+  { .type = OPTION_TEXT, .name = name_, .argument = argument_, .offset = offset_, .help = help_ }
+#define CHOICE(name_, argument_, offset_, standard_, choices_, help_)                                      \
+  {                                                                                                        \
+    .type = OPTION_CHOICE, .name = name_, .argument = argument_, .offset = offset_, .standard = standard_, \
+    .choices = choices_, .help = help_                                                                     \
+  }
+
+/* data: "the same text"; pace: the key of the log. */
+#define OPTIONS_TRAIN_FILES(T, data, pace)                                                                             \
+  TEXT("out", "M.safetensors", offsetof(T, train.out), "the model; M.best.safetensors is the best one by validation"), \
+      TEXT("resume", "M.safetensors", offsetof(T, train.resume),                                                       \
+           "go on where that model was saved, with " data "; saved there without --out"),                              \
+      TEXT("log", "F.jsonl", offsetof(T, train.log),                                                                   \
+           "a JSON object per update: update, loss, lr, grad_norm, " pace "; loss_scale, where it is dynamic")
+
+#define OPTIONS_TRAIN_LIMITS(T, data)                                                                                 \
+  HEADING("how long, until the first limit is reached (default --epochs 10)"),                                        \
+      NUMBER("epochs", offsetof(T, train.epochs), NULL, ABOVE_0,                                                      \
+             "passes over " data ", counted from the first run on"),                                                  \
+      INTEGER("updates", "N", offsetof(T, train.updates), NULL, 0, (double)INT64_MAX,                                 \
+              "updates, counted from the first run on; 0: saves the new model as it is"),                             \
+      NUMBER("minutes", offsetof(T, train.minutes), NULL, ABOVE_0, "minutes of this run"),                            \
+      INTEGER("patience", "N", offsetof(T, train.patience), NULL, 1, 1e9,                                             \
+              "validations in a row that are no better than the best one; counted on with --resume where it is given" \
+              " again")
+
+/* An update, from the batch on; batch: what it is a number of. */
+#define OPTIONS_TRAIN_UPDATES(T, batch_, standard_batch)                                                               \
+  INTEGER("batch", "B", offsetof(T, train.batch), standard_batch, 1, 65536, batch_),                                   \
+      INTEGER("accumulate", "N", offsetof(T, train.accumulate), "1", 1, 65536,                                         \
+              "parts that a batch is worked through in, in less memory; the same update but for rounding; must "       \
+              "divide the batch"),                                                                                     \
+      CHOICE("optimizer", "O", offsetof(T, train.optimizer), "adam", "sgd rmsprop adam adamw",                         \
+             "how gradients become updates"),                                                                          \
+      NUMBER("lr", offsetof(T, train.lr), "0.002", ABOVE_0, "learning rate, at first"),                                \
+      NUMBER("momentum", offsetof(T, train.momentum), "0.9", BELOW_1, "of sgd"),                                       \
+      NUMBER("weight-decay", offsetof(T, train.weight_decay), "0", FROM_0, "pull of the parameters to 0"),             \
+      INTEGER("warmup", "N", offsetof(T, train.warmup), "0", 0, INT32_MAX,                                             \
+              "updates in which the learning rate rises from 0 to --lr in a line, before the schedule begins"),        \
+      CHOICE("schedule", "S", offsetof(T, train.schedule), "constant", "constant time exponential cosine",             \
+             "how the learning rate changes over epochs"),                                                             \
+      NUMBER("decay", offsetof(T, train.decay), NULL, FROM_0,                                                          \
+             "of the schedules time: lr/(1 + X·epoch) (default 0.1), and exponential: lr·X^epoch (default 0.9)"),      \
+      NUMBER("lr-min", offsetof(T, train.lr_min), "0", FROM_0, "where the schedule cosine ends"),                      \
+      NUMBER("schedule-epochs", offsetof(T, train.schedule_epochs), NULL, ABOVE_0,                                     \
+             "how long the schedule cosine takes (default: until the first run's limit)"),                             \
+      NUMBER("clip", offsetof(T, train.clip), "1", FROM_0, "greatest norm of all gradients together; 0: as it comes"), \
+      {.type = OPTION_NUMBER,                                                                                          \
+       .name = "loss-scale",                                                                                           \
+       .argument = "X|dynamic",                                                                                        \
+       .offset = offsetof(T, train.loss_scale),                                                                        \
+       .standard = "1",                                                                                                \
+       .word = "dynamic",                                                                                              \
+       .min = 1,                                                                                                       \
+       .max = 0x1p126,                                                                                                 \
+       .expected = "a number from 1 to 2^126, or dynamic",                                                             \
+       .help = "factor of the loss while gradients are made, for devices that compute with half precision; dynamic: "  \
+               "from 65536 on, halved and the update skipped where gradients overflow, doubled after 2000 updates "    \
+               "without"},                                                                                             \
+      CHOICE("nonfinite", "P", offsetof(T, train.nonfinite), "stop", "stop skip",                                      \
+             "what an update does whose loss or gradient is no finite number; both say where it was"),                 \
+      TEXT("freeze", "PATTERNS", offsetof(T, train.freeze),                                                            \
+           "parameters that are not trained, by name, as the shell matches files: 'embedding.*,rnn.*.0.0'"),           \
+      TEXT("l2", "PATTERN=X,...", offsetof(T, train.l2),                                                               \
+           "adds X times the sum of squares of these parameters to what is minimised, not to what is reported: "       \
+           "'rnn.W_h.*=1e-4,linear.W=1e-4'"),                                                                          \
+      NUMBER("recurrent-decay", offsetof(T, train.recurrent_decay), "0", BELOW_1,                                      \
+             "part of the recurrent matrices W_h that each update takes away, whatever the learning rate")
+
+#define OPTIONS_TRAIN_VALIDATION(T, part)                                                          \
+  NUMBER("validation-fraction", offsetof(T, train.validation), "0.05", BELOW_1, part),             \
+      INTEGER("evaluate-every", "N", offsetof(T, train.evaluate_every), "0", 0, (double)INT64_MAX, \
+              "updates from one validation to the next; 0: at the end of each epoch")
+
+/* The checks beyond the table; of_the_model: further options that a model's file holds, so that --resume excludes them. */
+bool train_check_usage(const command_spec *command, const void *values, const train_values *train,
+                       const char *const *of_the_model, size_t n);
+void train_set_optimizer(const train_values *train, unroll_optimizer_attr *optimizer);
+/* Of a new model, or of a resumed one, where only what was given changes. */
+void train_set_schedule(const command_spec *command, const void *values, const train_values *train,
+                        unroll_schedule *schedule);
+bool train_changes_schedule(const command_spec *command, const void *values);
+void train_set_loss_scale(const train_values *train, double *scale, int64_t *interval);
+unroll_training train_training(const train_values *train);
+/* One file under two names would be lost: a text that is also the log, say. */
+bool train_is_same_file(const char *a, const char *b);
+/* Would `data` be overwritten, or one output by another? Said on stderr. what: "the text". */
+bool train_check_files(const train_values *train, const char *const *data, size_t n, const char *what);
+/* A word as the shell takes it, after a space. */
+void train_print_word(FILE *out, const char *word);
+
+#endif
