@@ -103,9 +103,8 @@ def check():
         problems.append(f"headings with rows are not those of the text, in its order; without rows: {missing}")
     callable_names, words = functions()
     # Not by `ctest --show-only`, which would begin the log of the run anew that this test is part of.
-    tests = set(re.findall(r"^add_test\(\[=\[(\w+)\]=\]|^add_test\((\w+) ", read(os.path.join(BUILD, "tests/CTestTestfile.cmake")),
-                           flags=re.M))
-    tests = {bracketed or plain for bracketed, plain in tests}
+    listed = read(os.path.join(BUILD, "tests/CTestTestfile.cmake"))
+    tests = set(re.findall(r"^add_test\((?:\[=\[)?(\w+)", listed, flags=re.M))
     sources = {name: read(os.path.join(SOURCE, "tests", name)) for name in os.listdir(os.path.join(SOURCE, "tests"))
                if name.endswith(("_test.c", "_test.py", "_test.sh"))}
     for row in rows:
@@ -152,6 +151,9 @@ def check():
         for row in chosen:
             print(f"{kind}: row {row['#']}: {row['The text']}")
         print(f"{kind}: {len(chosen)} rows")
+    for row in rows:
+        if row["Function"] not in OPEN and "not built" in row["Remark"]:
+            print(f"in part not built: row {row['#']}: {row['The text']}")
     print(f"docs/mission.md: {len(rows)} rows under {len(wanted)} headings, "
           f"{len({pair[1:] for pair in tests_of(rows)})} tests and cases, {len(problems)} problems")
     return 1 if problems else 0
