@@ -161,7 +161,7 @@ def check():
 
 def ran(log):
     """Whether the tests of the page passed, by the log of a run of all tests."""
-    passed, cases, current = set(), {}, None
+    passed, cases, skipped, current = set(), {}, set(), None
     for line in read(log).splitlines():
         start = re.match(r"\d+/\d+ Test: (\S+)", line)
         if start:
@@ -169,15 +169,19 @@ def ran(log):
         elif line == "Test Passed.":
             passed.add(current)
         else:
-            case = re.match(r"\[ +OK \] (\w+)", line)
-            if case:
-                cases.setdefault(current, set()).add(case[1])
+            case = re.match(r"\[ +(OK|SKIPPED) \] (\w+)", line)
+            if case and case[1] == "OK":
+                cases.setdefault(current, set()).add(case[2])
+            elif case:
+                skipped.add((current, case[2]))
     problems = set()
     for _, test, case in tests_of(rows_of(read(PAGE), [])):
         if test not in passed:
             problems.add(f"docs/mission.md: {test} did not run or did not pass")
         elif case and test in cases and not any(name == case or name.startswith(case + "_") for name in cases[test]):
             problems.add(f"docs/mission.md: {test}/{case} did not run or did not pass")
+        problems |= {f"docs/mission.md: {test}/{name} was skipped" for program, name in skipped
+                     if program == test and (case is None or name == case or name.startswith(case + "_"))}
     for line in sorted(problems):
         print(line)
     return 1 if problems else 0
