@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/mission.md: every function, test, case, command and option that it names is there, and every heading has rows.
 
-mission_test.py --ran LOG judges a run: LOG is CTest's LastTest.log, and every test that the page names must have passed in it,
-and every case that CMocka reports."""
+mission_test.py --ran LOG judges a run: LOG is CTest's LastTest.log, and every test that the page names must have passed
+in it, and every case that CMocka reports."""
 import os
 import re
 import subprocess
