@@ -187,11 +187,9 @@ static void unknown_device(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(coupled_lstm), DEVICE_TESTS(words_backwards),
-                                     DEVICE_TESTS(a_signal_goes_on), cmocka_unit_test(unknown_device)};
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(coupled_lstm),      DEVICE_TESTS(words_backwards),
-                                     DEVICE_TESTS(adding_task),       DEVICE_TESTS(copy_task),
-                                     DEVICE_TESTS(without_memory),    cmocka_unit_test(unknown_device),
-                                     cmocka_unit_test(memory_options)};
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(coupled_lstm),       DEVICE_TESTS(words_backwards),
+                                     DEVICE_TESTS(a_signal_goes_on),   DEVICE_TESTS(adding_task),
+                                     DEVICE_TESTS(copy_task),          DEVICE_TESTS(without_memory),
+                                     cmocka_unit_test(unknown_device), cmocka_unit_test(memory_options)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }
