@@ -205,7 +205,6 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
   const nn_rnn *r = k->r;
   const nn_cell_inputs *in = k->in;
   const bool lstm = r->family == UNROLL_CELL_LSTM;
-  const tensor_spec *sx = graph_spec(in->x);
   const bool masks = !r->o.inference;
   const unroll_tensor masks_h =
       masks && r->o.zoneout_h > 0 ? nn_step_masks(in->x, r->P, r->o.zoneout_h) : unroll_none();
@@ -215,7 +214,7 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
   const unroll_tensor c0 = lstm ? nn_first_state(in->c0, in, r->H, "c") : unroll_none();
   if (graph_failed(k->g))
     return;
-  sx = graph_spec(in->x);
+  const tensor_spec *sx = graph_spec(in->x);
   /* Unchecked, as every shape is known to fit and what stands past a sequence's end is masked already. */
   if (!(k->scan = scan_begin_unchecked(k->g, in->direction, sx->shape[0], sx->dim[0])))
     return;

@@ -230,12 +230,12 @@ struct unroll_binding {
 };
 unroll_status binding_prepare(unroll_binding *b, unroll_error *err);
 unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t device);
-/* The buffer of an outside tensor, made at its first use, of zeros. */
-unroll_status binding_buffer(unroll_binding *b, uint32_t outside_id, unroll_error *err);
+/* The buffer of outside tensor i, made at its first use, of zeros. */
+unroll_status binding_buffer(unroll_binding *b, uint32_t i, unroll_error *err);
 /* The outside tensor of that name, or GRAPH_NONE. */
 uint32_t executable_find(const unroll_executable *e, const char *name);
 /* A queue with one reference, and one reference less. NULL: nothing. */
-unroll_status queue_make(unroll_device *device, shared_queue **queue, unroll_error *err);
+unroll_status queue_make(unroll_device *d, shared_queue **out, unroll_error *err);
 void queue_drop(unroll_device *device, shared_queue *queue);
 /* The queue that stands for this one since the groups of their bindings met. */
 shared_queue *queue_root(shared_queue *queue);

@@ -66,7 +66,7 @@ unroll_status classifier_write(const unroll_classifier *c, const struct classifi
                                unroll_error *err);
 unroll_status classifier_feed(void *owner, const struct trainer_place *place, unroll_binding *b,
                               struct trainer_feed *feed, unroll_error *err);
-unroll_status classifier_feed_evaluation(void *owner, uint64_t batch, unroll_binding *b, struct trainer_feed *feed,
+unroll_status classifier_feed_evaluation(void *owner, uint64_t index, unroll_binding *b, struct trainer_feed *feed,
                                          unroll_error *err);
 uint64_t classifier_epoch_updates(const void *owner, uint64_t epoch);
 

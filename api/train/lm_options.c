@@ -72,7 +72,7 @@ unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_err
   int64_t widest = lm_gates(o->cell) * o->hidden;
   widest = widest < o->embedding ? o->embedding : widest;
   widest = widest < V ? V : widest;
-  if (o->steps * o->batch > INT32_MAX / widest)
+  if (o->steps * o->batch * widest > INT32_MAX)
     return fail(err, UNROLL_E_INVALID,
                 "steps %lld times batch %lld times %lld, the model's widest tensor, is past 2^31-1",
                 (long long)o->steps, (long long)o->batch, (long long)widest);

@@ -254,7 +254,7 @@ unroll_status trainer_metadata_read(const unroll_safetensors *file, const char *
                                     const unroll_allocator *allocator, unroll_error *err);
 /* unroll.kind, unroll.format and unroll.version. */
 unroll_status trainer_metadata_begin(unroll_safetensors_writer *writer, const char *kind, unroll_error *err);
-unroll_status trainer_metadata_check(const unroll_safetensors *file, const char *kind, unroll_error *err);
+unroll_status trainer_metadata_check(const unroll_safetensors *file, const char *expected, unroll_error *err);
 /* As many digits as give the same double back, whatever the locale. Else false: there is no memory. */
 bool trainer_add_real(struct text *to, double value);
 /* A decimal number that is finite, whatever the locale. Else false, as where there is no memory. */
