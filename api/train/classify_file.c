@@ -199,18 +199,12 @@ static unroll_status take(unroll_classifier *c, const struct metadata *m, unroll
   c->n_sequences = m->sequences;
   c->data_hash = m->data_hash;
   c->split_hash = m->split_hash;
-  c->trainer.update = m->position.update;
-  c->trainer.best_update = m->position.best_update;
-  c->trainer.best_loss = m->position.best_loss;
-  c->trainer.stale = m->position.stale;
+  trainer_take_position(&c->trainer, &m->position);
   return UNROLL_OK;
 }
 
-static unroll_status read_model(unroll_classifier *c, const unroll_safetensors *file, unroll_error *err) {
-  const unroll_status whole = unroll_safetensors_verify(file, err);
-  if (whole == UNROLL_E_NOT_FOUND)
-    return fail(err, UNROLL_E_FORMAT, "no model of unroll: it has no metadata " UNROLL_CHECKSUM_KEY);
-  TRY(whole);
+static unroll_status read_model(void *model, const unroll_safetensors *file, unroll_error *err) {
+  unroll_classifier *c = model;
   struct metadata m = {.options = {.struct_size = sizeof m.options},
                        .trained = {.loss_scale = 1, .training = {.accumulate = 1}}};
   unroll_status status = read_metadata(c, file, &m, err);
@@ -227,15 +221,7 @@ unroll_status unroll_classifier_load(unroll_device *const *devices, uint32_t n_d
     return fail(err, UNROLL_E_INVALID, "unroll_classifier_load: %s is NULL", path ? "classifier" : "path");
   unroll_classifier *c = NULL;
   TRY(classifier_begin(devices, n_devices, allocator, &c, err));
-  unroll_safetensors *file;
-  unroll_status status = unroll_safetensors_open(path, &c->trainer.allocator, &file, err);
-  if (status == UNROLL_OK) {
-    unroll_error inner = UNROLL_ERROR_INIT;
-    status = read_model(c, file, &inner);
-    unroll_safetensors_close(file);
-    if (status != UNROLL_OK)
-      (fail)(err, status, "%s: %s", path, inner.message);
-  }
+  const unroll_status status = trainer_read_file(&c->trainer, path, read_model, c, err);
   if (status == UNROLL_OK)
     *out = c;
   else

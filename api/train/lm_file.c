@@ -44,12 +44,9 @@ static unroll_status take_options(unroll_lm *lm, struct lm_metadata *m, unroll_e
   return UNROLL_OK;
 }
 
-static unroll_status read_model(unroll_lm *lm, const unroll_safetensors *file, unroll_error *err) {
+static unroll_status read_model(void *model, const unroll_safetensors *file, unroll_error *err) {
+  unroll_lm *lm = model;
   struct trainer *t = &lm->trainer;
-  const unroll_status whole = unroll_safetensors_verify(file, err);
-  if (whole == UNROLL_E_NOT_FOUND)
-    return fail(err, UNROLL_E_FORMAT, "no model of unroll: it has no metadata " UNROLL_CHECKSUM_KEY);
-  TRY(whole);
   struct lm_metadata m;
   unroll_status status = lm_metadata_read(file, &t->allocator, &m, err);
   if (status == UNROLL_OK)
@@ -59,10 +56,7 @@ static unroll_status read_model(unroll_lm *lm, const unroll_safetensors *file, u
     return status;
   }
   TRY(take_options(lm, &m, err));
-  t->update = m.position.update;
-  t->best_update = m.position.best_update;
-  t->best_loss = m.position.best_loss;
-  t->stale = m.position.stale;
+  trainer_take_position(t, &m.position);
   lm->text_hash = m.text_hash;
   lm->text_characters = m.text_characters;
   return trainer_read_tensors(t, file, err);
@@ -74,15 +68,7 @@ unroll_status unroll_lm_load(unroll_device *const *devices, uint32_t n_devices, 
     return fail(err, UNROLL_E_INVALID, "unroll_lm_load: %s is NULL", path ? "lm" : "path");
   unroll_lm *lm = NULL;
   TRY(lm_begin(devices, n_devices, allocator, &lm, err));
-  unroll_safetensors *file;
-  unroll_status status = unroll_safetensors_open(path, &lm->trainer.allocator, &file, err);
-  if (status == UNROLL_OK) {
-    unroll_error inner = UNROLL_ERROR_INIT;
-    status = read_model(lm, file, &inner);
-    unroll_safetensors_close(file);
-    if (status != UNROLL_OK)
-      (fail)(err, status, "%s: %s", path, inner.message);
-  }
+  const unroll_status status = trainer_read_file(&lm->trainer, path, read_model, lm, err);
   if (status == UNROLL_OK)
     *out = lm;
   else

@@ -217,6 +217,10 @@ struct trainer_place trainer_place_of(const struct trainer *t, uint64_t update);
 
 /* ---- file ---- */
 unroll_status trainer_save(struct trainer *t, const char *path, unroll_error *err);
+/* Opens a model's file, verifies the whole of it, and has read take it into the model. Messages begin with the path. */
+typedef unroll_status (*trainer_read_fn)(void *model, const unroll_safetensors *file, unroll_error *err);
+unroll_status trainer_read_file(const struct trainer *t, const char *path, trainer_read_fn read, void *model,
+                                unroll_error *err);
 /* The tensors that the options ask for, and no others, into their `stored` copies. */
 unroll_status trainer_read_tensors(struct trainer *t, const unroll_safetensors *file, unroll_error *err);
 /* Makes the training program from the stored copies, which stay. */
@@ -267,6 +271,7 @@ struct trainer_position {
   double best_loss;
   int64_t stale;
 };
+void trainer_take_position(struct trainer *t, const struct trainer_position *position);
 unroll_status trainer_position_write(const struct trainer *t, unroll_safetensors_writer *writer, unroll_error *err);
 unroll_status trainer_position_read(const unroll_safetensors *file, const unroll_allocator *allocator,
                                     struct trainer_position *position, unroll_error *err);

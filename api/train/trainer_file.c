@@ -133,7 +133,33 @@ unroll_status trainer_read_tensors(struct trainer *t, const unroll_safetensors *
   return unknown_tensor(t, file, err);
 }
 
+static unroll_status verify_and_read(const unroll_safetensors *file, trainer_read_fn read, void *model,
+                                     unroll_error *err) {
+  const unroll_status whole = unroll_safetensors_verify(file, err);
+  if (whole == UNROLL_E_NOT_FOUND)
+    return fail(err, UNROLL_E_FORMAT, "no model of unroll: it has no metadata " UNROLL_CHECKSUM_KEY);
+  TRY(whole);
+  return read(model, file, err);
+}
+
+unroll_status trainer_read_file(const struct trainer *t, const char *path, trainer_read_fn read, void *model,
+                                unroll_error *err) {
+  unroll_safetensors *file;
+  TRY(unroll_safetensors_open(path, &t->allocator, &file, err));
+  unroll_error inner = UNROLL_ERROR_INIT;
+  const unroll_status status = verify_and_read(file, read, model, &inner);
+  unroll_safetensors_close(file);
+  return status == UNROLL_OK ? status : (fail)(err, status, "%s: %s", path, inner.message);
+}
+
 /* ---- going on ---- */
+
+void trainer_take_position(struct trainer *t, const struct trainer_position *position) {
+  t->update = position->update;
+  t->best_update = position->best_update;
+  t->best_loss = position->best_loss;
+  t->stale = position->stale;
+}
 
 unroll_status trainer_upload(struct trainer *t, unroll_error *err) {
   struct trainer_build b;
