@@ -27,6 +27,8 @@ unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const unroll_rnn_o
     return graph_fail(g, UNROLL_E_UNSUPPORTED, "rnn: the body of a scan cannot hold a layer");
   if (graph_spec(x)->rank != 3)
     return graph_fail(g, UNROLL_E_SHAPE, "rnn: x is %s, expected [T,B,I]", graph_describe(g, x.id, text));
+  if (UNROLL_HAS(unroll_rnn_options, o, checkpoint) && o->checkpoint)
+    return nn_rnn_in_segments(x, prefix, o, initial, last);
   const int32_t D = o->bidirectional ? 2 : 1, dtype = graph_spec(x)->dtype;
   const int64_t H = o->hidden, GH = (int64_t)layer_gates(o->cell) * H;
   for (int32_t l = 0; l < o->layers; l++) {

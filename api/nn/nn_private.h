@@ -14,4 +14,7 @@ unroll_tensor nn_param(unroll_graph *graph, const char *prefix, const char *what
 /* The same for "PREFIX.what.layer.direction". */
 unroll_tensor nn_layer_param(unroll_graph *graph, const char *prefix, const char *what, int32_t layer,
                              int32_t direction, int32_t dtype, int32_t rank, const int64_t *shape);
+/* unroll_rnn with checkpoints; options and x have been looked at. (nn_checkpoint.c) */
+unroll_tensor nn_rnn_in_segments(unroll_tensor x, const char *prefix, const unroll_rnn_options *options,
+                                 const unroll_rnn_state *initial, unroll_rnn_state *last);
 #endif

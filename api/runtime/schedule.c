@@ -462,6 +462,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
   loop->direction = b->direction;
   loop->steps = b->steps;
   loop->steps_dim = b->steps_dim;
+  loop->t0 = g->nodes[scan].attr.scan.t0;
   loop->starts = mem_array(a, (uint64_t)b->n_carries + 1, sizeof *loop->starts);
   loop->ends = mem_array(a, (uint64_t)b->n_carries + 1, sizeof *loop->ends);
   uint32_t n_edges = b->n_nodes;

@@ -39,6 +39,15 @@ static void view_tensor(const unroll_graph *g, uint32_t id, const place *p, unro
   }
 }
 
+/* 2: of inputs or attributes that version 1 had not, without which the result would be another. */
+static uint32_t version_of(const node *n) {
+  bool newer = n->op == UNROLL_OP_REDUCE && n->n_in > 1 && n->in[1] != GRAPH_NONE;
+  for (uint32_t i = 13; n->op == UNROLL_OP_LAYER_GRAD && i < n->n_in; i++)
+    newer = newer || n->in[i] != GRAPH_NONE;
+  newer = newer || (n->op == UNROLL_OP_DROPOUT && n->attr.dropout.t0 != 0);
+  return newer ? 2 : 1;
+}
+
 unroll_status view_create(const unroll_graph *g, const uint32_t *picked, uint32_t n_picked, const place *places,
                           uint32_t n_slots, graph_view **out, unroll_error *err) {
   const unroll_graph *root = graph_root_of(g);
@@ -78,7 +87,7 @@ unroll_status view_create(const unroll_graph *g, const uint32_t *picked, uint32_
     const node *x = &g->nodes[picked ? picked[i] : i];
     unroll_node_view *y = &v->nodes[i];
     *y = (unroll_node_view){.op = x->op,
-                            .op_version = 1,
+                            .op_version = version_of(x),
                             .n_in = x->n_in,
                             .n_out = x->n_out,
                             .layer = x->layer,

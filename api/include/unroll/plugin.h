@@ -169,9 +169,10 @@ enum {
  *               lstm       h_prev [H], gates [4H] (i f g o), c_prev [H]
  *               gru        h_prev [H], rz [2H], rh [H], n [H]
  *               gru_after  h_prev [H], gates [4H] (r z n hn)
- * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last)
+ * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last), (sum_x, sum_h, sum_b, sum_n)
  *             -> dx, dW_x, dW_h, db, db_n, dh0, dc0                                              attr unroll_layer_attr
- *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR.
+ *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR. The sums are what dW_x, dW_h, db and db_n
+ *             start from, each of its shape; where one is given, the node is of version 2.
  *             Where the same device claims both with UNROLL_CLAIM_RESERVE, saved 0 of the two is one opaque tensor of its own
  *             instead, u8 [reserve_bytes], and saved 1..3 are absent.
  * SCAN        carries.., per-step inputs [T,..].., captures.. -> last carries.., per-step outputs [T,..]..
@@ -279,8 +280,18 @@ enum {
 enum { UNROLL_FORWARD = 0, UNROLL_REVERSE = 1 };
 
 /* ---- attributes of ops ---- */
+/*
+ * A sum over time is cut into blocks, so that it has the same bits wherever it is interrupted between two of them and taken up
+ * with what is there so far: y = c (or 0), then for each block y += the block's own sum, rounded to y's dtype each time. Blocks
+ * are counted from the first index; the last one may be smaller.
+ */
+enum { UNROLL_BLOCKS_FROM_LAST = 0, UNROLL_BLOCKS_FROM_FIRST = 1 };
 typedef struct unroll_matmul_attr {
   int32_t trans_a, trans_b;
+  int64_t k_block; /* above 0: the sum over k is one of blocks of so many; c is of y's shape or absent, and comes first */
+  int64_t m_block; /* above 0: rows of y that a node of its own makes, from a multiple of m_block on and at least so many, have
+                      the bits that they have here */
+  int32_t block_order, reserved; /* UNROLL_BLOCKS_* */
 } unroll_matmul_attr;
 typedef struct unroll_unary_attr {
   int32_t kind, reserved;
@@ -292,6 +303,8 @@ typedef struct unroll_reduce_attr {
   int32_t kind;
   uint32_t axes; /* bit i: axis i is reduced */
   int32_t keep_dims, reserved;
+  int64_t block; /* above 0, UNROLL_SUM over axis 0 among others: blocks of so many indices of axis 0, see unroll_matmul_attr */
+  int32_t block_order, reserved_2;
 } unroll_reduce_attr;
 typedef struct unroll_slice_attr {
   int32_t axis, reserved;
@@ -314,6 +327,7 @@ typedef struct unroll_dropout_attr {
   double p; /* probability of being dropped, 0 <= p < 1 */
   uint32_t site;
   int32_t time_axis; /* 0 or -1 */
+  int64_t t0;        /* the first step is that one of the sequence */
 } unroll_dropout_attr;
 typedef struct unroll_categorical_attr {
   uint32_t site, reserved;
@@ -340,10 +354,17 @@ typedef struct unroll_layer_attr {
   int32_t cell, direction;
   int32_t activation; /* rnn: UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID */
   int32_t reserved;
+  /*
+   * Above 0: the gradients of weights and biases are sums of blocks of so many steps (see unroll_matmul_attr), in the order in
+   * which the gradient comes by: a forward layer's from the last. 0: of any order.
+   */
+  int32_t block;
+  int32_t segment; /* not 0: a part of a sequence, cut at multiples of block; who has no such sums leaves it to others */
 } unroll_layer_attr;
 typedef struct unroll_scan_attr {
   uint32_t n_carries, n_inputs, n_captures, n_outputs;
   int32_t direction, cell; /* cell: which standard cell was lowered to this scan, or UNROLL_CELL_NONE */
+  int64_t t0; /* of the random ops in the body: the first step is that one of the sequence; runs of a template say it in t0 */
 } unroll_scan_attr;
 
 /* ---- what the host gives the plugin ---- */
