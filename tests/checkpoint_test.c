@@ -340,7 +340,7 @@ static void scans(void **state) {
   /* Blocks of 14 steps: five segments; with bytes, fewer states than that. */
   const unroll_checkpoint_policy p[] = {
       {.struct_size = sizeof *p, .kind = UNROLL_CHECKPOINT_EVERY, .every = 14},
-      {.struct_size = sizeof *p, .kind = UNROLL_CHECKPOINT_BYTES, .bytes = 500000},
+      {.struct_size = sizeof *p, .kind = UNROLL_CHECKPOINT_BYTES, .bytes = 623600},
   };
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
   for (int i = 0; i < 8; i++) {

@@ -366,7 +366,8 @@ unroll_status plan_node(plan *p, uint32_t node) {
   const uint32_t op = p->node->op;
   if (op >= UNROLL_OP_END || !families[op].plan)
     return plan_decline(p, "op %u has no kernel", op);
-  if (p->node->op_version > 1)
+  const bool has_second = op == UNROLL_OP_REDUCE || op == UNROLL_OP_LAYER_GRAD || op == UNROLL_OP_DROPOUT;
+  if (p->node->op_version > (has_second ? 2u : 1u))
     return plan_decline(p, "op %u of version %u", op, p->node->op_version);
   if (p->node->attr_size < families[op].attr_size)
     return opencl_fail(&p->error, UNROLL_E_GRAPH, 0, "opencl: %s: %u bytes of attributes, expected %u", p->node->name,
