@@ -45,18 +45,39 @@ void unroll_checkpoint_end(unroll_graph *g) {
 /* ---- plans ---- */
 enum { MOST_SEGMENTS = 4096 };
 
-static int64_t count_segments(const unroll_checkpoint_sizes *z, int64_t segment) {
-  const int64_t n = (z->steps + segment - 1) / segment;
-  return n > 1 && z->steps - (n - 1) * segment < z->block ? n - 1 : n; /* less than a block goes with the one before */
+/* Whole blocks; what is left of the last one goes with it. */
+static int64_t count_blocks(const unroll_checkpoint_sizes *z) {
+  return z->steps < z->block ? 1 : z->steps / z->block;
 }
 
+static int64_t count_segments(const unroll_checkpoint_sizes *z, int64_t segment) {
+  const int64_t blocks = segment / z->block;
+  return blocks < 1 ? 1 : (count_blocks(z) + blocks - 1) / blocks;
+}
+
+int64_t checkpoint_place(const checkpoint_schedule *s, int64_t i) {
+  return s->sizes.direction == UNROLL_FORWARD ? i : s->info.segments - 1 - i;
+}
+
+/* The first one that runs takes the blocks that make no whole segment: of the last one's steps fewest are made again. */
 int64_t checkpoint_start(const checkpoint_schedule *s, int64_t i) {
-  return (s->sizes.direction == UNROLL_FORWARD ? i : s->info.segments - 1 - i) * s->info.segment;
+  const int64_t at = checkpoint_place(s, i), n = s->info.segments;
+  if (s->sizes.direction != UNROLL_FORWARD || at == 0)
+    return at * s->info.segment;
+  return count_blocks(&s->sizes) * s->sizes.block - (n - at) * s->info.segment;
 }
 
 int64_t checkpoint_steps(const checkpoint_schedule *s, int64_t i) {
-  const int64_t at = s->sizes.direction == UNROLL_FORWARD ? i : s->info.segments - 1 - i;
-  return at + 1 < s->info.segments ? s->info.segment : s->sizes.steps - at * s->info.segment;
+  const bool last = checkpoint_place(s, i) == s->info.segments - 1;
+  const int64_t next = s->sizes.direction == UNROLL_FORWARD ? i + 1 : i - 1;
+  return (last ? s->sizes.steps : checkpoint_start(s, next)) - checkpoint_start(s, i);
+}
+
+static int64_t longest_segment(const checkpoint_schedule *s) {
+  int64_t longest = 0;
+  for (int64_t i = 0; i < s->info.segments; i++)
+    longest = checkpoint_steps(s, i) > longest ? checkpoint_steps(s, i) : longest;
+  return longest;
 }
 
 static uint16_t *choice(const checkpoint_schedule *s, int64_t t, int64_t m) {
@@ -133,15 +154,13 @@ static unroll_status try_segment(checkpoint_schedule *s, int64_t segment, int64_
   if (!solve(s))
     return fail(err, UNROLL_E_MEMORY, "out of memory for a plan of checkpoints");
   s->info.forward_steps = forward_steps(s, 0, s->info.segments, s->info.states);
-  const int64_t last = s->sizes.steps - (s->info.segments - 1) * segment;
-  s->info.bytes =
-      (uint64_t)s->info.states * s->sizes.state_bytes + segment_bytes(&s->sizes, last > segment ? last : segment);
+  s->info.bytes = (uint64_t)s->info.states * s->sizes.state_bytes + segment_bytes(&s->sizes, longest_segment(s));
   return UNROLL_OK;
 }
 
 static int64_t whole_blocks(const unroll_checkpoint_sizes *z, int64_t steps) {
-  const int64_t up = (steps + z->block - 1) / z->block * z->block;
-  return up < z->steps ? up : z->steps;
+  const int64_t blocks = steps / z->block + (steps % z->block != 0);
+  return (blocks < count_blocks(z) ? blocks : count_blocks(z)) * z->block;
 }
 
 static unroll_status plan_bytes(checkpoint_schedule *s, uint64_t budget, unroll_error *err) {
@@ -149,9 +168,10 @@ static unroll_status plan_bytes(checkpoint_schedule *s, uint64_t budget, unroll_
   int64_t best = 0, best_steps = 0, states_of_best = 0;
   uint64_t least = UINT64_MAX;
   for (int64_t segment = z->block;; segment += z->block) {
-    segment = segment < z->steps ? segment : z->steps;
-    const int64_t n = count_segments(z, segment), last = z->steps - (n - 1) * segment;
-    const uint64_t leaf = segment_bytes(z, last > segment ? last : segment), fewest = leaf + (n > 1 ? z->state_bytes : 0);
+    s->info.segment = segment;
+    s->info.segments = count_segments(z, segment);
+    const int64_t n = s->info.segments;
+    const uint64_t leaf = segment_bytes(z, longest_segment(s)), fewest = leaf + (n > 1 ? z->state_bytes : 0);
     if (n <= MOST_SEGMENTS) {
       least = fewest < least ? fewest : least;
       if (fewest <= budget) {
@@ -192,7 +212,7 @@ unroll_status checkpoint_plan(const unroll_allocator *a, const unroll_checkpoint
   s->info.bytes_all = segment_bytes(z, z->steps);
   const int64_t few = (z->steps + MOST_SEGMENTS - 1) / MOST_SEGMENTS; /* steps, so that segments are not too many */
   switch (p->kind) {
-  case UNROLL_CHECKPOINT_ALL: return try_segment(s, z->steps, 0, err);
+  case UNROLL_CHECKPOINT_ALL: return try_segment(s, whole_blocks(z, z->steps), 0, err);
   case UNROLL_CHECKPOINT_EVERY:
     if (p->every < 1)
       return fail(err, UNROLL_E_RANGE, "checkpoints: every %" PRId64 " steps, expected at least 1", p->every);

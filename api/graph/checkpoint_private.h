@@ -16,7 +16,8 @@ typedef struct checkpoint_schedule {
 unroll_status checkpoint_plan(const unroll_allocator *allocator, const unroll_checkpoint_policy *policy,
                               const unroll_checkpoint_sizes *sizes, checkpoint_schedule *schedule, unroll_error *err);
 void checkpoint_free(checkpoint_schedule *schedule);
-/* Of the i-th segment that runs: its first step in time, and how many. */
+/* Of the i-th segment that runs: the how-manieth it is in time, its first step, and how many it has. */
+int64_t checkpoint_place(const checkpoint_schedule *schedule, int64_t i);
 int64_t checkpoint_start(const checkpoint_schedule *schedule, int64_t i);
 int64_t checkpoint_steps(const checkpoint_schedule *schedule, int64_t i);
 /* Calls segment for each i in turn, in the regions that the schedule says. */

@@ -209,8 +209,10 @@ static bool clone(unroll_graph *g, uint32_t region, uint32_t first, uint32_t end
     const uint32_t of = g->nodes[i].region;
     g->layer = g->nodes[i].layer;
     ok = graph_clone_node(g, i, map);
-    if (ok)
+    if (ok) {
       g->nodes[g->n_nodes - 1].region = regions[of];
+      g->nodes[g->n_nodes - 1].again = true;
+    }
   }
   mem_free(&g->allocator, regions);
   return ok;

@@ -50,6 +50,7 @@ typedef struct node {
   op_attr attr;
   int32_t layer, direction; /* -1 outside of a recurrence */
   uint32_t region;          /* the innermost that it stands in, counted from 1; 0: none */
+  bool again;               /* made once more for a gradient, to save memory */
   unroll_graph *body;       /* of a scan; owned */
   uint32_t only; /* the one device that may take it, as whoever lowered the graph numbers them; GRAPH_NONE: any */
   char *name;

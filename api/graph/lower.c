@@ -221,6 +221,7 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
       to->nodes[index].name = name;
+      to->nodes[index].again = n->again;
       if (keep && fate->reserve_bytes)
         give_reserve(to, index, fate, out);
     } else if (index != GRAPH_NONE)

@@ -65,7 +65,7 @@ static void build_segment(void *user, int64_t i) {
   segments *x = user;
   unroll_graph *g = x->g;
   const int64_t start = checkpoint_start(x->schedule, i), steps = checkpoint_steps(x->schedule, i);
-  const int64_t in_time = x->schedule->sizes.direction == UNROLL_FORWARD ? i : x->schedule->info.segments - 1 - i;
+  const int64_t in_time = checkpoint_place(x->schedule, i);
   unroll_graph *b = graph_copy_body(g, x->body);
   if (!b) {
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for a segment of a scan");

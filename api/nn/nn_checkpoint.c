@@ -54,7 +54,7 @@ static void build_segment(void *user, int64_t i) {
   stack *s = user;
   const unroll_rnn_options *o = s->options;
   const int64_t start = checkpoint_start(s->schedule, i), steps = checkpoint_steps(s->schedule, i);
-  const int64_t in_time = start / s->schedule->info.segment;
+  const int64_t in_time = checkpoint_place(s->schedule, i);
   unroll_tensor x = unroll_slice(s->x, 0, start, steps);
   for (int32_t l = 0; l < s->n; l++) {
     const unroll_layer_attr attr = {.cell = o->cell,
@@ -100,11 +100,10 @@ static unroll_tensor run_stack(stack *s, const unroll_checkpoint_policy *policy)
   if (!s->y)
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for the segments of a stack of layers");
   else {
-    for (int64_t i = 0; i < n && s->options->lengths.graph; i++) {
-      const int64_t start = checkpoint_start(&schedule, i);
-      s->lengths[start / schedule.info.segment] =
-          n == 1 ? s->options->lengths : checkpoint_lengths(s->options->lengths, start, checkpoint_steps(&schedule, i));
-    }
+    for (int64_t i = 0; i < n && s->options->lengths.graph; i++)
+      s->lengths[checkpoint_place(&schedule, i)] =
+          n == 1 ? s->options->lengths
+                 : checkpoint_lengths(s->options->lengths, checkpoint_start(&schedule, i), checkpoint_steps(&schedule, i));
     checkpoint_build(g, &schedule, build_segment, s);
     y = n == 1 ? s->y[0] : unroll_concat(s->y, (uint32_t)n, 0);
   }

@@ -607,7 +607,7 @@ static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *er
       it->stage = (stage){.kind = STAGE_GROUP, .group = current};
     }
     TRY(plan_node(p, current, id, err));
-    if (is_layer(n))
+    if (is_layer(n) && !n->again && !n->attr.layer.segment) /* these are there to save memory */
       keep_apart(p, order, i);
     if (i + 1 == end) /* a private group runs as one: all of it lives at one position */
       p->position++;

@@ -48,12 +48,15 @@ typedef struct unroll_checkpoint_sizes {
   uint32_t struct_size;
   int32_t direction;    /* UNROLL_FORWARD or UNROLL_REVERSE */
   int64_t steps;        /* T, at least 1 */
-  int64_t block;        /* segments are whole blocks of so many steps, but the last in time; at least 1 */
+  int64_t block;        /* segments begin at multiples of so many steps; at least 1 */
   uint64_t state_bytes; /* of a state that is kept between segments */
   uint64_t step_bytes;  /* of what a step of the segment that is being differentiated takes */
 } unroll_checkpoint_sizes;
 
-/* Segments 0 .. segments-1 in time are `segment` steps each, the last one what is left. */
+/*
+ * Segments are `segment` steps each, but: the one that runs first has the blocks that make no whole segment, and the last in
+ * time also the steps that make no whole block.
+ */
 typedef struct unroll_checkpoint_plan_info {
   uint32_t struct_size, reserved;
   int64_t segment, segments;
