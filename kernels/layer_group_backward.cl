@@ -27,7 +27,7 @@ typedef struct job {
 
 /* What a row's unit needs of its step, read before the product. */
 typedef struct values {
-  real keep[KEPT], h, h_prev, c, c_prev, dc, dh;
+  real keep[KEPT], h, h_prev, c, c_prev, dc, dh, dy;
   bool active;
 } values;
 
@@ -56,7 +56,7 @@ INLINE void load_values(values *v, const job *w, const int phase, long j, long t
 #endif
   if (v->active) {
     if (phase == 0 && w->dy)
-      v->dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
+      v->dy = w->dy[(t * w->B + w->b0 + row) * w->H + unit];
     const long before = ((w->reverse ? t + 1 : t) * w->B + w->b0) * w->S + at;
     const long after = ((w->reverse ? t : t + 1) * w->B + w->b0) * w->S + at;
     const __global real *kept = w->kept + (t * w->B + w->b0 + row) * KEEP * w->S + unit;
@@ -94,6 +94,8 @@ INLINE void finish(const job *w, const int phase, long j, long t, long row, long
 #pragma unroll
   for (int g = 0; g < GATES; g++)
     d[g] = 0;
+  if (v->active && phase == 0) /* after the product: then a sequence may be cut before any step */
+    carry = dh += v->dy;
   if (v->active)
     carry = cell_backward(phase, dh, &v->dc, v->keep, v->h, v->h_prev, v->c, v->c_prev, d, &inner);
 #if HAVE_CELL

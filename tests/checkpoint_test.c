@@ -286,6 +286,30 @@ static void budgets(void **state) {
   }
 }
 
+/* The kernels of GPUs, with each way of making products. */
+static void as_a_gpu(void **state) {
+  static const unroll_option ways[][3] = {{{"kernels", "gpu"}, {"product", "auto"}, {"recurrence", "layer"}},
+                                          {{"kernels", "gpu"}, {"product", "tile"}, {"recurrence", "scan"}},
+                                          {{"kernels", "gpu"}, {"precision", "half"}, {"matrix", "emulated"}},
+                                          {{"kernels", "cpu"}, {"recurrence", "scan"}, {"concurrent", "on"}}};
+  const stack_case cases[] = {{UNROLL_CELL_LSTM, 2, 0, true, 0.3, 40, 64, 13, 19},
+                              {UNROLL_CELL_GRU, 1, 1, false, 0, 61, 37, 13, 19}};
+  const unroll_checkpoint_policy every = {.struct_size = sizeof every, .kind = UNROLL_CHECKPOINT_EVERY, .every = 1};
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_context *ctx;
+  if (!devices_next(*state, UNROLL_F32, NULL))
+    skip();
+  assert_status(UNROLL_OK, unroll_context_create(NULL, &ctx, &err));
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    unroll_device *dev;
+    assert_status(UNROLL_OK, unroll_device_open(ctx, "opencl", ways[i], 3, &dev, &err));
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+      same_bits(&cases[k], dev, UNROLL_F32, &every);
+    unroll_device_close(dev);
+  }
+  unroll_context_destroy(ctx);
+}
+
 static void doubles(void **state) {
   const stack_case c = {UNROLL_CELL_LSTM, 1, 1, true, 0, 61, 37, 13, 19};
   const unroll_checkpoint_policy every = {.struct_size = sizeof every, .kind = UNROLL_CHECKPOINT_SQRT};
@@ -521,6 +545,7 @@ int main(void) {
                                      cmocka_unit_test(errors),
                                      DEVICE_TESTS(stacks),
                                      DEVICE_TESTS(budgets),
+                                     {"as_a_gpu_opencl", as_a_gpu, NULL, NULL, "opencl"},
                                      DEVICE_TESTS(doubles),
                                      DEVICE_TESTS(scans),
                                      DEVICE_TESTS(regions),

@@ -2,7 +2,7 @@
 /* A graph of recurrent layers as options describe them: what `bench layer` measures and `graph` prints. */
 #ifndef LAYER_GRAPH_H
 #define LAYER_GRAPH_H
-#include <unroll/graph.h>
+#include <unroll/checkpoint.h>
 #include <unroll/runtime.h>
 
 #include "options.h"
@@ -11,6 +11,7 @@ typedef struct layer_values {
   const char *cell, *activation;
   int64_t time_steps, batch, input, hidden, layers;
   bool bidirectional, train;
+  double checkpoint; /* percent of what is saved without; 0: none */
 } layer_values;
 
 #define OPTION_SIZE(values_type, field, name_, argument_, standard_, max_, help_)                               \
@@ -42,6 +43,14 @@ typedef struct layer_values {
        .name = "bidirectional",                                                                       \
        .offset = offsetof(values_type, layer.bidirectional),                                          \
        .help = "every layer runs both ways"},                                                         \
+      {.type = OPTION_NUMBER,                                                                         \
+       .name = "checkpoint",                                                                          \
+       .argument = "P",                                                                               \
+       .offset = offsetof(values_type, layer.checkpoint),                                             \
+       .standard = "0",                                                                               \
+       .max = 100,                                                                                    \
+       .help = "keep so many percent of what the gradient reads of the layers, and make the rest "    \
+               "again; 0 keeps all"},                                                                 \
   {                                                                                                   \
     .type = OPTION_FLAG, .name = "train", .offset = offsetof(values_type, layer.train),               \
     .help = "the gradients of input and parameters too, from a gradient of the output"                \
@@ -54,6 +63,8 @@ typedef struct layer_values {
 unroll_graph *build_layer_graph(const layer_values *values);
 /* Random values for inputs and parameters; the names and shapes are the graph's. */
 unroll_status fill_layer_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err);
+/* What is planned for that share of the standard saved values; of one direction. False: none is asked for. */
+bool layer_checkpoints(const layer_values *values, unroll_checkpoint_policy *policy, unroll_checkpoint_plan_info *plan);
 int32_t layer_cell(const layer_values *values); /* UNROLL_CELL_* */
 /* Floating-point operations of the products of one run, the gradients' included. */
 double layer_flops(const layer_values *values);

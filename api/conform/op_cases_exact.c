@@ -133,6 +133,49 @@ static void reductions(op_case_list *list) {
     }
 }
 
+/* Sums over axis 0 in blocks, which go on from c or begin anew; the last block is smaller. */
+static void blocks(op_case_list *list) {
+  static const int64_t sizes[][4] = {{33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512}, {5, 700, 600, 600},
+                                     {3, 64, 7, 100}};
+  for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (uint32_t form = 0; form < 4; form++) {
+      const int64_t m = sizes[i][0], k = sizes[i][1], n = sizes[i][2];
+      const uint32_t trans = i == 4 ? form : 1;
+      op_case *c = matmul(list, form & 2 ? "matmul blocks from the first" : "matmul blocks from the last", 0, m, k, n,
+                          trans, form & 1);
+      c->nodes[0].attr.matmul.k_block = sizes[i][3];
+      c->nodes[0].attr.matmul.m_block = 16;
+      c->nodes[0].attr.matmul.block_order = form & 2 ? UNROLL_BLOCKS_FROM_FIRST : UNROLL_BLOCKS_FROM_LAST;
+    }
+  const struct {
+    op_shape x;
+    uint32_t axes;
+    int64_t block;
+  } shapes[] = {{SHAPE(65, 34), 1, 8},       {SHAPE(1030, 3), 1, 512}, {SHAPE(50, 64, 130), 3, 8},
+                {SHAPE(17, 3, 5), 5, 4},     {SHAPE(70, 9), 3, 14},    {SHAPE(1, 34), 1, 8},
+                {SHAPE(61, 37, 19), 3, 14}};
+  for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (uint32_t form = 0; form < 4; form++) {
+      const op_shape x = shapes[i].x;
+      const unroll_reduce_attr attr = {.kind = UNROLL_SUM,
+                                       .axes = shapes[i].axes,
+                                       .keep_dims = (int32_t)form & 1,
+                                       .block = shapes[i].block,
+                                       .block_order = form & 2 ? UNROLL_BLOCKS_FROM_FIRST : UNROLL_BLOCKS_FROM_LAST};
+      op_shape y = {0, {0}};
+      for (int32_t k = 0; k < x.rank; k++)
+        if (attr.keep_dims || !(attr.axes >> k & 1))
+          y.n[y.rank++] = attr.axes >> k & 1 ? 1 : x.n[k];
+      op_case *c = op_case_add(list, UNROLL_OP_REDUCE, &attr, sizeof attr, "exact reduce blocks of %d from the %s %d of rank %d%s",
+                               (int)attr.block, form & 2 ? "first" : "last", (int)op_elements(x), (int)x.rank,
+                               form & 1 ? " + c" : "");
+      op_in(c, OP_REAL, x, WHOLE);
+      if (form & 1)
+        op_in(c, OP_REAL, y, WHOLE);
+      op_out(c, OP_REAL, y);
+    }
+}
+
 /* Ids that come again and again, and some that are out of range. */
 static void embeddings(op_case_list *list) {
   const struct {
@@ -159,9 +202,11 @@ static void dropouts(op_case_list *list) {
   } forms[] = {
       {SHAPE(7, 34), -1}, {SHAPE(130, 5), -1}, {SHAPE(5, 7, 34), 0}, {SHAPE(17, 3, 2, 5), 0}, {SHAPE(3, 100, 65), 0}};
   for (uint32_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    const unroll_dropout_attr attr = {.p = 0.5, .site = 2, .time_axis = forms[i].time_axis};
-    op_case *c = op_case_add(list, UNROLL_OP_DROPOUT, &attr, sizeof attr, "exact dropout %d of rank %d time axis %d",
-                             (int)op_elements(forms[i].x), (int)forms[i].x.rank, (int)forms[i].time_axis);
+    const int64_t t0 = i == 3 ? 40 : 0;
+    const unroll_dropout_attr attr = {.p = 0.5, .site = 2, .time_axis = forms[i].time_axis, .t0 = t0};
+    op_case *c = op_case_add(list, UNROLL_OP_DROPOUT, &attr, sizeof attr, "exact dropout %d of rank %d time axis %d%s",
+                             (int)op_elements(forms[i].x), (int)forms[i].x.rank, (int)forms[i].time_axis,
+                             t0 ? " of later steps" : "");
     op_in(c, OP_REAL, forms[i].x, WHOLE);
     op_out(c, OP_REAL, forms[i].x);
     c->row0 = (int64_t)i;
@@ -242,6 +287,7 @@ void op_cases_exact(op_case_list *list) {
   elementwise(list);
   matmuls(list);
   reductions(list);
+  blocks(list);
   embeddings(list);
   dropouts(list);
   optimizers(list);

@@ -14,7 +14,7 @@ enum { NEAR_K = 1536 };
 enum { STAND_ROWS = 384 };
 enum { MOST_PARTS = 64 << 20 };
 enum { FEW_ROWS = 32 }; /* below: packing b for one product costs more than it saves */
-enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4 };
+enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4, TILE_DEPTH = 16 };
 
 typedef struct sizes { /* at their maxima */
   int64_t p, m, n, k;
@@ -297,11 +297,13 @@ static void plan_tiles(plan *p, const gemm *g) {
   if (g->k_block)
     k_block = in_parts(g, max, tiles < 256) ? g->k_block : max.k;
   const bool split = k_block < max.k;
+  const int64_t whole = (g->k_block + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH; /* a block is one partial sum */
+  const int64_t chunk = !g->k_block ? CHUNK : split ? whole : g->k_block;
   const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
   launch *l = plan_launch(p, "matmul_tile.cl", "product",
                           "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d -DBLOCKS=%d",
                           dtype_c(g->dtype), TILE_SIDE, TILE_EACH, g->trans_a, g->trans_b, g->have_c && !split,
-                          (int)(g->k_block && !split ? g->k_block : CHUNK), split ? 0 : blocks_of(g));
+                          (int)chunk, split ? 0 : blocks_of(g));
   l->group = TILE_SIDE * TILE_SIDE;
   l->times = TILE_SIDE * TILE_SIDE;
   plan_items(p, g->p, 1);
