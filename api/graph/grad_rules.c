@@ -67,7 +67,8 @@ static void give_summed(const rule *r, uint32_t i, unroll_tensor x) {
   const unroll_tensor before = r->v->so_far(r->v, r->n, i);
   const unroll_tensor in_blocks =
       graph_op(UNROLL_OP_REDUCE, &attr,
-               (unroll_tensor[]){x, before.graph ? graph_reshape(before, &kept) : unroll_none()}, 2, NULL);
+               (unroll_tensor[]){x, before.graph ? graph_reshape(before, &kept) : unroll_none()}, before.graph ? 2 : 1,
+               NULL);
   put(r, i, graph_reshape(in_blocks, &like));
 }
 
@@ -259,14 +260,15 @@ static void layer(const rule *r) {
   for (uint32_t i = 0; i < 3; i++)
     x[10 + i] = dout(r, i);
   const op_attr attr = r->n->attr;
-  bool again[5] = {false}; /* one tensor is two of the weights */
+  bool goes_on = false, again[5] = {false}; /* one tensor is two of the weights */
   for (uint32_t i = 1; i <= 4; i++) {
     for (uint32_t k = 1; k < i; k++)
       again[i] = again[i] || r->n->in[i] == r->n->in[k];
     /* the sums of weights and biases go on from what is there */
     x[12 + i] = want(r, i) && !again[i] ? r->v->so_far(r->v, r->n, i) : unroll_none();
+    goes_on = goes_on || x[12 + i].graph;
   }
-  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, 17, NULL, d, 7);
+  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, goes_on ? 17 : 13, NULL, d, 7);
   for (uint32_t i = 0; i < 7; i++)
     if (i >= 1 && i <= 4 && !again[i])
       put(r, i, d[i]);

@@ -273,9 +273,13 @@ void grad_scan(vjp *outer, unroll_graph *g, uint32_t scan_node) {
     n.in = edges;
     n.out = edges + n.n_in;
     differentiate(&p, outer, &n, results);
-    for (uint32_t i = 0; i < n.n_in && !graph_failed(g); i++)
+    const uint32_t first_capture = b->n_carries + b->n_inputs;
+    for (uint32_t i = first_capture; i < n.n_in && !graph_failed(g); i++)
       if (results[i].graph && outer->wants(outer, &n, i))
-        (i < b->n_carries + b->n_inputs ? outer->give : outer->put)(outer, &n, i, results[i]);
+        outer->put(outer, &n, i, results[i]);
+    for (uint32_t i = 0; i < first_capture && !graph_failed(g); i++) /* which may be captured, too */
+      if (results[i].graph && outer->wants(outer, &n, i))
+        outer->give(outer, &n, i, results[i]);
   }
   mem_free(a, edges);
   mem_free(a, results);

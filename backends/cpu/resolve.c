@@ -12,11 +12,11 @@ static const struct rule {
   uint32_t newer_size, version;                  /* of what was appended since; version 0: 1 */
 } rules[UNROLL_OP_END] = {
     [UNROLL_OP_MATMUL] = {"matmul", cpu_check_matmul, 3, 1, 3, UNROLL_SIZE_TO(unroll_matmul_attr, trans_b),
-                          sizeof(unroll_matmul_attr), 1},
+                          UNROLL_SIZE_TO(unroll_matmul_attr, block_order), 1},
     [UNROLL_OP_UNARY] = {"unary", cpu_check_unary, 1, 1, 1, UNROLL_SIZE_TO(unroll_unary_attr, reserved), 0, 0},
     [UNROLL_OP_BINARY] = {"binary", cpu_check_binary, 2, 1, 3, UNROLL_SIZE_TO(unroll_binary_attr, reserved), 0, 0},
     [UNROLL_OP_REDUCE] = {"reduce", cpu_check_reduce, 2, 1, 1, UNROLL_SIZE_TO(unroll_reduce_attr, reserved),
-                          sizeof(unroll_reduce_attr), 2},
+                          UNROLL_SIZE_TO(unroll_reduce_attr, block_order), 2},
     [UNROLL_OP_SOFTMAX] = {"softmax", cpu_check_softmax, 1, 1, 1, 0, 0, 0},
     [UNROLL_OP_LOG_SOFTMAX] = {"log_softmax", cpu_check_softmax, 1, 1, 1, 0, 0, 0},
     [UNROLL_OP_CROSS_ENTROPY] = {"cross_entropy", cpu_check_cross_entropy, 2, 1, 3, 0, 0, 0},
@@ -33,7 +33,7 @@ static const struct rule {
     [UNROLL_OP_CAST] = {"cast", cpu_check_cast, 1, 1, 1, 0, 0, 0},
     [UNROLL_OP_CONSTANT] = {"constant", cpu_check_constant, 0, 1, 0, UNROLL_SIZE_TO(unroll_constant_attr, value), 0, 0},
     [UNROLL_OP_DROPOUT] = {"dropout", cpu_check_dropout, 1, 1, 1, UNROLL_SIZE_TO(unroll_dropout_attr, time_axis),
-                           sizeof(unroll_dropout_attr), 2},
+                           UNROLL_SIZE_TO(unroll_dropout_attr, t0), 2},
     [UNROLL_OP_ARGMAX] = {"argmax", cpu_check_argmax, 1, 1, 1, 0, 0, 0},
     [UNROLL_OP_CATEGORICAL] = {"categorical", cpu_check_categorical, 1, 1, 1,
                                UNROLL_SIZE_TO(unroll_categorical_attr, top_k), 0, 0},

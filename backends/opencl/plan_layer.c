@@ -53,7 +53,7 @@ unroll_status layer_read(plan *p, layer *l, uint32_t lengths) {
                .have_cell = cells[attr->cell].cell,
                .width = plan_width(p, x->dtype),
                .cores = p->device->cores};
-  if (p->node->attr_size >= sizeof *attr) {
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_layer_attr, segment)) {
     l->block = attr->block > 0 ? attr->block * l->B : 0;
     l->segment = attr->segment != 0;
   }

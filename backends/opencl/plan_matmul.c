@@ -466,7 +466,7 @@ unroll_status plan_matmul(plan *p) {
             .steady = plan_steady(p, tb),
             .p = {1, -1},
             .n = plan_axis(p, ty, y->rank - 1)};
-  if (p->node->attr_size >= sizeof *attr) {
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_matmul_attr, block_order)) {
     if (attr->k_block < 0 || attr->m_block < 0 || attr->k_block > INT32_MAX || (attr->k_block && g.row_c))
       return plan_decline(p, "blocks of %lld and %lld", (long long)attr->k_block, (long long)attr->m_block);
     g.k_block = attr->k_block;

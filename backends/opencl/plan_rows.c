@@ -133,7 +133,7 @@ unroll_status plan_reduce(plan *p) {
     }
   }
   row_blocks blocks = {.c = operand_of(plan_in(p, 1))};
-  if (p->node->attr_size >= sizeof *attr && attr->block != 0) {
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_reduce_attr, block_order) && attr->block != 0) {
     const extent time = plan_axis(p, x, 0);
     if (attr->block < 0 || kind != UNROLL_SUM || !(attr->axes & 1u) || !plan_real(p, v->dtype) ||
         extent_max(p, plan_axes(p, y, 0, plan_view(p, y)->rank)) > INT32_MAX)
