@@ -4,8 +4,8 @@
  * matmul_pack.cl makes them, of PANEL, or row-major as it stands. A work-group is one work-item, and there is no barrier.
  *
  * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows
- * with K/CHUNK + CHUNK and not with K. With BLOCKS the sum starts from c, and the partial sums follow from the last (1) or from the
- * first (2).
+ * with K/CHUNK + CHUNK and not with K. With BLOCKS the sum starts from c, and the partial sums follow from the last
+ * (1) or from the first (2).
  */
 #include "prefetch.cl"
 #include "vectors.cl"

@@ -4,7 +4,8 @@
  *
  *   pack   b [K,N] or [N,K] into panels [N/PANEL_ROW][K][PANEL_ROW], zeros past N: a step of k then reads whole cache
  *          lines one after another, whatever the layout of b was. PANEL is what values are kept as (see vectors.cl)
- *   add    the sum of the blocks of k, in order, and c; with BLOCKS c comes first, then (1) the last block or (2) the first
+ *   add    the sum of the blocks of k, in order, and c; with BLOCKS c comes first, then (1) the last block or (2) the
+ *   first
  */
 #ifndef WIDTH /* lanes of a vector: 8 floats fill a register of AVX2, 16 one of AVX-512 */
 #define WIDTH 8

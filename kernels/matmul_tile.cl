@@ -78,47 +78,47 @@ product(const __global real *a, long a_at, const __global real *b, long b_at, co
   {
     const long from = first, to = last;
 #endif
-  for (long k0 = from; k0 < to; k0 += DEPTH) {
-    /* Neighbouring items read neighbouring elements: which index runs fastest depends on the layout. */
-    for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
+    for (long k0 = from; k0 < to; k0 += DEPTH) {
+      /* Neighbouring items read neighbouring elements: which index runs fastest depends on the layout. */
+      for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
 #if TRANS_A
-      const int k = i / TILE, m = i % TILE;
-      as[k][m] = k0 + k < to && m0 + m < M ? a[(k0 + k) * a_row + m0 + m] : 0;
+        const int k = i / TILE, m = i % TILE;
+        as[k][m] = k0 + k < to && m0 + m < M ? a[(k0 + k) * a_row + m0 + m] : 0;
 #else
-      const int k = i % DEPTH, m = i / DEPTH;
-      as[k][m] = k0 + k < to && m0 + m < M ? a[(m0 + m) * a_row + k0 + k] : 0;
+        const int k = i % DEPTH, m = i / DEPTH;
+        as[k][m] = k0 + k < to && m0 + m < M ? a[(m0 + m) * a_row + k0 + k] : 0;
 #endif
-    }
-    for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
+      }
+      for (int i = item; i < DEPTH * TILE; i += SIDE * SIDE) {
 #if TRANS_B
-      const int k = i % DEPTH, n = i / DEPTH;
-      bs[k][n] = k0 + k < to && n0 + n < N ? b[(n0 + n) * b_row + k0 + k] : 0;
+        const int k = i % DEPTH, n = i / DEPTH;
+        bs[k][n] = k0 + k < to && n0 + n < N ? b[(n0 + n) * b_row + k0 + k] : 0;
 #else
-      const int k = i / TILE, n = i % TILE;
-      bs[k][n] = k0 + k < to && n0 + n < N ? b[(k0 + k) * b_row + n0 + n] : 0;
+        const int k = i / TILE, n = i % TILE;
+        bs[k][n] = k0 + k < to && n0 + n < N ? b[(k0 + k) * b_row + n0 + n] : 0;
 #endif
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int k = 0; k < DEPTH; k++)
+      }
+      barrier(CLK_LOCAL_MEM_FENCE);
+      for (int k = 0; k < DEPTH; k++)
 #pragma unroll
-      for (int i = 0; i < EACH; i++)
+        for (int i = 0; i < EACH; i++)
 #pragma unroll
-        for (int j = 0; j < EACH; j++)
-          sum[i][j] = fma(as[k][row + i * SIDE], bs[k][column + j * SIDE], sum[i][j]);
-    barrier(CLK_LOCAL_MEM_FENCE);
+          for (int j = 0; j < EACH; j++)
+            sum[i][j] = fma(as[k][row + i * SIDE], bs[k][column + j * SIDE], sum[i][j]);
+      barrier(CLK_LOCAL_MEM_FENCE);
 #if BLOCKS
-    if (k0 + DEPTH >= to)
+      if (k0 + DEPTH >= to)
 #else
-    if ((k0 - first + DEPTH) % CHUNK == 0)
+      if ((k0 - first + DEPTH) % CHUNK == 0)
 #endif
 #pragma unroll
-      for (int i = 0; i < EACH; i++)
+        for (int i = 0; i < EACH; i++)
 #pragma unroll
-        for (int j = 0; j < EACH; j++) {
-          total[i][j] += sum[i][j];
-          sum[i][j] = 0;
-        }
-  }
+          for (int j = 0; j < EACH; j++) {
+            total[i][j] += sum[i][j];
+            sum[i][j] = 0;
+          }
+    }
   }
 #pragma unroll
   for (int i = 0; i < EACH; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gradient checkpointing: plans against published counts and against all plans that there are; results and gradients bit by bit
- * against those without; steps that really ran and bytes that were really planned against what the plan said; errors.
- * tests/layers_golden_test.c compares what is the same without it with PyTorch.
+ * Gradient checkpointing: plans against published counts and against all plans that there are; results and gradients
+ * bit by bit against those without; steps that really ran and bytes that were really planned against what the plan
+ * said; errors. tests/layers_golden_test.c compares what is the same without it with PyTorch.
  */
 #include "devices.h"
 #include "graph/graph_private.h"
@@ -27,17 +27,15 @@ static unroll_checkpoint_plan_info plan_of(unroll_checkpoint_policy p, int64_t T
 /* Segments of one step: with state_bytes 1 and step_bytes 1 << 40 a budget of 1 << 40 and 1 + m bytes is m states. */
 static int64_t steps_with_states(int64_t T, int64_t m) {
   const uint64_t step = UINT64_C(1) << 40;
-  const unroll_checkpoint_plan_info info =
-      plan_of((unroll_checkpoint_policy){.kind = UNROLL_CHECKPOINT_BYTES, .bytes = step + 1 + (uint64_t)m}, T, 1, 1, step);
+  const unroll_checkpoint_plan_info info = plan_of(
+      (unroll_checkpoint_policy){.kind = UNROLL_CHECKPOINT_BYTES, .bytes = step + 1 + (uint64_t)m}, T, 1, 1, step);
   assert_int_equal(info.segment, 1);
   return info.forward_steps;
 }
 
 static void published_counts(void **state) {
   (void)state;
-  static const struct {
-    int64_t states, steps;
-  } table[] = {{2, 29820}, {5, 7284}, {10, 4636}, {20, 3747}, {50, 2948}};
+  static const struct { int64_t states, steps; } table[] = {{2, 29820}, {5, 7284}, {10, 4636}, {20, 3747}, {50, 2948}};
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
     assert_int_equal(steps_with_states(1000, table[i].states), table[i].steps);
   assert_int_equal(steps_with_states(100, 1), 100 * 101 / 2);
@@ -70,7 +68,8 @@ static void policies(void **state) {
   p = plan_of((unroll_checkpoint_policy){.kind = UNROLL_CHECKPOINT_EVERY, .every = 50}, 1000, 32, 2, 10);
   assert_int_equal(p.segment, 64); /* whole blocks */
   assert_int_equal(p.segments, 16);
-  assert_int_equal(p.forward_steps, 1000 + 1000 - 72); /* 31 blocks and 8 steps; the last segment is 64 steps and these 8 */
+  assert_int_equal(p.forward_steps,
+                   1000 + 1000 - 72); /* 31 blocks and 8 steps; the last segment is 64 steps and these 8 */
   assert_int_equal(p.bytes, 72 * 10 + 2 + 15 * 2);
   p = plan_of((unroll_checkpoint_policy){.kind = UNROLL_CHECKPOINT_SQRT}, 1000, 1, 2, 10);
   assert_int_equal(p.segment, 32);
@@ -263,14 +262,15 @@ static void stacks(void **state) {
   };
   const unroll_checkpoint_policy every = {.struct_size = sizeof every, .kind = UNROLL_CHECKPOINT_EVERY, .every = 1};
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-    same_bits(&cases[i], dev, UNROLL_F32, &every);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+      same_bits(&cases[i], dev, UNROLL_F32, &every);
 }
 
 /* Fewer states than segments: regions in regions. */
 static void budgets(void **state) {
   const stack_case c = {UNROLL_CELL_LSTM, 2, 0, true, 0.3, 61, 64, 5, 8};
-  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = c.cell, .layers = 2, .hidden = c.H, .dropout = c.dropout};
+  const unroll_rnn_options o = {
+      .struct_size = sizeof o, .cell = c.cell, .layers = 2, .hidden = c.H, .dropout = c.dropout};
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_checkpoint_sizes z = {.struct_size = sizeof z};
   assert_status(UNROLL_OK, unroll_rnn_checkpoint_sizes(&o, UNROLL_F32, c.T, c.B, 0, &z, &err));
@@ -278,12 +278,12 @@ static void budgets(void **state) {
   assert_int_equal(z.state_bytes, 2 * 2 * 64 * 8 * 4);
   assert_int_equal(z.step_bytes, (2 * 6 + 2 + 4) * 64 * 8 * 4);
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
-  for (uint64_t states = 2; states <= 4; states++) {
-    const unroll_checkpoint_policy p = {.struct_size = sizeof p,
-                                        .kind = UNROLL_CHECKPOINT_BYTES,
-                                        .bytes = 13 * z.step_bytes + states * z.state_bytes};
-    same_bits(&c, dev, UNROLL_F32, &p);
-  }
+    for (uint64_t states = 2; states <= 4; states++) {
+      const unroll_checkpoint_policy p = {.struct_size = sizeof p,
+                                          .kind = UNROLL_CHECKPOINT_BYTES,
+                                          .bytes = 13 * z.step_bytes + states * z.state_bytes};
+      same_bits(&c, dev, UNROLL_F32, &p);
+    }
 }
 
 /* The kernels of GPUs, with each way of making products. */
@@ -314,10 +314,11 @@ static void doubles(void **state) {
   const stack_case c = {UNROLL_CELL_LSTM, 1, 1, true, 0, 61, 37, 13, 19};
   const unroll_checkpoint_policy every = {.struct_size = sizeof every, .kind = UNROLL_CHECKPOINT_SQRT};
   FOR_EACH_DEVICE(dev, *state, UNROLL_F64)
-  same_bits(&c, dev, UNROLL_F64, &every);
+    same_bits(&c, dev, UNROLL_F64, &every);
 }
 
-/* A body of its own: a product, a bias, a diagonal weight, dropout at each step, and a weight that is summed in a carry. */
+/* A body of its own: a product, a bias, a diagonal weight, dropout at each step, and a weight that is summed in a
+ * carry. */
 static unroll_graph *scan_graph(int32_t direction, bool ragged, const unroll_checkpoint_policy *policy) {
   enum { T = 61, B = 37, I = 5, H = 11 };
   unroll_graph *g;
@@ -338,8 +339,7 @@ static unroll_graph *scan_graph(int32_t direction, bool ragged, const unroll_che
   if (policy)
     unroll_scan_checkpoint(s, policy);
   const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0);
-  const unroll_tensor product =
-      unroll_matmul_add(unroll_dropout(h, 0.2), 0, W, 1, unroll_matmul_add(x_t, 0, V, 0, b));
+  const unroll_tensor product = unroll_matmul_add(unroll_dropout(h, 0.2), 0, W, 1, unroll_matmul_add(x_t, 0, V, 0, b));
   const unroll_tensor next = unroll_tanh(unroll_add(unroll_add(product, unroll_mul(diagonal, h)), unroll_mul(each, h)));
   unroll_scan_next(s, h, next);
   unroll_tensor y[2] = {unroll_scan_output(s, next), unroll_scan_last(s, h)};
@@ -367,14 +367,15 @@ static void scans(void **state) {
       {.struct_size = sizeof *p, .kind = UNROLL_CHECKPOINT_BYTES, .bytes = 623600},
   };
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
-  for (int i = 0; i < 8; i++) {
-    const int32_t direction = i & 1 ? UNROLL_REVERSE : UNROLL_FORWARD;
-    unroll_graph *plain = scan_graph(direction, i >> 1 & 1, NULL), *cut = scan_graph(direction, i >> 1 & 1, &p[i >> 2]);
-    assert_true(cut->n_nodes > plain->n_nodes + 10);
-    compare(plain, cut, dev, direction ? "a reverse scan" : "a scan");
-    unroll_graph_destroy(plain);
-    unroll_graph_destroy(cut);
-  }
+    for (int i = 0; i < 8; i++) {
+      const int32_t direction = i & 1 ? UNROLL_REVERSE : UNROLL_FORWARD;
+      unroll_graph *plain = scan_graph(direction, i >> 1 & 1, NULL),
+                   *cut = scan_graph(direction, i >> 1 & 1, &p[i >> 2]);
+      assert_true(cut->n_nodes > plain->n_nodes + 10);
+      compare(plain, cut, dev, direction ? "a reverse scan" : "a scan");
+      unroll_graph_destroy(plain);
+      unroll_graph_destroy(cut);
+    }
 }
 
 /* Regions by hand, one in another, around anything. */
@@ -440,51 +441,52 @@ static void predicted_steps_and_bytes(void **state) {
   assert_status(UNROLL_OK, unroll_rnn_checkpoint_sizes(&o, UNROLL_F32, T, B, 0, &z, &err));
   const uint64_t saved = (uint64_t)T * 6 * B * H * 4;
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
-  for (int budget = 0; budget < 4; budget++) {
-    static const double parts[] = {1, 0.25, 0.15, 0.10};
-    unroll_checkpoint_policy p = {.struct_size = sizeof p, .kind = UNROLL_CHECKPOINT_BYTES};
-    p.bytes = (uint64_t)(parts[budget] * (double)saved);
-    if (budget == 0)
-      p.kind = UNROLL_CHECKPOINT_ALL;
-    unroll_checkpoint_plan_info info = {.struct_size = sizeof info};
-    assert_status(UNROLL_OK, unroll_checkpoint_plan(&p, &z, &info, &err));
-    unroll_graph *g;
-    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
-    o.checkpoint = &p;
-    unroll_tensor h[1], c[1], d[3];
-    unroll_rnn_state last = {h, c};
-    unroll_rnn(unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I}), "rnn", &o, NULL, &last);
-    const unroll_tensor dh = unroll_input(g, "dh", UNROLL_F32, 2, (int64_t[]){B, H});
-    const unroll_tensor wrt[3] = {unroll_graph_find(g, "rnn.W_x.0.0"), unroll_graph_find(g, "rnn.W_h.0.0"),
-                                  unroll_graph_find(g, "rnn.b.0.0")};
-    unroll_vjp(h, &dh, 1, wrt, 3, d);
-    unroll_output(d[0], "dW_x");
-    unroll_output(d[1], "dW_h");
-    unroll_output(d[2], "db");
-    model m = model_open(g, dev, true);
-    fill(&m);
-    const bool reference = strncmp(unroll_device_id(dev), "cpu:", 4) == 0;
-    if (reference) { /* which makes steps one by one, and says so */
-      int64_t steps = 0;
-      assert_status(UNROLL_OK, unroll_binding_profile(m.binding, 1, &err));
-      model_run(&m);
-      assert_status(UNROLL_OK, unroll_binding_profile_read(m.binding, count_steps, &steps, &err));
-      assert_int_equal(steps, info.forward_steps);
-    } else
-      model_run(&m);
-    /* Beside what was counted: inputs' products of a segment, packed weights and constants, which do not grow with T. */
-    const uint64_t got = unroll_executable_describe(m.exe).scratch_bytes;
-    const uint64_t fixed = (uint64_t)(info.segment + 1) * 4 * B * H * 4 + 400000;
-    if (got > info.bytes + fixed)
-      fail_msg("%s: %llu bytes, planned %llu and %llu", unroll_device_id(dev), (unsigned long long)got,
-               (unsigned long long)info.bytes, (unsigned long long)fixed);
-    if (budget == 0)
-      assert_true(got >= saved);
-    else
-      assert_true(info.bytes <= p.bytes && got < saved / 2);
-    model_close(&m);
-    unroll_graph_destroy(g);
-  }
+    for (int budget = 0; budget < 4; budget++) {
+      static const double parts[] = {1, 0.25, 0.15, 0.10};
+      unroll_checkpoint_policy p = {.struct_size = sizeof p, .kind = UNROLL_CHECKPOINT_BYTES};
+      p.bytes = (uint64_t)(parts[budget] * (double)saved);
+      if (budget == 0)
+        p.kind = UNROLL_CHECKPOINT_ALL;
+      unroll_checkpoint_plan_info info = {.struct_size = sizeof info};
+      assert_status(UNROLL_OK, unroll_checkpoint_plan(&p, &z, &info, &err));
+      unroll_graph *g;
+      assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+      o.checkpoint = &p;
+      unroll_tensor h[1], c[1], d[3];
+      unroll_rnn_state last = {h, c};
+      unroll_rnn(unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I}), "rnn", &o, NULL, &last);
+      const unroll_tensor dh = unroll_input(g, "dh", UNROLL_F32, 2, (int64_t[]){B, H});
+      const unroll_tensor wrt[3] = {unroll_graph_find(g, "rnn.W_x.0.0"), unroll_graph_find(g, "rnn.W_h.0.0"),
+                                    unroll_graph_find(g, "rnn.b.0.0")};
+      unroll_vjp(h, &dh, 1, wrt, 3, d);
+      unroll_output(d[0], "dW_x");
+      unroll_output(d[1], "dW_h");
+      unroll_output(d[2], "db");
+      model m = model_open(g, dev, true);
+      fill(&m);
+      const bool reference = strncmp(unroll_device_id(dev), "cpu:", 4) == 0;
+      if (reference) { /* which makes steps one by one, and says so */
+        int64_t steps = 0;
+        assert_status(UNROLL_OK, unroll_binding_profile(m.binding, 1, &err));
+        model_run(&m);
+        assert_status(UNROLL_OK, unroll_binding_profile_read(m.binding, count_steps, &steps, &err));
+        assert_int_equal(steps, info.forward_steps);
+      } else
+        model_run(&m);
+      /* Beside what was counted: inputs' products of a segment, packed weights and constants, which do not grow with
+       * T. */
+      const uint64_t got = unroll_executable_describe(m.exe).scratch_bytes;
+      const uint64_t fixed = (uint64_t)(info.segment + 1) * 4 * B * H * 4 + 400000;
+      if (got > info.bytes + fixed)
+        fail_msg("%s: %llu bytes, planned %llu and %llu", unroll_device_id(dev), (unsigned long long)got,
+                 (unsigned long long)info.bytes, (unsigned long long)fixed);
+      if (budget == 0)
+        assert_true(got >= saved);
+      else
+        assert_true(info.bytes <= p.bytes && got < saved / 2);
+      model_close(&m);
+      unroll_graph_destroy(g);
+    }
 }
 
 /* ---- errors ---- */
@@ -532,8 +534,13 @@ static void errors(void **state) {
     if (kind == 1) /* an end within a scan */
       unroll_checkpoint_begin(unroll_scan_body(s));
     unroll_scan_end(s);
-    expect_error(g, kind == 0 ? UNROLL_E_UNSUPPORTED : kind == 1 ? UNROLL_E_STATE : UNROLL_E_INVALID,
-                 kind == 0 ? "looks up rows of table" : kind == 1 ? "has no regions" : "policy");
+    expect_error(g,
+                 kind == 0   ? UNROLL_E_UNSUPPORTED
+                 : kind == 1 ? UNROLL_E_STATE
+                             : UNROLL_E_INVALID,
+                 kind == 0   ? "looks up rows of table"
+                 : kind == 1 ? "has no regions"
+                             : "policy");
   }
 }
 

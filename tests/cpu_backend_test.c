@@ -452,7 +452,8 @@ static void unaries_at_the_edges(void **state) {
 static void reductions(void **state) {
   const int64_t A = 3, B = 70, C = 5;
   float *x = values(A * B * C, 4), y[15], total[1];
-  const unroll_reduce_attr over_b = {.kind = UNROLL_SUM, .axes = 2, .keep_dims = 1}, all = {.kind = UNROLL_SUM_SQUARES, .axes = 7, .keep_dims = 0};
+  const unroll_reduce_attr over_b = {.kind = UNROLL_SUM, .axes = 2, .keep_dims = 1},
+                           all = {.kind = UNROLL_SUM_SQUARES, .axes = 7, .keep_dims = 0};
   graph g = make(UNROLL_OP_REDUCE, &over_b, sizeof over_b);
   IN(&g, UNROLL_F32, x, A, B, C);
   OUT(&g, UNROLL_F32, y, A, 1, C);

@@ -115,13 +115,13 @@ static unroll_status measure(const bench_values *values, unroll_device *device, 
 
 static int print_json(const bench_values *values, unroll_device *device, const measurement *m, double gflops) {
   const layer_values *layer = &values->layer;
-  json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:f, s:f, s:f, s:i, s:I}", "device",
-                           unroll_device_id(device), "cell", layer->cell, "steps", (json_int_t)layer->time_steps,
-                           "batch", (json_int_t)layer->batch, "input", (json_int_t)layer->input, "hidden",
-                           (json_int_t)layer->hidden, "layers", (json_int_t)layer->layers, "bidirectional",
-                           (int)layer->bidirectional, "train", (int)layer->train, "runs", m->runs, "min_ms", m->min_ms,
-                           "median_ms", m->median_ms, "gflops", gflops, "fallbacks", (int)m->info.n_fallbacks,
-                           "scratch_bytes", (json_int_t)m->info.scratch_bytes);
+  json_t *root =
+      json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:f, s:f, s:f, s:i, s:I}", "device",
+                unroll_device_id(device), "cell", layer->cell, "steps", (json_int_t)layer->time_steps, "batch",
+                (json_int_t)layer->batch, "input", (json_int_t)layer->input, "hidden", (json_int_t)layer->hidden,
+                "layers", (json_int_t)layer->layers, "bidirectional", (int)layer->bidirectional, "train",
+                (int)layer->train, "runs", m->runs, "min_ms", m->min_ms, "median_ms", m->median_ms, "gflops", gflops,
+                "fallbacks", (int)m->info.n_fallbacks, "scratch_bytes", (json_int_t)m->info.scratch_bytes);
   const profile_table *profile = &m->profile;
   if (root && values->profile &&
       json_object_update_new(root, json_pack("{s:o, s:i, s:f, s:f}", "profile", profile_json(profile), "profile_runs",

@@ -135,8 +135,8 @@ static void reductions(op_case_list *list) {
 
 /* Sums over axis 0 in blocks, which go on from c or begin anew; the last block is smaller. */
 static void blocks(op_case_list *list) {
-  static const int64_t sizes[][4] = {{33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512}, {5, 700, 600, 600},
-                                     {3, 64, 7, 100}};
+  static const int64_t sizes[][4] = {
+      {33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512}, {5, 700, 600, 600}, {3, 64, 7, 100}};
   for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (uint32_t form = 0; form < 4; form++) {
       const int64_t m = sizes[i][0], k = sizes[i][1], n = sizes[i][2];
@@ -151,9 +151,8 @@ static void blocks(op_case_list *list) {
     op_shape x;
     uint32_t axes;
     int64_t block;
-  } shapes[] = {{SHAPE(65, 34), 1, 8},       {SHAPE(1030, 3), 1, 512}, {SHAPE(50, 64, 130), 3, 8},
-                {SHAPE(17, 3, 5), 5, 4},     {SHAPE(70, 9), 3, 14},    {SHAPE(1, 34), 1, 8},
-                {SHAPE(61, 37, 19), 3, 14}};
+  } shapes[] = {{SHAPE(65, 34), 1, 8}, {SHAPE(1030, 3), 1, 512}, {SHAPE(50, 64, 130), 3, 8}, {SHAPE(17, 3, 5), 5, 4},
+                {SHAPE(70, 9), 3, 14}, {SHAPE(1, 34), 1, 8},     {SHAPE(61, 37, 19), 3, 14}};
   for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     for (uint32_t form = 0; form < 4; form++) {
       const op_shape x = shapes[i].x;
@@ -166,9 +165,9 @@ static void blocks(op_case_list *list) {
       for (int32_t k = 0; k < x.rank; k++)
         if (attr.keep_dims || !(attr.axes >> k & 1))
           y.n[y.rank++] = attr.axes >> k & 1 ? 1 : x.n[k];
-      op_case *c = op_case_add(list, UNROLL_OP_REDUCE, &attr, sizeof attr, "exact reduce blocks of %d from the %s %d of rank %d%s",
-                               (int)attr.block, form & 2 ? "first" : "last", (int)op_elements(x), (int)x.rank,
-                               form & 1 ? " + c" : "");
+      op_case *c = op_case_add(list, UNROLL_OP_REDUCE, &attr, sizeof attr,
+                               "exact reduce blocks of %d from the %s %d of rank %d%s", (int)attr.block,
+                               form & 2 ? "first" : "last", (int)op_elements(x), (int)x.rank, form & 1 ? " + c" : "");
       op_in(c, OP_REAL, x, WHOLE);
       if (form & 1)
         op_in(c, OP_REAL, y, WHOLE);

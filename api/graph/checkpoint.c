@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * checkpoint.c: regions of which the gradient keeps nothing, and the plan of a sequence that is cut into segments: which states
- * are kept when. Where a plan's left part is walked over, it is a region, and in it are the regions of its own plan.
+ * checkpoint.c: regions of which the gradient keeps nothing, and the plan of a sequence that is cut into segments:
+ * which states are kept when. Where a plan's left part is walked over, it is a region, and in it are the regions of
+ * its own plan.
  */
 #include "graph/checkpoint_private.h"
 #include <inttypes.h>
@@ -46,9 +47,7 @@ void unroll_checkpoint_end(unroll_graph *g) {
 enum { MOST_SEGMENTS = 4096 };
 
 /* Whole blocks; what is left of the last one goes with it. */
-static int64_t count_blocks(const unroll_checkpoint_sizes *z) {
-  return z->steps < z->block ? 1 : z->steps / z->block;
-}
+static int64_t count_blocks(const unroll_checkpoint_sizes *z) { return z->steps < z->block ? 1 : z->steps / z->block; }
 
 static int64_t count_segments(const unroll_checkpoint_sizes *z, int64_t segment) {
   const int64_t blocks = segment / z->block;
@@ -59,7 +58,8 @@ int64_t checkpoint_place(const checkpoint_schedule *s, int64_t i) {
   return s->sizes.direction == UNROLL_FORWARD ? i : s->info.segments - 1 - i;
 }
 
-/* The first one that runs takes the blocks that make no whole segment: of the last one's steps fewest are made again. */
+/* The first one that runs takes the blocks that make no whole segment: of the last one's steps fewest are made
+ * again. */
 int64_t checkpoint_start(const checkpoint_schedule *s, int64_t i) {
   const int64_t at = checkpoint_place(s, i), n = s->info.segments;
   if (s->sizes.direction != UNROLL_FORWARD || at == 0)
@@ -92,8 +92,8 @@ static int64_t cost_between(const int64_t *fewer, const int64_t *same, int64_t t
 }
 
 /*
- * C(t, m) for all t and m. For one m, C grows by ever more with t; so the best y for t + 1 is that for t, or one more: the table
- * takes a time that is proportional to its size.
+ * C(t, m) for all t and m. For one m, C grows by ever more with t; so the best y for t + 1 is that for t, or one
+ * more: the table takes a time that is proportional to its size.
  */
 static bool solve(checkpoint_schedule *s) {
   const int64_t n = s->info.segments, m = s->info.states;
@@ -200,7 +200,8 @@ unroll_status checkpoint_plan(const unroll_allocator *a, const unroll_checkpoint
   *s = (checkpoint_schedule){.allocator = a};
   if (!p || !UNROLL_HAS(unroll_checkpoint_policy, p, bytes) || !z ||
       !UNROLL_HAS(unroll_checkpoint_sizes, z, step_bytes))
-    return fail(err, UNROLL_E_INVALID, "checkpoints: the policy or the sizes are missing, or their struct_size is small");
+    return fail(err, UNROLL_E_INVALID,
+                "checkpoints: the policy or the sizes are missing, or their struct_size is small");
   s->sizes = *z;
   s->info.struct_size = sizeof s->info;
   if (z->steps < 1 || z->block < 1)

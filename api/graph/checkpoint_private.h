@@ -21,8 +21,8 @@ int64_t checkpoint_place(const checkpoint_schedule *schedule, int64_t i);
 int64_t checkpoint_start(const checkpoint_schedule *schedule, int64_t i);
 int64_t checkpoint_steps(const checkpoint_schedule *schedule, int64_t i);
 /* Calls segment for each i in turn, in the regions that the schedule says. */
-void checkpoint_build(unroll_graph *graph, const checkpoint_schedule *schedule,
-                      void (*segment)(void *user, int64_t i), void *user);
+void checkpoint_build(unroll_graph *graph, const checkpoint_schedule *schedule, void (*segment)(void *user, int64_t i),
+                      void *user);
 /* Lengths counted from step start on, within so many steps. */
 unroll_tensor checkpoint_lengths(unroll_tensor lengths, int64_t start, int64_t steps);
 #endif

@@ -63,12 +63,12 @@ static void give_summed(const rule *r, uint32_t i, unroll_tensor x) {
       kept.dim[k] = -1;
     }
   const op_attr attr = {
-      .reduce = {.kind = UNROLL_SUM, .axes = axes, .keep_dims = 1, .block = r->v->block, .block_order = r->v->block_order}};
+      .reduce = {
+          .kind = UNROLL_SUM, .axes = axes, .keep_dims = 1, .block = r->v->block, .block_order = r->v->block_order}};
   const unroll_tensor before = r->v->so_far(r->v, r->n, i);
-  const unroll_tensor in_blocks =
-      graph_op(UNROLL_OP_REDUCE, &attr,
-               (unroll_tensor[]){x, before.graph ? graph_reshape(before, &kept) : unroll_none()}, before.graph ? 2 : 1,
-               NULL);
+  const unroll_tensor in_blocks = graph_op(
+      UNROLL_OP_REDUCE, &attr, (unroll_tensor[]){x, before.graph ? graph_reshape(before, &kept) : unroll_none()},
+      before.graph ? 2 : 1, NULL);
   put(r, i, graph_reshape(in_blocks, &like));
 }
 

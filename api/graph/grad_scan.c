@@ -129,12 +129,7 @@ static void mark(pass *p) {
 
 static void walk_body(pass *p) {
   const unroll_graph *b = p->body;
-  vjp v = {.graph = b,
-           .user = p,
-           .value = step_value,
-           .adjoint = step_adjoint,
-           .wants = step_wants,
-           .give = step_give};
+  vjp v = {.graph = b, .user = p, .value = step_value, .adjoint = step_adjoint, .wants = step_wants, .give = step_give};
   for (uint32_t i = b->n_nodes; i-- > 0 && !graph_failed(p->g);) {
     const node *n = &b->nodes[i];
     bool flows = false, needed = false;

@@ -478,7 +478,13 @@ uint32_t graph_add_node(unroll_graph *g, uint32_t op, const op_attr *attr, const
     return GRAPH_NONE;
   }
   const uint32_t index = g->n_nodes;
-  node n = {.op = op, .n_in = n_in, .n_out = n_out, .layer = g->layer, .direction = g->direction, .region = g->region, .only = GRAPH_NONE};
+  node n = {.op = op,
+            .n_in = n_in,
+            .n_out = n_out,
+            .layer = g->layer,
+            .direction = g->direction,
+            .region = g->region,
+            .only = GRAPH_NONE};
   if (attr)
     n.attr = *attr;
   n.in = mem_array(a, n_in ? n_in : 1, sizeof *n.in);

@@ -108,8 +108,8 @@ struct unroll_scan {
   unroll_graph *graph, *body;
   uint32_t lengths; /* in graph, or GRAPH_NONE */
   int32_t cell;
-  bool unchecked; /* made by a pass: carries may have any shape */
-  int64_t t0;     /* of its first step in the sequence */
+  bool unchecked;                      /* made by a pass: carries may have any shape */
+  int64_t t0;                          /* of its first step in the sequence */
   unroll_checkpoint_policy checkpoint; /* struct_size 0: none */
   unroll_scan *next_open;
 };
@@ -162,7 +162,8 @@ unroll_tensor graph_dropout(unroll_tensor x, double p, uint32_t site, int64_t t0
 unroll_tensor graph_length_mask(unroll_tensor x, unroll_tensor other, unroll_tensor lengths, int32_t time_axis,
                                 bool invert);
 
-/* scan_segments.c: the scan of s, whose body is complete, in segments; its results get their producers. False: the error is kept. */
+/* scan_segments.c: the scan of s, whose body is complete, in segments; its results get their producers. False: the
+ * error is kept. */
 bool scan_build_segments(unroll_scan *s);
 
 /* scan.c */
@@ -182,7 +183,8 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
 
 /* lower.c */
 unroll_graph *graph_copy_body(unroll_graph *to, const unroll_graph *body);
-/* One more node like node i, at the end of the same graph; map: from tensors to those that take their place. False: no memory. */
+/* One more node like node i, at the end of the same graph; map: from tensors to those that take their place. False:
+ * no memory. */
 bool graph_clone_node(unroll_graph *graph, uint32_t i, uint32_t *map);
 typedef struct layer_fate {
   bool keep;              /* the layer, or layer_grad, stays as it is */

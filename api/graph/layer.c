@@ -52,11 +52,12 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
 typedef struct parts {
   unroll_tensor y, h_last, c_last;
   uint32_t scan_node;
-  uint32_t saved[4]; /* tensors of the body */
+  uint32_t saved[4];        /* tensors of the body */
   unroll_tensor weights[7]; /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
 } parts;
 
-static unroll_tensor inputs_product(const unroll_layer_attr *attr, unroll_tensor x, unroll_tensor W_x, unroll_tensor b) {
+static unroll_tensor inputs_product(const unroll_layer_attr *attr, unroll_tensor x, unroll_tensor W_x,
+                                    unroll_tensor b) {
   if (!x.graph || graph_failed(x.graph))
     return unroll_none();
   const op_attr a = {.matmul = {.trans_b = 1, .m_block = attr->block * graph_spec(x)->shape[1]}};
@@ -190,9 +191,9 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
     wrt[3 + i] = p.weights[i];
     if (!before.graph || !p.weights[i].graph)
       continue;
-    start[3 + i] = i == 6                            ? unroll_pad(before, 0, 2 * H, 0)
+    start[3 + i] = i == 6                          ? unroll_pad(before, 0, 2 * H, 0)
                    : attr->cell != UNROLL_CELL_GRU ? before
-                                                     : unroll_slice(before, 0, i % 2 ? 2 * H : 0, i % 2 ? H : 2 * H);
+                                                   : unroll_slice(before, 0, i % 2 ? 2 * H : 0, i % 2 ? H : 2 * H);
   }
   uint32_t n_wrt = 0, at[10];
   for (uint32_t i = 0; i < 10; i++)

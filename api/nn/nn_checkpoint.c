@@ -13,9 +13,8 @@ static uint64_t saved_blocks(int32_t cell) {
 
 unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *o, int32_t dtype, int64_t T, int64_t B, int32_t d,
                                           unroll_checkpoint_sizes *z, unroll_error *err) {
-  if (!o || !UNROLL_HAS(unroll_rnn_options, o, lengths) || !z ||
-      !UNROLL_HAS(unroll_checkpoint_sizes, z, step_bytes) || o->cell <= UNROLL_CELL_NONE ||
-      o->cell >= UNROLL_CELL_COUNT)
+  if (!o || !UNROLL_HAS(unroll_rnn_options, o, lengths) || !z || !UNROLL_HAS(unroll_checkpoint_sizes, z, step_bytes) ||
+      o->cell <= UNROLL_CELL_NONE || o->cell >= UNROLL_CELL_COUNT)
     return fail(err, UNROLL_E_INVALID, "checkpoints: the options or the sizes are missing, or name no cell");
   const uint64_t element = unroll_dtype_size(dtype);
   if (T < 1 || B < 1 || o->layers < 1 || o->hidden < 1 || element == 0)
@@ -24,8 +23,9 @@ unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *o, int32_t d
                 o->layers, o->hidden, T, B);
   uint64_t row;
   if (!size_mul(element * (uint64_t)B, (uint64_t)o->hidden, &row) || row > UINT64_MAX / 64 / (uint64_t)o->layers)
-    return fail(err, UNROLL_E_RANGE, "checkpoints: a state of %d layers of %" PRId64 ", batch %" PRId64 ", is too large",
-                o->layers, o->hidden, B);
+    return fail(err, UNROLL_E_RANGE,
+                "checkpoints: a state of %d layers of %" PRId64 ", batch %" PRId64 ", is too large", o->layers,
+                o->hidden, B);
   const uint64_t layers = o->bidirectional ? 1 : (uint64_t)o->layers;
   const uint64_t between = layers > 1 ? (o->dropout > 0 ? 2 : 1) * (layers - 1) : 0;
   const unroll_checkpoint_sizes sizes = {.struct_size = z->struct_size,
@@ -44,7 +44,7 @@ typedef struct stack {
   unroll_graph *g;
   const checkpoint_schedule *schedule;
   const unroll_rnn_options *options;
-  unroll_layer_inputs *layers; /* with the states as the next segment finds them */
+  unroll_layer_inputs *layers;   /* with the states as the next segment finds them */
   unroll_tensor x, *y, *lengths; /* y, lengths: of each segment in time */
   uint32_t *sites;
   int32_t first, n, direction;
@@ -102,8 +102,9 @@ static unroll_tensor run_stack(stack *s, const unroll_checkpoint_policy *policy)
   else {
     for (int64_t i = 0; i < n && s->options->lengths.graph; i++)
       s->lengths[checkpoint_place(&schedule, i)] =
-          n == 1 ? s->options->lengths
-                 : checkpoint_lengths(s->options->lengths, checkpoint_start(&schedule, i), checkpoint_steps(&schedule, i));
+          n == 1
+              ? s->options->lengths
+              : checkpoint_lengths(s->options->lengths, checkpoint_start(&schedule, i), checkpoint_steps(&schedule, i));
     checkpoint_build(g, &schedule, build_segment, s);
     y = n == 1 ? s->y[0] : unroll_concat(s->y, (uint32_t)n, 0);
   }

@@ -2,8 +2,9 @@
 /*
  * The one hot loop. y is cut into blocks of rows and columns; a block is computed by one thread. Within it, b goes through
  * a panel that lies as the tile reads it, whichever way b is stored. An element is always the same sum: K_BLOCK products
- * at a time in order in the element type, these partial sums in order in double; with blocks of k each block's sum is added so. So neither the number of threads nor how
- * many rows share a call changes a bit, and a sum over very many rows stays accurate.
+ * at a time in order in the element type, these partial sums in order in double; with blocks of k each block's sum is
+ * added so. So neither the number of threads nor how many rows share a call changes a bit, and a sum over very many
+ * rows stays accurate.
  */
 #include "cpu_ops.h"
 

@@ -25,8 +25,10 @@ static const struct rule {
     [UNROLL_OP_EMBEDDING_GRAD] = {"embedding_grad", cpu_check_embedding_grad, 2, 1, 3, 0, 0, 0},
     [UNROLL_OP_SLICE] = {"slice", cpu_check_slice, 1, 1, 1, UNROLL_SIZE_TO(unroll_slice_attr, start), 0, 0},
     [UNROLL_OP_PAD] = {"pad", cpu_check_pad, 1, 1, 1, UNROLL_SIZE_TO(unroll_pad_attr, after), 0, 0},
-    [UNROLL_OP_CONCAT] = {"concat", cpu_check_concat, ANY_NUMBER, 1, 1, UNROLL_SIZE_TO(unroll_axis_attr, reserved), 0, 0},
-    [UNROLL_OP_TRANSPOSE] = {"transpose", cpu_check_transpose, 1, 1, 1, UNROLL_SIZE_TO(unroll_transpose_attr, perm), 0, 0},
+    [UNROLL_OP_CONCAT] = {"concat", cpu_check_concat, ANY_NUMBER, 1, 1, UNROLL_SIZE_TO(unroll_axis_attr, reserved), 0,
+                          0},
+    [UNROLL_OP_TRANSPOSE] = {"transpose", cpu_check_transpose, 1, 1, 1, UNROLL_SIZE_TO(unroll_transpose_attr, perm), 0,
+                             0},
     [UNROLL_OP_RESHAPE] = {"reshape", cpu_check_reshape, 1, 1, 1, 0, 0, 0},
     [UNROLL_OP_REVERSE] = {"reverse", cpu_check_reverse, 2, 1, 3, 0, 0, 0},
     [UNROLL_OP_SELECT] = {"select", cpu_check_select, 3, 1, 7, 0, 0, 0},
@@ -70,9 +72,9 @@ unroll_status cpu_resolve(const unroll_graph_view *graph, uint32_t i, const cpu_
                     v->name, v->attr ? v->attr_size : 0, rule->attr_size);
   if (rule->attr_size)
     memcpy(&node->attr, v->attr,
-           v->attr_size < rule->newer_size   ? v->attr_size
-           : rule->newer_size ? rule->newer_size
-                              : rule->attr_size);
+           v->attr_size < rule->newer_size ? v->attr_size
+           : rule->newer_size              ? rule->newer_size
+                                           : rule->attr_size);
   for (uint32_t e = 0; e < v->n_in + v->n_out; e++) {
     const uint32_t t = graph->edges[e < v->n_in ? v->first_in + e : v->first_out + e - v->n_in];
     if (t != UNROLL_NO_TENSOR && cpu_dtype_size(tensors[t].dtype) == 0)

@@ -443,9 +443,9 @@ typedef struct gemm { /* y [P,M,N] = op(a) · op(b) + c */
   bool steady;        /* b has the same bytes for every step, and for every run while its slot's generation stands */
   extent p, m, n, k;
   int64_t a_row, b_row; /* elements from row to row in memory; 0: as many as a row has */
-  int64_t k_block;      /* above 0: y = c, or 0, and then the sums of blocks of so many values of k, one after the other */
-  bool from_first;      /* of the blocks; else from the last */
-  int64_t m_block;      /* above 0: what decides over the order of a sum looks at no more rows than these */
+  int64_t k_block; /* above 0: y = c, or 0, and then the sums of blocks of so many values of k, one after the other */
+  bool from_first; /* of the blocks; else from the last */
+  int64_t m_block; /* above 0: what decides over the order of a sum looks at no more rows than these */
 } gemm;
 unroll_status plan_gemm(plan *p, const gemm *g);
 /* Whether a tensor is what gemm.steady says. */

@@ -148,8 +148,7 @@ unroll_status plan_layer_grad(plan *p) {
   if (plan_out(p, DX) != UNROLL_NO_TENSOR)
     TRY(input_gradient(p, &l, &b));
   if (plan_out(p, DW_X) != UNROLL_NO_TENSOR)
-    TRY(weight_gradient(p, &l, b.d, 0, l.gates, masked_inputs(p, &l), l.I, l.I, plan_out(p, DW_X),
-                        plan_in(p, SUM_X)));
+    TRY(weight_gradient(p, &l, b.d, 0, l.gates, masked_inputs(p, &l), l.I, l.I, plan_out(p, DW_X), plan_in(p, SUM_X)));
   if (plan_out(p, DW_H) != UNROLL_NO_TENSOR)
     TRY(recurrent_gradient(p, &l, &b));
   if (plan_out(p, DB) != UNROLL_NO_TENSOR)

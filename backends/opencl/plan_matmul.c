@@ -20,7 +20,8 @@ typedef struct sizes { /* at their maxima */
   int64_t p, m, n, k;
 } sizes;
 
-/* What decides over the order of a sum goes by these: the same for parts of y and for parts of the sum that go by blocks. */
+/* What decides over the order of a sum goes by these: the same for parts of y and for parts of the sum that go by
+ * blocks. */
 static gemm deciding(const gemm *g) {
   gemm like = *g;
   if (g->m_block)
@@ -112,8 +113,8 @@ static operand nothing(void) { return operand_of(UNROLL_NO_TENSOR); }
 static void plan_add(plan *p, const gemm *g, operand parts, int64_t k_block) {
   const sizes max = largest(p, g);
   const uint32_t width = plan_width(p, g->dtype);
-  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d -DBLOCKS=%d", dtype_c(g->dtype),
-              width, g->have_c, k_block ? blocks_of(g) : 0);
+  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d -DBLOCKS=%d", dtype_c(g->dtype), width,
+              g->have_c, k_block ? blocks_of(g) : 0);
   plan_items(p, g->p, 1);
   plan_items(p, g->m, 1);
   plan_items(p, g->n, width);
@@ -203,7 +204,8 @@ static void plan_cpu(plan *p, const gemm *g) {
   const int64_t rows = tile_rows(width >= 16 ? 8 : 6, max.m);
   const int64_t tiles = (max.m + rows - 1) / rows * panels * max.p;
   const gemm like = deciding(g);
-  int64_t k_block = block_of(largest(p, &like), g->m_block ? (g->m_block + rows - 1) / rows * panels * max.p : tiles, 16);
+  int64_t k_block =
+      block_of(largest(p, &like), g->m_block ? (g->m_block + rows - 1) / rows * panels * max.p : tiles, 16);
   if (g->k_block)
     k_block = in_parts(g, max, stands || tiles < 16) ? g->k_block : max.k;
   else if (g->trans_a)

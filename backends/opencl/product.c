@@ -47,11 +47,11 @@ bool product_is_direct(unroll_backend_device *d, const product *g, int64_t m, in
   const size_t m1 = (size_t)m | 1, n1 = (size_t)n, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK);
   const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
   /* An odd number of rows is no whole number of tiles: the other kernel would need room for what it pads. */
-  const CLBlastStatusCode code =
-      g->dtype == UNROLL_F64 ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0, ldb, 0,
-                                                          n1, &d->own_queue, &size)
-                             : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0, ldb, 0,
-                                                          n1, &d->own_queue, &size);
+  const CLBlastStatusCode code = g->dtype == UNROLL_F64
+                                     ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0,
+                                                                  ldb, 0, n1, &d->own_queue, &size)
+                                     : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0,
+                                                                  ldb, 0, n1, &d->own_queue, &size);
   return code == CLBlastSuccess && size == 0;
 }
 
@@ -87,18 +87,23 @@ unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, 
                     .a_at = a_at,
                     .b_at = b_at,
                     .y_at = y_at,
-                    .lda = (size_t)(g->a_row ? g->a_row : g->trans_a ? m : k),
-                    .ldb = (size_t)(g->b_row ? g->b_row : g->trans_b ? k : n),
+                    .lda = (size_t)(g->a_row     ? g->a_row
+                                    : g->trans_a ? m
+                                                 : k),
+                    .ldb = (size_t)(g->b_row     ? g->b_row
+                                    : g->trans_b ? k
+                                                 : n),
                     .ldy = (size_t)n};
-  const int64_t rows = g->m_block ? g->m_block : m, block = g->k_block ? g->k_block : k, blocks = (k + block - 1) / block;
+  const int64_t rows = g->m_block ? g->m_block : m, block = g->k_block ? g->k_block : k,
+                blocks = (k + block - 1) / block;
   for (int64_t m0 = 0; m0 < m; m0 += rows)
     for (int64_t i = 0; i < blocks; i++) {
       const int64_t first = (g->from_first || !g->k_block ? i : blocks - 1 - i) * block;
       const int64_t end = k - first < block ? k : first + block;
       for (int64_t k0 = first; k0 < end; k0 += K_BLOCK) {
         const CLBlastStatusCode code =
-            enqueue_part(queue, g, &p, m0, m - m0 < rows ? m - m0 : rows, n, k0, end - k0 < K_BLOCK ? end - k0 : K_BLOCK,
-                         g->has_c || i > 0 || k0 > first);
+            enqueue_part(queue, g, &p, m0, m - m0 < rows ? m - m0 : rows, n, k0,
+                         end - k0 < K_BLOCK ? end - k0 : K_BLOCK, g->has_c || i > 0 || k0 > first);
         if (code != CLBlastSuccess)
           return clblast_error(d, err, code, name);
       }

@@ -36,9 +36,10 @@ typedef struct unroll_rnn_options {
   double dropout;        /* 0 <= p < 1, of the outputs of every layer but the last, as PyTorch has it */
   unroll_tensor lengths; /* i32 [B], or none: every sequence has T steps */
   /*
-   * NULL: all is kept for the gradient. Else the sequence is cut into segments by this policy, with the same bits (checkpoint.h):
-   * of a stack in one direction each segment goes through all layers; a bidirectional one has a plan for each layer and
-   * direction, of whose bytes each layer has its share. unroll_rnn_checkpoint_sizes says what the plan is made for.
+   * NULL: all is kept for the gradient. Else the sequence is cut into segments by this policy, with the same bits
+   * (checkpoint.h): of a stack in one direction each segment goes through all layers; a bidirectional one has a plan
+   * for each layer and direction, of whose bytes each layer has its share. unroll_rnn_checkpoint_sizes says what the
+   * plan is made for.
    */
   const unroll_checkpoint_policy *checkpoint;
 } unroll_rnn_options;
@@ -66,10 +67,10 @@ UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const u
                                     const unroll_rnn_state *initial, unroll_rnn_state *last);
 
 /*
- * What the plan of such a stack is made for, over x [T,B,I] of dtype: of a bidirectional one, that of any layer in direction d
- * (1: reverse), whose share of a budget of bytes is one of 2·layers; of one in one direction, that of all layers (d 0). A step of a
- * segment takes the standard saved values (plugin.h, LAYER), the gradient of one layer's gates, and what is between layers.
- * UNROLL_E_INVALID, UNROLL_E_RANGE: options or sizes that no stack has.
+ * What the plan of such a stack is made for, over x [T,B,I] of dtype: of a bidirectional one, that of any layer in
+ * direction d (1: reverse), whose share of a budget of bytes is one of 2·layers; of one in one direction, that of all
+ * layers (d 0). A step of a segment takes the standard saved values (plugin.h, LAYER), the gradient of one layer's
+ * gates, and what is between layers. UNROLL_E_INVALID, UNROLL_E_RANGE: options or sizes that no stack has.
  */
 UNROLL_API unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *options, int32_t dtype, int64_t T,
                                                      int64_t B, int32_t d, unroll_checkpoint_sizes *sizes,
