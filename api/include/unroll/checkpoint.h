@@ -35,8 +35,7 @@ enum {
   UNROLL_CHECKPOINT_ALL = 0,   /* all steps are kept: nothing is made again */
   UNROLL_CHECKPOINT_EVERY = 1, /* the state of every k-th step, k = every */
   UNROLL_CHECKPOINT_SQRT = 2,  /* of every sqrt(T)-th (Chen et al. 2016) */
-  UNROLL_CHECKPOINT_BYTES =
-      3 /* as many steps as fit into so many bytes, in the order that makes the fewest steps again */
+  UNROLL_CHECKPOINT_BYTES = 3  /* within so many bytes, with the fewest steps made again */
 };
 typedef struct unroll_checkpoint_policy {
   uint32_t struct_size;

@@ -369,8 +369,7 @@ typedef struct unroll_layer_attr {
 typedef struct unroll_scan_attr {
   uint32_t n_carries, n_inputs, n_captures, n_outputs;
   int32_t direction, cell; /* cell: which standard cell was lowered to this scan, or UNROLL_CELL_NONE */
-  int64_t
-      t0; /* of random ops in the body: the first step is that one of the sequence; a template's runs have it in t0 */
+  int64_t t0; /* of random ops in the body: which step of the sequence is the first; a template's runs say it */
 } unroll_scan_attr;
 
 /* ---- what the host gives the plugin ---- */
