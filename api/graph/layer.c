@@ -25,11 +25,11 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
     return r;
   }
   unroll_tensor x[8] = {in->x, in->W_x, in->W_h, in->b, in->b_n, in->h0, in->c0, in->lengths}, out[7];
-  const tensor_spec *sx = graph_spec(in->x);
-  if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx->rank == 3) { /* else the node's own check tells */
+  const tensor_spec sx = *graph_spec(in->x); /* a copy: the array moves as constants are added */
+  if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx.rank == 3) { /* else the node's own check tells */
     const tensor_spec *w = graph_spec(in->W_h);
-    const tensor_spec state = graph_make_spec(sx->dtype, 2, (int64_t[]){sx->shape[1], w->shape[1]}),
-                      bias = graph_make_spec(sx->dtype, 1, w->shape);
+    const tensor_spec state = graph_make_spec(sx.dtype, 2, (int64_t[]){sx.shape[1], w->shape[1]}),
+                      bias = graph_make_spec(sx.dtype, 1, w->shape);
     x[3] = x[3].graph ? x[3] : graph_zeros_like(g, &bias, 0.0);
     x[5] = x[5].graph ? x[5] : graph_zeros_like(g, &state, 0.0);
     if (attr->cell == UNROLL_CELL_LSTM && !x[6].graph)
@@ -38,8 +38,8 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
   g->layer = index;
   g->direction = attr->direction;
   op_attr a = {.layer = *attr};
-  if (a.layer.block == 0 && sx->rank == 3)
-    a.layer.block = (int32_t)gradient_block(sx->shape[1]);
+  if (a.layer.block == 0 && sx.rank == 3)
+    a.layer.block = (int32_t)gradient_block(sx.shape[1]);
   graph_add_node(g, UNROLL_OP_LAYER, &a, x, 8, NULL, out, 7);
   g->layer = g->direction = -1;
   r.y = out[0];
