@@ -256,7 +256,7 @@ typedef enum arg_kind {
   ARG_KEY0,   /* the key of random site number value */
   ARG_KEY1,
   ARG_TIME, /* the step of a template, as a long; plus t0 where value is 1 */
-  ARG_T0,
+  ARG_T0,   /* plus value */
   ARG_ROW0
 } arg_kind;
 

@@ -428,7 +428,10 @@ unroll_status plan_random(plan *p) {
   arg_extent(p, plan_axes(p, y, batch + 1, v->rank));
   arg_kind_of(p, ARG_KEY0, attr->site);
   arg_kind_of(p, ARG_KEY1, attr->site);
-  arg_kind_of(p, attr->time_axis == 0 ? ARG_T0 : ARG_TIME, 1);
+  if (attr->time_axis == 0)
+    arg_kind_of(p, ARG_T0, 0);
+  else
+    arg_kind_of(p, ARG_TIME, 1);
   arg_kind_of(p, ARG_ROW0, 0);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;
