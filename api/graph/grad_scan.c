@@ -93,8 +93,8 @@ static void step_give(vjp *v, const node *n, uint32_t input, unroll_tensor x) { 
 static unroll_tensor late_value(vjp *v, uint32_t t) { return all_steps(v->user, t); }
 static unroll_tensor late_adjoint(vjp *v, uint32_t t) { return ((pass *)v->user)->adjoint_all[t]; }
 static bool late_wants(vjp *v, const node *n, uint32_t input) {
-  const pass *p = v->user;
-  return &p->body->nodes[p->now.node] == n && p->now.input == input;
+  (void)n; /* the node that the rule is of */
+  return ((const pass *)v->user)->now.input == input;
 }
 static unroll_tensor late_so_far(vjp *v, const node *n, uint32_t input) {
   const pass *p = v->user;
@@ -131,7 +131,7 @@ static void walk_body(pass *p) {
   const unroll_graph *b = p->body;
   vjp v = {.graph = b, .user = p, .value = step_value, .adjoint = step_adjoint, .wants = step_wants, .give = step_give};
   for (uint32_t i = b->n_nodes; i-- > 0 && !graph_failed(p->g);) {
-    const node *n = &b->nodes[i];
+    const node copy = b->nodes[i], *n = &copy; /* what a rule reads may become an output by a node more */
     bool flows = false, needed = false;
     for (uint32_t k = 0; k < n->n_out; k++)
       flows = flows || p->adjoint[n->out[k]].graph;
@@ -240,7 +240,8 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
            .block_order = b->direction == UNROLL_FORWARD ? UNROLL_BLOCKS_FROM_LAST : UNROLL_BLOCKS_FROM_FIRST};
   for (uint32_t i = 0; i < p->n_lates && !graph_failed(g); i++) {
     p->now = p->lates[i];
-    grad_node(&v, g, &b->nodes[p->now.node]);
+    const node n_late = b->nodes[p->now.node];
+    grad_node(&v, g, &n_late);
   }
   for (uint32_t i = 0; i < n_captures; i++)
     results[first_capture + i] = p->capture[i];
