@@ -233,6 +233,20 @@ static void records_are_steps(void **state) {
   assert_memory_equal(unroll_sequences_values(s, 0), ((double[]){1, 2, 3, 4, 5, 6}), 48);
   assert_memory_equal(unroll_sequences_values(s, 2), ((double[]){9, 10}), 16);
   unroll_sequences_destroy(s);
+  /* without labels */
+  assert_ok(LABELLED("who,x,y\nu1,1,2\nu1,3,4\nu2,7,8\n", .unlabelled = 1, .sequence = "who", .label = "none"));
+  assert_null(unroll_sequences_labels(s));
+  assert_null(unroll_sequences_label_names(s));
+  assert_memory_equal(unroll_sequences_lengths(s), ((int32_t[]){2, 1}), 8);
+  assert_memory_equal(unroll_sequences_values(s, 1), ((double[]){7, 8}), 16);
+  unroll_sequences_destroy(s);
+  assert_ok(LABELLED("1,2,3,4\n", .unlabelled = 1, .features = 2));
+  assert_memory_equal(unroll_sequences_values(s, 0), ((double[]){1, 2, 3, 4}), 32);
+  unroll_sequences_destroy(s);
+  assert_error(LABELLED("1,2,3\n", .unlabelled = 1, .features = 2), UNROLL_E_FORMAT,
+               "3 columns, expected a multiple of the 2");
+  assert_error(LABELLED("u\nv\n", .unlabelled = 1, .sequence = "1", .header = UNROLL_HEADER_NO), UNROLL_E_FORMAT,
+               "0 columns beside sequence, expected at least 1");
 #define BAD_STEPS(text, words) \
   assert_error(LABELLED(text, .header = UNROLL_HEADER_NO, .label = "2", .sequence = "1"), UNROLL_E_FORMAT, words)
   BAD_STEPS("u,dog,1\nu,cat,2\n", "line 2, column 2: sequence \"u\" has another label");

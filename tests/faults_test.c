@@ -7,7 +7,9 @@
 #include "runtime/runtime_private.h"
 #undef fail /* CMocka's */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const training lstm = {.T = 4,
                               .B = 2,
@@ -21,14 +23,16 @@ static const training lstm = {.T = 4,
                               .with_state = true,
                               .optimize = true};
 
-enum { CREATE, OPEN, COMPILE, BIND, WRITE, RUN, READ, PHASES };
-static const char *const phase_names[PHASES] = {"create", "open", "compile", "bind", "write", "run", "read"};
+enum { CREATE, OPEN, COMPILE, BIND, WRITE, RUN, SNAPSHOT, KEEP, READ, PHASES };
+static const char *const phase_names[PHASES] = {"create", "open",     "compile", "bind", "write",
+                                                "run",    "snapshot", "keep",    "read"};
 
 typedef struct life {
   unroll_context *ctx;
   unroll_device *device;
   unroll_executable *e;
   unroll_binding *b;
+  unroll_snapshot *kept, *copy;
 } life;
 
 /* Does not assert: it goes as far as it gets, and says where it stopped. */
@@ -54,11 +58,26 @@ static unroll_status live(life *x, const unroll_allocator *a, const unroll_graph
   *phase = RUN;
   TRY(unroll_run(x->b, NULL, err));
   TRY(unroll_binding_sync(x->b, err));
+  *phase = SNAPSHOT;
+  TRY(unroll_snapshot_create(x->e, NULL, &x->kept, err));
+  TRY(unroll_snapshot_create(x->e, NULL, &x->copy, err));
+  *phase = KEEP;
+  TRY(unroll_snapshot_save(x->kept, x->b, NULL, err));
+  TRY(unroll_snapshot_save_row(x->kept, 1, x->b, 0, err));
+  TRY(unroll_snapshot_copy(x->copy, x->kept, err));
+  TRY(unroll_snapshot_clear(x->kept, err));
+  TRY(unroll_snapshot_restore(x->copy, x->b, NULL, err));
+  TRY(unroll_snapshot_restore_row(x->copy, 0, x->b, 1, err));
+  TRY(unroll_snapshot_write(x->copy, "h_0", h, sizeof h, err));
+  TRY(unroll_snapshot_read(x->copy, "c_0", h, sizeof h, err));
+  TRY(unroll_snapshot_sync(x->copy, err));
   *phase = READ;
   return unroll_binding_read(x->b, "loss", h, sizeof *h, err);
 }
 
 static void die(life *x) {
+  unroll_snapshot_destroy(x->kept);
+  unroll_snapshot_destroy(x->copy);
   unroll_binding_destroy(x->b);
   unroll_executable_destroy(x->e);
   unroll_device_close(x->device);
@@ -127,13 +146,56 @@ static void every_allocation_fails_once(void **state) {
       print_error("allocation %ld, %s: %ld pieces leaked\n", n, phase_names[phase], memory.live - graph_live);
     assert_int_equal(memory.live, graph_live);
   }
-  for (int p = CREATE; p <= RUN; p++) {
+  for (int p = CREATE; p <= SNAPSHOT; p++) {
     print_message("%s: %d allocations\n", phase_names[p], failures[p]);
     assert_true(failures[p] > 0);
   }
+  assert_int_equal(failures[KEEP], 0);
   assert_int_equal(failures[READ], 0);
   unroll_graph_destroy(g);
   assert_int_equal(memory.live, 0);
+}
+
+/* Storing and loading a snapshot; the file is the old one or the new one. */
+static void every_allocation_of_a_file_fails_once(void **state) {
+  (void)state;
+  run_memory memory = {0};
+  const unroll_allocator a = runs_allocator(&memory);
+  unroll_graph *g = runs_training(&lstm);
+  life x = {0};
+  int phase;
+  unroll_error err = UNROLL_ERROR_INIT;
+  char path[] = "/tmp/unroll-test-XXXXXX";
+  const int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  assert_status(UNROLL_OK, live(&x, &a, g, NULL, &phase, &err));
+  const long before = memory.live;
+  for (int load = 0; load < 2; load++)
+    for (long n = 1;; n++) {
+      memory.calls = 0;
+      memory.fail_at = n;
+      const unroll_status st =
+          load ? unroll_snapshot_load(x.kept, path, &err) : unroll_snapshot_store(x.copy, path, &err);
+      const bool reached = memory.calls >= n;
+      memory.fail_at = 0;
+      assert_int_equal(memory.live, before);
+      if (!reached) {
+        assert_status(UNROLL_OK, st);
+        assert_true(n > 1);
+        break;
+      }
+      assert_int_equal(st, UNROLL_E_MEMORY);
+      assert_non_null(strstr(err.message, "memory"));
+    }
+  float stored[2 * 3], loaded[2 * 3];
+  assert_status(UNROLL_OK, unroll_snapshot_read(x.copy, "h_0", stored, sizeof stored, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_read(x.kept, "h_0", loaded, sizeof loaded, &err));
+  assert_memory_equal(stored, loaded, sizeof stored);
+  die(&x);
+  unroll_graph_destroy(g);
+  assert_int_equal(memory.live, 0);
+  unlink(path);
 }
 
 /* ---- a backend's functions: a table in front of the device's own ---- */
@@ -356,11 +418,94 @@ static void generations_rise_when_a_run_breaks_off(void **state) {
   unroll_graph_destroy(g);
 }
 
+/* What a snapshot put somewhere has other bytes than before; what was only read has the same. */
+static void generations_rise_when_states_come_back(void **state) {
+  (void)state;
+  enum { TABLE = 3 };
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g = runs_training(&(training){.T = 4,
+                                              .B = 2,
+                                              .I = 3,
+                                              .H = 3,
+                                              .V = 5,
+                                              .dtype = UNROLL_F32,
+                                              .cell = UNROLL_CELL_LSTM,
+                                              .layers = 1,
+                                              .lengths = true});
+  life x = {0};
+  fault.fail_at = 0;
+  assert_status(UNROLL_OK, unroll_context_create(NULL, &x.ctx, &err));
+  assert_status(UNROLL_OK, unroll_device_open(x.ctx, "cpu", NULL, 0, &x.device, &err));
+  put_faults_before(x.device);
+  real_run = faulty.run;
+  faulty.run = noting_run;
+  assert_status(UNROLL_OK, unroll_compile(g, &x.device, 1, NULL, &x.e, &err));
+  assert_status(UNROLL_OK, unroll_binding_create(x.e, &x.b, &err));
+  const unroll_snapshot_options params = {.struct_size = sizeof params, .what = UNROLL_SNAPSHOT_PARAMS};
+  assert_status(UNROLL_OK, unroll_snapshot_create(x.e, &params, &x.kept, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  const uint64_t ids = generations[0], first = generations[TABLE];
+  assert_string_equal(x.e->graph->tensors[x.e->outsides[TABLE].tensor].name, unroll_snapshot_describe(x.kept, 0).name);
+  assert_status(UNROLL_OK, unroll_snapshot_save(x.kept, x.b, NULL, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  assert_true(generations[0] == ids && generations[TABLE] == first);
+  assert_status(UNROLL_OK, unroll_snapshot_restore(x.kept, x.b, NULL, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  const uint64_t restored = generations[TABLE];
+  assert_true(generations[0] == ids && restored > first);
+  unroll_snapshot_destroy(x.kept);
+  const char *names[] = {x.e->graph->tensors[x.e->outsides[TABLE].tensor].name};
+  const unroll_snapshot_options table = {.struct_size = sizeof table, .names = names, .n_names = 1};
+  assert_status(UNROLL_OK, unroll_snapshot_create(x.e, &table, &x.kept, &err));
+  assert_status(UNROLL_OK, unroll_snapshot_restore_row(x.kept, 1, x.b, 0, &err));
+  assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
+  assert_true(generations[0] == ids && generations[TABLE] > restored);
+  die(&x);
+  unroll_graph_destroy(g);
+}
+
+/* Queues of two bindings know nothing of each other: whoever comes second waits for the first, once. */
+static void another_binding_waits(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g = runs_training(&lstm);
+  life x = {0};
+  int phase;
+  unroll_binding *other;
+  fault.call = SYNC;
+  fault.fail_at = 0;
+  assert_status(UNROLL_OK, live(&x, NULL, g, put_faults_before, &phase, &err));
+  assert_status(UNROLL_OK, unroll_binding_create(x.e, &other, &err));
+  const struct {
+    unroll_binding *binding;
+    long waits;
+  } turns[] = {{x.b, 1}, {x.b, 0}, {other, 1}, {other, 0}, {x.b, 1}};
+  for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+    const long before = fault.n;
+    if (i % 2)
+      assert_status(UNROLL_OK, unroll_snapshot_restore(x.copy, turns[i].binding, NULL, &err));
+    else
+      assert_status(UNROLL_OK, unroll_snapshot_save(x.copy, turns[i].binding, NULL, &err));
+    assert_int_equal(fault.n - before, turns[i].waits);
+  }
+  /* Bindings that share memory share a queue. */
+  assert_status(UNROLL_OK, unroll_binding_share(other, "step", x.b, "step", &err));
+  const long before = fault.n;
+  assert_status(UNROLL_OK, unroll_snapshot_restore(x.copy, other, NULL, &err));
+  assert_int_equal(fault.n, before);
+  unroll_binding_destroy(other);
+  die(&x);
+  unroll_graph_destroy(g);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_allocation_fails_once),
+      cmocka_unit_test(every_allocation_of_a_file_fails_once),
       cmocka_unit_test(every_call_fails_once),
       cmocka_unit_test(generations_rise_when_a_run_breaks_off),
+      cmocka_unit_test(generations_rise_when_states_come_back),
+      cmocka_unit_test(another_binding_waits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

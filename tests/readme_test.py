@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The README's snippets are true: its shell lines run, its C compiles, runs and gives gradients, its links lead somewhere."""
+import math
 import os
 import pathlib
 import re
@@ -47,6 +48,12 @@ with tempfile.TemporaryDirectory() as folder:
     corpus = "".join(f"the {a} and the {b} went up the {c}.\n" for a in ("cat", "dog", "bird", "fox")
                      for b in ("hen", "cow", "owl", "bee") for c in ("hill", "tree", "road", "wall", "lane")) * 40
     pathlib.Path(folder, "corpus.txt").write_text(corpus)
+    waves = [["shape", *(f"x{i}" for i in range(10))]]
+    for i in range(120):
+        period = 2 + i % 3
+        waves.append([("short", "middle", "long")[i % 3],
+                      *(f"{math.sin(2 * math.pi * (t // 2 + i / 7) / period + t % 2):.4f}" for t in range(10))])
+    pathlib.Path(folder, "waves.csv").write_text("".join(",".join(row) + "\n" for row in waves))
     for language, text in blocks:
         counted[language] += 1
         if language == "sh":

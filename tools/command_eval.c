@@ -8,10 +8,12 @@
 
 #include "commands.h"
 #include "console.h"
+#include "eval_classify.h"
 
 typedef struct eval_values {
   option_marks marks;
   common_values common;
+  sequence_values data;
   const char *model;
   option_files text;
   bool json;
@@ -22,13 +24,15 @@ static const option_spec options[] = {
      .name = "MODEL",
      .offset = offsetof(eval_values, model),
      .required = true,
-     .help = "a file that 'unroll train lm' wrote"},
+     .help = "a file that 'unroll train' wrote"},
     {.type = OPTION_FILES,
      .name = "text",
      .argument = "FILE...",
      .offset = offsetof(eval_values, text),
-     .required = true,
-     .help = "UTF-8, one or more files, read as one text; characters that the model lacks are left out and counted"},
+     .help = "of a language model: UTF-8, one or more files, read as one text; characters that the model lacks are "
+             "left out and counted"},
+    OPTION_CSV(eval_values, "of a classifier: labelled sequences, as those that it was trained on"),
+    OPTIONS_SEQUENCES(eval_values, "of CSV: the column of labels, by name or by number from 1 (default: the first)"),
     {.type = OPTION_FLAG,
      .name = "json",
      .offset = offsetof(eval_values, json),
@@ -72,22 +76,43 @@ static unroll_status score(const eval_values *values, unroll_device *device, unr
   return status == UNROLL_OK ? unroll_lm_score(*lm, *text, info, err) : status;
 }
 
-static int run(const command_spec *command, const void *p) {
-  (void)command;
-  const eval_values *values = p;
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+static int eval_lm(const eval_values *values, unroll_device *device) {
   unroll_lm *lm = NULL;
   unroll_text *text = NULL;
   unroll_lm_score_info info;
   unroll_error err = UNROLL_ERROR_INIT;
   int code = EXIT_FAILED;
-  if (device && score(values, device, &lm, &text, &info, &err) == UNROLL_OK)
+  if (score(values, device, &lm, &text, &info, &err) == UNROLL_OK)
     code = print(values, lm, text, &info);
-  else if (device)
+  else
     complain_of(&err);
   unroll_lm_destroy(lm);
   unroll_text_destroy(text);
+  return code;
+}
+
+static bool check_usage(const command_spec *command, const eval_values *values) {
+  if (values->text.count > 0 && values->data.csv)
+    complain("--text is for language models, --csv for classifiers: give one of them");
+  else if (values->text.count == 0 && !values->data.csv)
+    complain("'unroll %s' needs --text FILE..., or --csv FILE", command->name);
+  else
+    return sequence_check_usage(&values->data);
+  complain("see 'unroll %s --help'", command->name);
+  return false;
+}
+
+static int run(const command_spec *command, const void *p) {
+  const eval_values *values = p;
+  if (!check_usage(command, values))
+    return EXIT_USAGE;
+  unroll_context *ctx = open_context(&values->common);
+  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
+  int code = EXIT_FAILED;
+  if (device && values->data.csv)
+    code = eval_classifier(device, values->model, &values->data, values->json);
+  else if (device)
+    code = eval_lm(values, device);
   unroll_device_close(device);
   unroll_context_destroy(ctx);
   return code;
@@ -95,14 +120,20 @@ static int run(const command_spec *command, const void *p) {
 
 const command_spec command_eval = {
     .name = "eval",
-    .purpose = "how well a language model foretells a text",
-    .usage = "MODEL --text FILE... [options]",
+    .purpose = "how good a model is, beside a trivial baseline",
+    .usage = "MODEL --text FILE...|--csv FILE [options]",
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(eval_values),
-    .notes = "Beside it stands what the text's own frequencies of characters, or words, would give, each for itself: a "
-             "model that\nis no better has learnt nothing of their order. Streams begin from a zero state; up to one "
-             "batch at the end is left out.\n",
-    .example = "  unroll eval book.safetensors --text other.txt\n",
+    .notes =
+        "Beside a language model stands what the text's own frequencies of characters, or words, would give, each for "
+        "itself: a\n"
+        "model that is no better has learnt nothing of their order. Streams begin from a zero state; up to one batch "
+        "at the end\n"
+        "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
+        "were taken for\n"
+        "which.\n",
+    .example = "  unroll eval book.safetensors --text other.txt\n"
+               "  unroll eval digits.safetensors --csv others.csv --label digit\n",
     .run = run,
 };

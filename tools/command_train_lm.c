@@ -47,7 +47,7 @@ static const option_spec options[] = {
             "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
     INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
     OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
-    OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none"),
+    OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none", "0.05"),
     HEADING("where and how"),
     OPTIONS_DEVICE(lm_values),
     OPTIONS_LOG(lm_values),
@@ -58,18 +58,10 @@ static const char *const of_the_model[] = {"unit",         "min-count",   "cell"
                                            "layers",       "embedding",   "dropout",        "steps-per-update",
                                            "update-every", "steps-start", "steps-increment"};
 
-static int32_t cell_code(const char *name) {
-  static const char *const names[] = {"", "rnn", "lstm", "gru", "gru_after"};
-  int32_t i = 0;
-  while (strcmp(name, names[i]) != 0)
-    i++;
-  return i;
-}
-
 static unroll_lm_options lm_options(const command_spec *command, const lm_values *values) {
   const train_values *train = &values->train;
   unroll_lm_options o = unroll_lm_options_default();
-  o.cell = cell_code(values->cell);
+  o.cell = train_cell_code(values->cell);
   o.layers = values->layers;
   o.hidden = values->hidden;
   o.embedding = values->embedding;
@@ -91,30 +83,13 @@ static unroll_lm_options lm_options(const command_spec *command, const lm_values
 
 /* ---- what stands on stderr before ---- */
 
-static const char *cell_name(int32_t cell) {
-#define CELL_NAME(code, number, text) \
-  if (cell == code)                   \
-    return text;
-  UNROLL_CELLS(CELL_NAME)
-#undef CELL_NAME
-  return "?";
-}
-
-/* What is not as it is without being asked for. */
-static void tell_more(const unroll_lm_options *o) {
-  const unroll_training *t = &o->training;
+static void tell_windows(const unroll_lm_options *o) {
   if (o->update_steps > 0)
     tell("windows   an update every %" PRId64 " characters, gradients back through %" PRId64, o->update_steps,
          o->steps);
   if (o->steps_start > 0)
     tell("windows   %" PRId64 " characters in the first epoch, %" PRId64 " more in each, up to %" PRId64,
          o->steps_start, o->steps_increment, o->steps);
-  if (t->accumulate > 1)
-    tell("parts     an update's %" PRId64 " places in %" PRId64 " parts", o->batch, t->accumulate);
-  if (t->freeze)
-    tell("frozen    %s", t->freeze);
-  if (t->l2 || t->recurrent_decay > 0)
-    tell("penalty   l2 %s, recurrent decay %g; not in the losses", t->l2 ? t->l2 : "none", t->recurrent_decay);
 }
 
 static void introduce(const lm_values *values, const unroll_lm *lm, const unroll_text *text, unroll_device *device) {
@@ -128,16 +103,12 @@ static void introduce(const lm_values *values, const unroll_lm *lm, const unroll
   if (unroll_text_unknown(text) > 0)
     tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
   tell("model     %s, %" PRId64 " layer%s of %" PRId64 " units, embedding %" PRId64 "; %" PRIu64 " parameters",
-       cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
+       train_cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
   tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
   tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch, o->batch,
        o->steps, unit);
-  if (o->loss_scale_interval > 0)
-    tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
-         o->loss_scale, o->loss_scale_interval);
-  else if (o->loss_scale != 1)
-    tell("scale     loss x %g", o->loss_scale);
-  tell_more(o);
+  tell_windows(o);
+  train_tell_more(&o->training, o->batch, o->loss_scale, o->loss_scale_interval, "places");
   if (values->train.resume)
     tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
 }

@@ -6,15 +6,16 @@
 #include "commands.h"
 #include "console.h"
 
-static const command_spec *const commands[] = {&command_devices, &command_train_lm, &command_sample,  &command_eval,
-                                               &command_bench,   &command_graph,    &command_conform, &command_tune};
+static const command_spec *const commands[] = {
+    &command_devices, &command_train_lm, &command_train_classify, &command_sample,  &command_predict,
+    &command_eval,    &command_bench,    &command_graph,          &command_conform, &command_tune};
 
 static void print_help(FILE *out) {
   fprintf(out,
           "unroll: recurrent networks, described as a graph, unrolled over time, run on CPUs and OpenCL devices\n\n"
           "usage: unroll COMMAND [options]\n\ncommands:\n");
   for (size_t i = 0; i < COUNT(commands); i++)
-    fprintf(out, "  %-14s%s\n", commands[i]->name, commands[i]->purpose);
+    fprintf(out, "  %-16s%s\n", commands[i]->name, commands[i]->purpose);
   fprintf(out, "\noptions:\n"
                "  --version     version, how it was built, plugins\n"
                "  --help        this text; 'unroll COMMAND --help' has the options of a command\n"
@@ -80,41 +81,72 @@ static int run_command(const command_spec *chosen, int argc, char **argv) {
   return code;
 }
 
-static int find_and_run(int argc, char **argv) {
+/* The command that the words name: one of a single word, or of two; else NULL. */
+static const command_spec *find(int argc, char *const *argv) {
   const char *second;
-  for (size_t i = 0; i < COUNT(commands); i++) {
-    if (!is_named(commands[i], argv[0], &second))
-      continue;
-    if (!second)
-      return run_command(commands[i], argc - 1, argv + 1);
-    if (argc > 1 && (strcmp(argv[1], second) == 0))
-      return run_command(commands[i], argc - 2, argv + 2);
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-      options_help(commands[i], stdout);
-      return EXIT_OK;
+  for (size_t i = 0; i < COUNT(commands); i++)
+    if (is_named(commands[i], argv[0], &second) && (!second || (argc > 1 && strcmp(argv[1], second) == 0)))
+      return commands[i];
+  return NULL;
+}
+
+/* "'unroll train lm' or 'unroll train classify'": those that begin with this word. How many there are. */
+static size_t list_named(const char *word, char *text, size_t size) {
+  const char *second;
+  size_t n = 0, used = 0;
+  for (size_t i = 0; i < COUNT(commands); i++)
+    if (is_named(commands[i], word, &second) && used < size) {
+      const int k = snprintf(text + used, size - used, "%s'unroll %s'", n++ ? " or " : "", commands[i]->name);
+      used += k > 0 ? (size_t)k : 0;
     }
-    if (argc > 1)
-      complain("'%s' is nothing that '%s' knows; did you mean 'unroll %s'?", argv[1], argv[0], commands[i]->name);
-    else
-      complain("'%s' what? did you mean 'unroll %s'?", argv[0], commands[i]->name);
-    complain("see 'unroll %s --help'", commands[i]->name);
-    return EXIT_USAGE;
+  return n;
+}
+
+/* The first of two words alone, with its help. */
+static void help_on_word(const char *word) {
+  const char *second;
+  for (size_t i = 0; i < COUNT(commands); i++)
+    if (is_named(commands[i], word, &second))
+      printf("unroll %-16s%s\n", commands[i]->name, commands[i]->purpose);
+  printf("\n'unroll %s ... --help' has the options of each\n", word);
+}
+
+static int find_and_run(int argc, char **argv) {
+  const command_spec *chosen = find(argc, argv);
+  if (chosen) {
+    const int words = strchr(chosen->name, ' ') ? 2 : 1;
+    return run_command(chosen, argc - words, argv + words);
   }
-  return unknown_command(argv[0]);
+  char names[256];
+  if (list_named(argv[0], names, sizeof names) == 0)
+    return unknown_command(argv[0]);
+  if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+    help_on_word(argv[0]);
+    return EXIT_OK;
+  }
+  if (argc > 1)
+    complain("'%s' is nothing that '%s' knows; did you mean %s?", argv[1], argv[0], names);
+  else
+    complain("'%s' what? did you mean %s?", argv[0], names);
+  complain("see 'unroll %s --help'", argv[0]);
+  return EXIT_USAGE;
 }
 
 /* unroll help [COMMAND...]: the same as --help behind the command. */
 static int help_on(int argc, char **argv) {
   static char flag[] = "--help";
-  const char *second;
+  char names[256];
   if (argc == 0) {
     print_help(stdout);
     return EXIT_OK;
   }
-  for (size_t i = 0; i < COUNT(commands); i++)
-    if (is_named(commands[i], argv[0], &second))
-      return run_command(commands[i], 1, (char *[]){flag});
-  return unknown_command(argv[0]);
+  const command_spec *chosen = find(argc, argv);
+  if (chosen)
+    return run_command(chosen, 1, (char *[]){flag});
+  if (list_named(argv[0], names, sizeof names) == 0)
+    return unknown_command(argv[0]);
+  help_on_word(argv[0]);
+  return EXIT_OK;
 }
 
 static int run(int argc, char **argv) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train_options.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -102,6 +103,38 @@ unroll_training train_training(const train_values *train) {
                            .freeze = train->freeze,
                            .l2 = train->l2,
                            .recurrent_decay = train->recurrent_decay};
+}
+
+int32_t train_cell_code(const char *name) {
+  static const char *const names[] = {"", "rnn", "lstm", "gru", "gru_after"};
+  int32_t i = 0;
+  while (strcmp(name, names[i]) != 0)
+    i++;
+  return i;
+}
+
+const char *train_cell_name(int32_t cell) {
+#define CELL_NAME(code, number, text) \
+  if (cell == code)                   \
+    return text;
+  UNROLL_CELLS(CELL_NAME)
+#undef CELL_NAME
+  return "?";
+}
+
+void train_tell_more(const unroll_training *t, int64_t batch, double loss_scale, int64_t loss_scale_interval,
+                     const char *unit) {
+  if (loss_scale_interval > 0)
+    tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
+         loss_scale, loss_scale_interval);
+  else if (loss_scale != 1)
+    tell("scale     loss x %g", loss_scale);
+  if (t->accumulate > 1)
+    tell("parts     an update's %" PRId64 " %s in %" PRId64 " parts", batch, unit, t->accumulate);
+  if (t->freeze)
+    tell("frozen    %s", t->freeze);
+  if (t->l2 || t->recurrent_decay > 0)
+    tell("penalty   l2 %s, recurrent decay %g; not in the losses", t->l2 ? t->l2 : "none", t->recurrent_decay);
 }
 
 /* ---- files ---- */

@@ -101,8 +101,8 @@ typedef struct train_values {
       NUMBER("recurrent-decay", offsetof(T, train.recurrent_decay), "0", BELOW_1,                                      \
              "part of the recurrent matrices W_h that each update takes away, whatever the learning rate")
 
-#define OPTIONS_TRAIN_VALIDATION(T, part)                                                          \
-  NUMBER("validation-fraction", offsetof(T, train.validation), "0.05", BELOW_1, part),             \
+#define OPTIONS_TRAIN_VALIDATION(T, part, standard_part)                                           \
+  NUMBER("validation-fraction", offsetof(T, train.validation), standard_part, BELOW_1, part),      \
       INTEGER("evaluate-every", "N", offsetof(T, train.evaluate_every), "0", 0, (double)INT64_MAX, \
               "updates from one validation to the next; 0: at the end of each epoch")
 
@@ -116,6 +116,12 @@ void train_set_schedule(const command_spec *command, const void *values, const t
 bool train_changes_schedule(const command_spec *command, const void *values);
 void train_set_loss_scale(const train_values *train, double *scale, int64_t *interval);
 unroll_training train_training(const train_values *train);
+/* Of the names that --cell takes. */
+int32_t train_cell_code(const char *name);
+const char *train_cell_name(int32_t cell);
+/* What is not as it is without being asked for, on stderr. unit: what a batch is a number of. */
+void train_tell_more(const unroll_training *training, int64_t batch, double loss_scale, int64_t loss_scale_interval,
+                     const char *unit);
 /* One file under two names would be lost: a text that is also the log, say. */
 bool train_is_same_file(const char *a, const char *b);
 /* Would `data` be overwritten, or one output by another? Said on stderr. what: "the text". */

@@ -9,12 +9,14 @@
 #include "data/tokens.h"
 #include "data/utf8.h"
 
+#define NO_COLUMN UINT32_MAX
+
 struct labelled {
   struct csv csv;
   const unroll_labelled_options *options;
   unroll_sequences *sequences;
   struct token_set labels, names; /* names: those of the sequences, where a record is a step */
-  uint32_t label, name;           /* their columns */
+  uint32_t label, name;           /* their columns; NO_COLUMN: there is none */
   double *step;                   /* [features] */
 };
 
@@ -59,6 +61,8 @@ static unroll_status read_label(struct labelled *l, int32_t *label, unroll_error
 static unroll_status begin(struct labelled *l, int32_t label, unroll_error *err) {
   unroll_sequences *s = l->sequences;
   TRY(sequences_begin(s, err));
+  if (l->options->unlabelled)
+    return UNROLL_OK;
   if (!mem_grow(&s->allocator, &s->labels, &s->label_capacity, (uint32_t)s->count, sizeof *s->labels))
     return fail(err, UNROLL_E_MEMORY, "no memory for a label");
   s->labels[s->count - 1] = label;
@@ -79,7 +83,7 @@ static unroll_status continue_sequence(struct labelled *l, int32_t label, unroll
   if (e->id != s->count - 1)
     return fail(err, UNROLL_E_FORMAT, "%s: line %" PRId64 ": sequence %s goes on where another one began",
                 SHOWN_PATH(l->csv.in.path), l->csv.line, SHOWN(name, e->size));
-  if (s->labels[e->id] != label)
+  if (!l->options->unlabelled && s->labels[e->id] != label)
     return fail(err, UNROLL_E_FORMAT, "%s: line %" PRId64 ", %s: sequence %s has another label on the lines above",
                 SHOWN_PATH(l->csv.in.path), l->csv.line, SHOWN_COLUMN(&l->csv, l->label), SHOWN(name, e->size));
   return UNROLL_OK;
@@ -88,7 +92,8 @@ static unroll_status continue_sequence(struct labelled *l, int32_t label, unroll
 static unroll_status read_record(struct labelled *l, unroll_error *err) {
   const bool steps = l->options->sequence != NULL;
   int32_t label = 0;
-  TRY(read_label(l, &label, err));
+  if (!l->options->unlabelled)
+    TRY(read_label(l, &label, err));
   TRY(steps ? continue_sequence(l, label, err) : begin(l, label, err));
   int64_t f = 0;
   for (uint32_t i = 0; i < l->csv.n; i++) {
@@ -108,25 +113,29 @@ static unroll_status read_record(struct labelled *l, unroll_error *err) {
 static unroll_status find_columns(struct labelled *l, int64_t *features, unroll_error *err) {
   const unroll_labelled_options *o = l->options;
   const char *path = l->csv.in.path;
-  if (o->label != NULL)
+  const int64_t labels = o->unlabelled ? 0 : 1;
+  if (o->unlabelled)
+    l->label = NO_COLUMN;
+  else if (o->label != NULL)
     TRY(csv_column(&l->csv, o->label, &l->label, err));
   if (o->sequence == NULL) {
-    const int64_t numbers = (int64_t)l->csv.n - 1;
+    const int64_t numbers = (int64_t)l->csv.n - labels;
     *features = o->features == 0 ? 1 : o->features;
     if (numbers < 1 || numbers % *features != 0)
       return fail(err, UNROLL_E_FORMAT,
-                  "%s: %" PRId64 " columns beside the label, expected a multiple of the %" PRId64 " features of a step",
-                  SHOWN_PATH(path), numbers, *features);
+                  "%s: %" PRId64 " columns%s, expected a multiple of the %" PRId64 " features of a step",
+                  SHOWN_PATH(path), numbers, labels ? " beside the label" : "", *features);
     return UNROLL_OK;
   }
   TRY(csv_column(&l->csv, o->sequence, &l->name, err));
   if (l->name == l->label)
     return fail(err, UNROLL_E_FORMAT, "%s: %s has both the sequence and the label", SHOWN_PATH(path),
                 SHOWN_COLUMN(&l->csv, l->label));
-  *features = (int64_t)l->csv.n - 2;
+  *features = (int64_t)l->csv.n - 1 - labels;
   if (*features < 1 || (o->features != 0 && o->features != *features))
-    return fail(err, UNROLL_E_FORMAT, "%s: %" PRId64 " columns beside sequence and label, expected %s%" PRId64,
-                SHOWN_PATH(path), *features, o->features == 0 ? "at least " : "", o->features == 0 ? 1 : o->features);
+    return fail(err, UNROLL_E_FORMAT, "%s: %" PRId64 " columns beside sequence%s, expected %s%" PRId64,
+                SHOWN_PATH(path), *features, labels ? " and label" : "", o->features == 0 ? "at least " : "",
+                o->features == 0 ? 1 : o->features);
   return UNROLL_OK;
 }
 
@@ -179,6 +188,8 @@ static unroll_status rank(struct labelled *l, struct ranked_label *ranked, uint3
 
 static unroll_status name_labels(struct labelled *l, unroll_error *err) {
   unroll_sequences *s = l->sequences;
+  if (l->options->unlabelled)
+    return UNROLL_OK;
   if (l->options->labels != NULL) {
     const char *json = unroll_tokens_json(l->options->labels);
     return unroll_tokens_from_json(json, strlen(json), &s->allocator, &s->names, err);

@@ -6,7 +6,7 @@
 
 /* ---- what bindings share ---- */
 
-static unroll_status queue_make(unroll_device *d, shared_queue **out, unroll_error *err) {
+unroll_status queue_make(unroll_device *d, shared_queue **out, unroll_error *err) {
   const unroll_allocator *a = &d->ctx->allocator;
   shared_queue *q = mem_zalloc(a, sizeof *q);
   if (!q)
@@ -29,7 +29,7 @@ shared_queue *queue_root(shared_queue *q) {
 
 unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t d) { return queue_root(b->queues[d])->handle; }
 
-static void queue_drop(unroll_device *d, shared_queue *q) {
+void queue_drop(unroll_device *d, shared_queue *q) {
   while (q && --q->references == 0) {
     shared_queue *into = q->merged;
     if (q->handle)
@@ -65,8 +65,7 @@ void binding_touch(unroll_binding *b, uint32_t outside_id) {
   b->buffers[outside_id]->generation = next_generation(b->exe->ctx);
 }
 
-/* The buffer of an outside tensor, made at its first use, of zeros. */
-static unroll_status buffer_get(unroll_binding *b, uint32_t i, unroll_error *err) {
+unroll_status binding_buffer(unroll_binding *b, uint32_t i, unroll_error *err) {
   if (b->buffers[i])
     return UNROLL_OK;
   unroll_executable *e = b->exe;
@@ -205,7 +204,7 @@ unroll_status binding_prepare(unroll_binding *b, unroll_error *err) {
   if (b->prepared)
     return UNROLL_OK;
   for (uint32_t i = 0; i < e->n_outsides; i++)
-    TRY(buffer_get(b, i, err));
+    TRY(binding_buffer(b, i, err));
   for (uint32_t d = 0; d < e->devices.n; d++) {
     unroll_device *dev = e->devices.device[d];
     TRY(scratch_get(b, d, err));
@@ -230,16 +229,20 @@ unroll_status binding_prepare(unroll_binding *b, unroll_error *err) {
 
 /* ---- data ---- */
 
+uint32_t executable_find(const unroll_executable *e, const char *name) {
+  uint32_t i = 0;
+  while (i < e->n_outsides && strcmp(e->graph->tensors[e->outsides[i].tensor].name, name) != 0)
+    i++;
+  return i < e->n_outsides ? i : GRAPH_NONE;
+}
+
 static unroll_status find(const unroll_binding *b, const char *name, uint32_t *index, unroll_error *err) {
-  const unroll_executable *e = b ? b->exe : NULL;
-  if (!e || !name)
+  if (!b || !name)
     return fail(err, UNROLL_E_INVALID, "a binding and the name of a tensor are expected");
-  for (uint32_t i = 0; i < e->n_outsides; i++)
-    if (strcmp(e->graph->tensors[e->outsides[i].tensor].name, name) == 0) {
-      *index = i;
-      return UNROLL_OK;
-    }
-  return fail(err, UNROLL_E_NOT_FOUND, "no input, parameter, state or output is called %s", name);
+  *index = executable_find(b->exe, name);
+  return *index != GRAPH_NONE
+             ? UNROLL_OK
+             : fail(err, UNROLL_E_NOT_FOUND, "no input, parameter, state or output is called %s", name);
 }
 
 static unroll_status check_bytes(const unroll_binding *b, uint32_t i, uint64_t bytes, unroll_error *err) {
@@ -259,7 +262,7 @@ unroll_status unroll_binding_write(unroll_binding *b, const char *name, const vo
   TRY(check_bytes(b, i, bytes, err));
   if (!data)
     return fail(err, UNROLL_E_INVALID, "%s: data is NULL", name);
-  TRY(buffer_get(b, i, err));
+  TRY(binding_buffer(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   binding_touch(b, i);
   return b->exe->devices.device[d]->ops->write(binding_queue(b, d), b->buffers[i]->handle, 0, data, bytes, NULL, err);
@@ -271,7 +274,7 @@ unroll_status unroll_binding_read(unroll_binding *b, const char *name, void *dat
   TRY(check_bytes(b, i, bytes, err));
   if (!data)
     return fail(err, UNROLL_E_INVALID, "%s: data is NULL", name);
-  TRY(buffer_get(b, i, err));
+  TRY(binding_buffer(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   return b->exe->devices.device[d]->ops->read(binding_queue(b, d), b->buffers[i]->handle, 0, data, bytes, NULL, err);
 }
@@ -279,7 +282,7 @@ unroll_status unroll_binding_read(unroll_binding *b, const char *name, void *dat
 unroll_status unroll_binding_clear(unroll_binding *b, const char *name, unroll_error *err) {
   uint32_t i;
   TRY(find(b, name, &i, err));
-  TRY(buffer_get(b, i, err));
+  TRY(binding_buffer(b, i, err));
   const uint32_t d = b->exe->outsides[i].device;
   binding_touch(b, i);
   return b->exe->devices.device[d]->ops->fill(binding_queue(b, d), b->buffers[i]->handle, 0, b->exe->outsides[i].bytes,
@@ -310,7 +313,7 @@ unroll_status unroll_binding_share(unroll_binding *b, const char *name, unroll_b
   if (dx != dy)
     return fail(err, UNROLL_E_STATE, "%s stands on %s, %s on %s: they cannot share memory", name, dx->id, other_name,
                 dy->id);
-  TRY(buffer_get(other, k, err));
+  TRY(binding_buffer(other, k, err));
   TRY(unroll_binding_sync(b, err));
   adopt_queues(b, other);
   if (b->buffers[i] == other->buffers[k])

@@ -6,6 +6,7 @@
 #include "plugins/registry.h"
 #include <stdatomic.h>
 #include <unroll/runtime.h>
+#include <unroll/snapshot.h>
 
 struct unroll_context {
   unroll_allocator allocator;
@@ -230,9 +231,28 @@ struct unroll_binding {
 };
 unroll_status binding_prepare(unroll_binding *b, unroll_error *err);
 unroll_backend_queue *binding_queue(const unroll_binding *b, uint32_t device);
+/* The buffer of an outside tensor, made at its first use, of zeros. */
+unroll_status binding_buffer(unroll_binding *b, uint32_t outside_id, unroll_error *err);
+/* The outside tensor of that name, or GRAPH_NONE. */
+uint32_t executable_find(const unroll_executable *e, const char *name);
+/* A queue with one reference, and one reference less. NULL: nothing. */
+unroll_status queue_make(unroll_device *device, shared_queue **queue, unroll_error *err);
+void queue_drop(unroll_device *device, shared_queue *queue);
 /* The queue that stands for this one since the groups of their bindings met. */
 shared_queue *queue_root(shared_queue *queue);
 /* The bytes of an outside tensor are others from now on. */
 void binding_touch(unroll_binding *b, uint32_t outside_id);
 unroll_backend_buffer *binding_slot(const unroll_binding *b, uint32_t device, uint32_t slot);
+
+/* ---- snapshots ---- */
+/* Bytes of the i-th tensor, complete when it returns. */
+unroll_status snapshot_read_bytes(unroll_snapshot *s, uint32_t i, uint64_t offset, void *to, uint64_t bytes,
+                                  unroll_error *err);
+/* seed, update, t0 and row0 of the run that comes next. */
+typedef struct snapshot_place {
+  uint64_t seed, update;
+  int64_t t0, row0;
+} snapshot_place;
+snapshot_place *snapshot_place_of(unroll_snapshot *s);
+const unroll_allocator *snapshot_allocator(const unroll_snapshot *s);
 #endif

@@ -255,6 +255,8 @@ unroll_status trainer_metadata_read(const unroll_safetensors *file, const char *
 /* unroll.kind, unroll.format and unroll.version. */
 unroll_status trainer_metadata_begin(unroll_safetensors_writer *writer, const char *kind, unroll_error *err);
 unroll_status trainer_metadata_check(const unroll_safetensors *file, const char *kind, unroll_error *err);
+/* As many digits as give the same double back, whatever the locale. Else false: there is no memory. */
+bool trainer_add_real(struct text *to, double value);
 /* A decimal number that is finite, whatever the locale. Else false, as where there is no memory. */
 bool trainer_parse_real(const char *text, double *value, const char **end);
 /* The fields of struct trainer_options. */

@@ -55,8 +55,8 @@ static const struct trainer_field position_fields[] = {
 
 /* ---- numbers ---- */
 
-/* %.17g gives a double back as it was; the locale decides its point, JSON wants a dot. */
-static bool add_real(struct text *t, double value) {
+/* The locale decides a number's point, JSON wants a dot. */
+bool trainer_add_real(struct text *t, double value) {
   const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
   if (c == (locale_t)0)
     return false;
@@ -138,8 +138,8 @@ static bool add_value(struct text *t, const struct trainer_field *f, const void 
       text_add(t, "null");
       return true;
     }
-    return add_real(t, v.real);
-  default: return add_real(t, v.real);
+    return trainer_add_real(t, v.real);
+  default: return trainer_add_real(t, v.real);
   }
 }
 

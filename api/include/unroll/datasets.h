@@ -25,7 +25,7 @@
  */
 #ifndef UNROLL_DATASETS_H
 #define UNROLL_DATASETS_H
-#include <unroll/base.h>
+#include <unroll/data.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -74,11 +74,8 @@ UNROLL_API uint64_t unroll_table_hash(const unroll_table *table); /* of the file
 /* ---- tokens: a vocabulary of characters or words ---- */
 typedef struct unroll_tokens unroll_tokens;
 
-enum {
-  UNROLL_UNIT_CHARACTER = 0, /* one Unicode code point */
-  UNROLL_UNIT_WORD = 1,      /* what stands between white space (blank, tab, CR, LF, VT, FF) */
-  UNROLL_UNIT_WHOLE = 2      /* the whole text: labels */
-};
+/* UNROLL_UNIT_CHARACTER and UNROLL_UNIT_WORD (between blank, tab, CR, LF, VT, FF) are data.h's. */
+enum { UNROLL_UNIT_WHOLE = 2 }; /* the whole text: labels */
 enum { UNROLL_TOKEN_PAD = 0, UNROLL_TOKEN_BEGIN = 1, UNROLL_TOKEN_END = 2, UNROLL_TOKEN_UNKNOWN = 3 };
 #define UNROLL_TOKEN_KINDS 4 /* <pad> <s> </s> <unk> */
 #define UNROLL_TOKEN_BIT(kind) (1u << (kind))
@@ -179,7 +176,7 @@ typedef struct unroll_labelled_options {
   uint32_t struct_size;
   int32_t header;       /* UNROLL_HEADER_* */
   int32_t separator;    /* 0: a comma */
-  int32_t reserved;     /* 0 */
+  int32_t unlabelled;   /* not 0: no column is a label; label and labels are not looked at */
   const char *label;    /* its column, by name or by number from 1; NULL: the first */
   const char *sequence; /* NULL: a record is a sequence; else the column that tells records of one from the next */
   int64_t features;     /* where a record is a sequence: F numbers a step; 0: 1 */

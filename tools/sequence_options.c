@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sequence_options.h"
+
+#include <string.h>
+
+#include "console.h"
+
+bool sequence_check_usage(const sequence_values *v) {
+  if (v->separator && (strlen(v->separator) != 1 || (unsigned char)v->separator[0] > 126)) {
+    complain("--separator: '%s' is not one ASCII character", v->separator);
+    return false;
+  }
+  return true;
+}
+
+unroll_status sequence_load(const sequence_values *v, int64_t features, const unroll_tokens *labels, bool has_labels,
+                            unroll_sequences **sequences, unroll_error *err) {
+  const unroll_labelled_options o = {.struct_size = sizeof o,
+                                     .header = strcmp(v->header, "auto") == 0  ? UNROLL_HEADER_AUTO
+                                               : strcmp(v->header, "yes") == 0 ? UNROLL_HEADER_YES
+                                                                               : UNROLL_HEADER_NO,
+                                     .separator = v->separator ? v->separator[0] : 0,
+                                     .unlabelled = !has_labels,
+                                     .label = v->label,
+                                     .sequence = v->sequence,
+                                     .features = features ? features : v->features,
+                                     .labels = labels};
+  return unroll_sequences_load(v->csv, &o, NULL, sequences, err);
+}
