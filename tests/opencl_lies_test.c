@@ -169,7 +169,7 @@ static void training_in_flat_memory(void **state) {
   assert_status(UNROLL_OK, life_live(&x, &err));
   for (long i = 0; i < updates; i++) {
     assert_status(UNROLL_OK, unroll_run(x.b, NULL, &err));
-    if (i % 100 == 99)
+    if (i % 10 == 9) /* what a driver has queued at once takes memory of its own */
       assert_status(UNROLL_OK, unroll_binding_read(x.b, "loss", &loss, sizeof loss, &err));
     if (i == updates / 2) {
       assert_status(UNROLL_OK, unroll_binding_sync(x.b, &err));

@@ -10,6 +10,7 @@
  */
 #include "layer.h"
 #include <stdio.h>
+#include <string.h>
 
 enum { MOST_ITEMS = 256, MOST_LANES = 32, LEAST_LANES = 8, STEP_ROWS = 8, WHOLE_ROWS = 4, PART = 512 };
 enum { PERSISTENT_ROWS = 16, LEAST_PIECES_HELD = 3, LEAST_DEPTH_HELD = 128 };
@@ -240,8 +241,10 @@ static bool ask_needs(const plan *p, const layer *l, const layer_split *s, int p
                                               NULL) == CL_SUCCESS &&
                      clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_PRIVATE_MEM_SIZE, sizeof k->private,
                                               &k->private, NULL) == CL_SUCCESS;
-  if (clGetKernelWorkGroupInfo(kernel, device, SPILL_BYTES, sizeof k->spilled, &k->spilled, NULL) != CL_SUCCESS)
-    k->spilled = 0; /* others don't know the question, and count all of it as private */
+  /* Others don't know the question, and count all of it as private. */
+  if (!strstr(p->device->entry->vendor, "Intel") ||
+      clGetKernelWorkGroupInfo(kernel, device, SPILL_BYTES, sizeof k->spilled, &k->spilled, NULL) != CL_SUCCESS)
+    k->spilled = 0;
   clReleaseKernel(kernel);
   return known;
 }
