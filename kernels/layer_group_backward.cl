@@ -28,7 +28,7 @@ typedef struct job {
 
 /* What a row's unit needs of its step, besides the product. */
 typedef struct values {
-  real keep[KEPT], h, h_prev, c, c_prev, dc, dh;
+  real keep[KEPT], h, h_prev, c, c_prev, dc, dh, dy;
   bool active;
 } values;
 
@@ -55,14 +55,14 @@ INLINE void load_gradient(values *v, const job *w, const int phase, long j, long
 #else
   v->active = j < w->T;
 #endif
-  if (v->active && phase == 0 && w->dy)
-    v->dh += w->dy[(t * w->B + w->b0 + row) * w->H + unit];
 }
 
-/* What was kept of the step. */
-INLINE void load_kept(values *v, const job *w, long t, long row, long unit) {
+/* What was kept of the step, and the gradient of its output: finish adds that after the product. */
+INLINE void load_kept(values *v, const job *w, const int phase, long t, long row, long unit) {
   if (!v->active)
     return;
+  if (phase == 0 && w->dy)
+    v->dy = w->dy[(t * w->B + w->b0 + row) * w->H + unit];
   const long at = row * w->S + unit;
   const long before = ((w->reverse ? t + 1 : t) * w->B + w->b0) * w->S + at;
   const long after = ((w->reverse ? t : t + 1) * w->B + w->b0) * w->S + at;
@@ -100,6 +100,8 @@ INLINE void finish(const job *w, const int phase, long j, long t, long row, long
 #pragma unroll
   for (int g = 0; g < GATES; g++)
     d[g] = 0;
+  if (v->active && phase == 0) /* after the product: then a sequence may be cut before any step */
+    carry = dh += v->dy;
   if (v->active)
     carry = cell_backward(phase, dh, &v->dc, v->keep, v->h, v->h_prev, v->c, v->c_prev, d, &inner);
 #if HAVE_CELL
@@ -165,7 +167,7 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
   for (int o = 0; o < OWN; o++) {
     load_gradient(&v[o], w, phase, j, t, own_row(me, o), unit);
 #if !LOADS_LATE
-    load_kept(&v[o], w, t, own_row(me, o), unit);
+    load_kept(&v[o], w, phase, t, own_row(me, o), unit);
 #endif
     sum[o] = v[o].dh;
   }
@@ -186,7 +188,7 @@ INLINE void walk(const job *w, const item *me, const int phase, long j, long blo
   for (int o = 0; o < OWN; o++) {
     const int row = own_row(me, o);
 #if LOADS_LATE
-    load_kept(&v[o], w, t, row, unit);
+    load_kept(&v[o], w, phase, t, row, unit);
 #endif
     finish(w, phase, j, t, row, unit, &v[o], sum[o], next ? next + row * A_ROW * 4 : 0);
   }

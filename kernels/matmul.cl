@@ -4,7 +4,8 @@
  * matmul_pack.cl makes them, of PANEL, or row-major as it stands. A work-group is one work-item, and there is no barrier.
  *
  * A sum over more than CHUNK values of k goes through partial sums of CHUNK, so that the rounding error of f32 grows
- * with K/CHUNK + CHUNK and not with K.
+ * with K/CHUNK + CHUNK and not with K. With BLOCKS the sum starts from c, and the partial sums follow from the last
+ * (1) or from the first (2).
  */
 #include "prefetch.cl"
 #include "vectors.cl"
@@ -30,6 +31,9 @@
 #define AHEAD 64
 #endif
 #define PANEL_ROW (WIDTH * VECS)
+#ifndef BLOCKS
+#define BLOCKS 0
+#endif
 #if HAVE_C
 #define ADDEND(m, n) load(c + (m)*c_row + (n), N - (n))
 #else
@@ -67,21 +71,37 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
 #define B_ROW b_row
 #endif
   const __global real *row[ROWS];
+#if TRANS_A
+#define A_STEP a_row
+#define ROW_AT(r, k) (a + min(m0 + (r), M - 1) + (k)*a_row)
+#else
+#define A_STEP 1
+#define ROW_AT(r, k) (a + min(m0 + (r), M - 1) * a_row + (k))
+#endif
 #pragma unroll
   for (int r = 0; r < ROWS; r++)
-#if TRANS_A
-    row[r] = a + min(m0 + r, M - 1) + k0 * a_row;
-#define A_STEP a_row
-#else
-    row[r] = a + min(m0 + r, M - 1) * a_row + k0;
-#define A_STEP 1
-#endif
+    row[r] = ROW_AT(r, k0);
 
   vec total[ROWS][VECS]; /* indexed by loops that are not unrolled, so in memory; sum stays in registers */
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECS; v++)
+#if BLOCKS
+      total[r][v] = n0 + v * WIDTH < N ? ADDEND(min(m0 + r, M - 1), n0 + v * WIDTH) : (vec)(0);
+#else
       total[r][v] = (vec)(0);
+#endif
+#if BLOCKS
+  const __global panel *b_first = b;
+  const long chunks = (k1 - k0 + CHUNK - 1) / CHUNK;
+  for (long chunk = 0; chunk < chunks; chunk++) {
+    const long first = k0 + (BLOCKS == 1 ? chunks - 1 - chunk : chunk) * CHUNK;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+      row[r] = ROW_AT(r, first);
+    b = b_first + (first - k0) * B_ROW;
+#else
   for (long first = k0; first < k1; first += CHUNK) {
+#endif
     const long steps = min((long)CHUNK, k1 - first);
     vec sum[ROWS][VECS];
 #pragma unroll
@@ -120,7 +140,9 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
       }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
+#if !BLOCKS
       row[r] += CHUNK * A_STEP;
+#endif
 #pragma unroll
       for (int v = 0; v < VECS; v++)
         total[r][v] += sum[r][v];
@@ -129,6 +151,10 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
   for (int r = 0; r < ROWS && m0 + r < M; r++)
     for (int v = 0; v < VECS && n0 + v * WIDTH < N; v++) {
       const long n = n0 + v * WIDTH;
+#if BLOCKS
+      store(total[r][v], y + (m0 + r) * N + n, N - n);
+#else
       store(total[r][v] + ADDEND(m0 + r, n), y + (m0 + r) * N + n, N - n);
+#endif
     }
 }

@@ -4,7 +4,8 @@
  *
  *   pack   b [K,N] or [N,K] into panels [N/PANEL_ROW][K][PANEL_ROW], zeros past N: a step of k then reads whole cache
  *          lines one after another, whatever the layout of b was. PANEL is what values are kept as (see vectors.cl)
- *   add    the sum of the blocks of k, in order, and c
+ *   add    the sum of the blocks of k, in order, and c; with BLOCKS c comes first, then (1) the last block or (2) the
+ *   first
  */
 #ifndef WIDTH /* lanes of a vector: 8 floats fill a register of AVX2, 16 one of AVX-512 */
 #define WIDTH 8
@@ -49,6 +50,9 @@ __kernel VECTORISED void pack(const __global real *b, long b_at, __global panel 
   }
 }
 
+#ifndef BLOCKS
+#define BLOCKS 0
+#endif
 #if HAVE_C
 #define ADDEND(m, n) load(c + (m)*c_row + (n), N - (n))
 #else
@@ -65,11 +69,18 @@ __kernel VECTORISED void add(const __global real *parts, long parts_at, const __
   const long strips = (N + WIDTH - 1) / WIDTH;
   const long row = id / strips, batch = row / M, m = row - batch * M, n = (id - row * strips) * WIDTH;
   parts += parts_at + batch * blocks * M * N + m * N + n;
-  vec sum = (vec)(0);
-  for (long s = 0; s < blocks; s++)
-    sum += load(parts + s * M * N, N - n);
 #if HAVE_C
   c += c_at + batch * c_batch;
 #endif
-  store(sum + ADDEND(m, n), y + y_at + (batch * M + m) * N + n, N - n);
+#if BLOCKS
+  vec sum = ADDEND(m, n);
+  for (long s = 0; s < blocks; s++)
+    sum += load(parts + (BLOCKS == 1 ? blocks - 1 - s : s) * M * N, N - n);
+#else
+  vec sum = (vec)(0);
+  for (long s = 0; s < blocks; s++)
+    sum += load(parts + s * M * N, N - n);
+  sum += ADDEND(m, n);
+#endif
+  store(sum, y + y_at + (batch * M + m) * N + n, N - n);
 }

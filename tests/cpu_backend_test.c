@@ -225,7 +225,7 @@ typedef struct product_case {
 } product_case;
 
 static void check_product(fixture *f, const product_case *p) {
-  const unroll_matmul_attr attr = {p->trans_a, p->trans_b};
+  const unroll_matmul_attr attr = {.trans_a = p->trans_a, .trans_b = p->trans_b};
   const int64_t P = p->batch ? p->batch : 1, M = p->M, N = p->N, K = p->K;
   const int64_t n_c = p->c == 1 ? N : P * M * N;
   float *a = values(P * M * K, 1), *b = values(P * K * N, 2), *c = values(n_c, 3), *y = nans(P * M * N);
@@ -279,7 +279,7 @@ static void products(void **state) {
  * alone the result is off by 4.6e-4. */
 static void long_sums_stay_accurate(void **state) {
   const int64_t K = 200000;
-  const unroll_matmul_attr attr = {1, 0};
+  const unroll_matmul_attr attr = {.trans_a = 1, .trans_b = 0};
   float *a = malloc((size_t)K * sizeof *a), y[1];
   assert_non_null(a);
   long double want = 0;
@@ -300,7 +300,7 @@ static void long_sums_stay_accurate(void **state) {
 static void threads_change_no_bit(void **state) {
   (void)state;
   const int64_t M = 130, N = 200, K = 300, H = 50;
-  const unroll_matmul_attr attr = {0, 1};
+  const unroll_matmul_attr attr = {.trans_a = 0, .trans_b = 1};
   float *a = values(M * K, 1), *b = values(N * K, 2), *c_prev = values(M * H, 3);
   float *y[4], *h[4];
   for (uint32_t threads = 1; threads <= 3; threads++) {
@@ -357,7 +357,7 @@ enum { CALLER_M = 96, CALLER_N = 64, CALLER_K = 128 };
 
 static void *call_often(void *arg) {
   caller *c = arg;
-  const unroll_matmul_attr attr = {0, 0};
+  const unroll_matmul_attr attr = {.trans_a = 0, .trans_b = 0};
   for (int i = 0; i < 30; i++) {
     graph g = make(UNROLL_OP_MATMUL, &attr, sizeof attr);
     IN(&g, UNROLL_F32, c->a, CALLER_M, CALLER_K);
@@ -452,7 +452,8 @@ static void unaries_at_the_edges(void **state) {
 static void reductions(void **state) {
   const int64_t A = 3, B = 70, C = 5;
   float *x = values(A * B * C, 4), y[15], total[1];
-  const unroll_reduce_attr over_b = {UNROLL_SUM, 2, 1, 0}, all = {UNROLL_SUM_SQUARES, 7, 0, 0};
+  const unroll_reduce_attr over_b = {.kind = UNROLL_SUM, .axes = 2, .keep_dims = 1},
+                           all = {.kind = UNROLL_SUM_SQUARES, .axes = 7, .keep_dims = 0};
   graph g = make(UNROLL_OP_REDUCE, &over_b, sizeof over_b);
   IN(&g, UNROLL_F32, x, A, B, C);
   OUT(&g, UNROLL_F32, y, A, 1, C);
@@ -472,7 +473,7 @@ static void reductions(void **state) {
     want += (long double)x[i] * x[i];
   close_to(want, (double)total[0], F32_TOLERANCE);
 
-  const unroll_reduce_attr max = {UNROLL_REDUCE_MAX, 1, 0, 0};
+  const unroll_reduce_attr max = {.kind = UNROLL_REDUCE_MAX, .axes = 1, .keep_dims = 0};
   float z[4] = {1, NAN, 3, 2}, m[2];
   g = make(UNROLL_OP_REDUCE, &max, sizeof max);
   IN(&g, UNROLL_F32, z, 2, 2);

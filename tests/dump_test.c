@@ -35,7 +35,10 @@ static unroll_graph *lstm_graph(int gradient) {
         .h0 = i ? unroll_none() : unroll_state(g, "h", UNROLL_F32, SHAPE(4, 5)),
     };
     const unroll_layer_outputs out =
-        unroll_layer(&in, &(unroll_layer_attr){UNROLL_CELL_LSTM, i ? UNROLL_REVERSE : UNROLL_FORWARD, 0, 0}, i);
+        unroll_layer(&in,
+                     &(unroll_layer_attr){
+                         .cell = UNROLL_CELL_LSTM, .direction = i ? UNROLL_REVERSE : UNROLL_FORWARD, .activation = 0},
+                     i);
     if (i == 0)
       unroll_update(in.h0, out.h_last);
     x = out.y;

@@ -56,8 +56,10 @@ static unroll_layer_inputs layer_of(start *s, int64_t gates) {
                                .W_x = unroll_param(s->g, "W_x", UNROLL_F32, SHAPE(gates * 5, 3)),
                                .W_h = unroll_param(s->g, "W_h", UNROLL_F32, SHAPE(gates * 5, 5))};
 }
-static const unroll_layer_attr lstm = {UNROLL_CELL_LSTM, UNROLL_FORWARD, UNROLL_TANH, 0};
-static const unroll_layer_attr gru_after = {UNROLL_CELL_GRU_AFTER, UNROLL_REVERSE, UNROLL_TANH, 0};
+static const unroll_layer_attr lstm = {
+    .cell = UNROLL_CELL_LSTM, .direction = UNROLL_FORWARD, .activation = UNROLL_TANH};
+static const unroll_layer_attr gru_after = {
+    .cell = UNROLL_CELL_GRU_AFTER, .direction = UNROLL_REVERSE, .activation = UNROLL_TANH};
 
 /* ---- one misuse each ---- */
 
@@ -214,11 +216,12 @@ static void layer_cell_state(start *s) {
 }
 static void layer_direction(start *s) {
   unroll_layer_inputs in = layer_of(s, 4);
-  unroll_layer(&in, &(unroll_layer_attr){UNROLL_CELL_LSTM, 2, UNROLL_TANH, 0}, 0);
+  unroll_layer(&in, &(unroll_layer_attr){.cell = UNROLL_CELL_LSTM, .direction = 2, .activation = UNROLL_TANH}, 0);
 }
 static void layer_cell(start *s) {
   unroll_layer_inputs in = layer_of(s, 4);
-  unroll_layer(&in, &(unroll_layer_attr){UNROLL_CELL_COUNT, UNROLL_FORWARD, UNROLL_TANH, 0}, 0);
+  unroll_layer(
+      &in, &(unroll_layer_attr){.cell = UNROLL_CELL_COUNT, .direction = UNROLL_FORWARD, .activation = UNROLL_TANH}, 0);
 }
 
 /* A scan over x with a carry [4,3]. */

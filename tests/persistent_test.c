@@ -41,7 +41,7 @@ static unroll_graph *graph_of(const layer_case *w) {
     in.c0 = unroll_input(g, "c_0", w->dtype, 2, (int64_t[]){w->B, H});
   if (w->lengths)
     in.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){w->B});
-  const unroll_layer_attr attr = {w->cell, w->direction, UNROLL_TANH, 0};
+  const unroll_layer_attr attr = {.cell = w->cell, .direction = w->direction, .activation = UNROLL_TANH};
   const unroll_layer_outputs out = unroll_layer(&in, &attr, 0);
   unroll_output(out.y, "y");
   unroll_output(out.h_last, "h_T");

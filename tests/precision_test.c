@@ -82,7 +82,8 @@ static unroll_graph *layer_graph(const problem *p) {
     in.b_n = unroll_param(g, "b_n", p->dtype, 1, (int64_t[]){N});
   if (p->lengths)
     in.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){p->batch});
-  const unroll_layer_attr attr = {p->cell, p->reverse ? UNROLL_REVERSE : UNROLL_FORWARD, UNROLL_TANH, 0};
+  const unroll_layer_attr attr = {
+      .cell = p->cell, .direction = p->reverse ? UNROLL_REVERSE : UNROLL_FORWARD, .activation = UNROLL_TANH};
   const unroll_layer_outputs out = unroll_layer(&in, &attr, 0);
   add_outputs(g, (unroll_tensor[]){out.y, out.h_last}, (const char *[]){"y", "h_last"}, 2);
   if (p->gradient) {

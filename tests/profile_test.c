@@ -116,7 +116,7 @@ static unroll_graph *lstm_graph(int64_t T, int32_t direction) {
                                   .W_x = unroll_param(g, "W_x", UNROLL_F32, 2, (int64_t[]){16, 3}),
                                   .W_h = unroll_param(g, "W_h", UNROLL_F32, 2, (int64_t[]){16, 4}),
                                   .b = unroll_param(g, "b", UNROLL_F32, 1, (int64_t[]){16})};
-  const unroll_layer_attr attr = {UNROLL_CELL_LSTM, direction, UNROLL_TANH, 0};
+  const unroll_layer_attr attr = {.cell = UNROLL_CELL_LSTM, .direction = direction, .activation = UNROLL_TANH};
   unroll_output(unroll_layer(&in, &attr, 3).y, "y");
   assert_status(UNROLL_OK, unroll_graph_status(g, &err));
   return g;

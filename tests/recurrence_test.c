@@ -43,7 +43,7 @@ static unroll_graph *layer_and_gradients(int32_t cell, int64_t steps, bool lengt
     in.b_n = unroll_param(g, "b_n", UNROLL_F32, 1, (int64_t[]){H});
   if (lengths)
     in.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){B});
-  const unroll_layer_attr attr = {cell, UNROLL_FORWARD, UNROLL_TANH, 0};
+  const unroll_layer_attr attr = {.cell = cell, .direction = UNROLL_FORWARD, .activation = UNROLL_TANH};
   const unroll_tensor y = unroll_layer(&in, &attr, 0).y,
                       dy = unroll_input(g, "dy", UNROLL_F32, 3, (int64_t[]){steps, B, H});
   const unroll_tensor of[] = {in.x, in.W_x, in.W_h, in.b};

@@ -313,7 +313,7 @@ static void chunks_are_the_whole(void **state) {
       in.b_n = unroll_param(g, "b_n", UNROLL_F32, 1, (int64_t[]){H});
     if (cell == UNROLL_CELL_LSTM)
       in.c0 = unroll_state(g, "c", UNROLL_F32, 2, (int64_t[]){B, H});
-    const unroll_layer_attr attr = {cell, UNROLL_FORWARD, UNROLL_TANH, 0};
+    const unroll_layer_attr attr = {.cell = cell, .direction = UNROLL_FORWARD, .activation = UNROLL_TANH};
     const unroll_layer_outputs out = unroll_layer(&in, &attr, 0);
     unroll_update(in.h0, out.h_last);
     if (cell == UNROLL_CELL_LSTM)

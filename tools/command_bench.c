@@ -115,12 +115,13 @@ static unroll_status measure(const bench_values *values, unroll_device *device, 
 
 static int print_json(const bench_values *values, unroll_device *device, const measurement *m, double gflops) {
   const layer_values *layer = &values->layer;
-  json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:f, s:f, s:f, s:i}", "device",
-                           unroll_device_id(device), "cell", layer->cell, "steps", (json_int_t)layer->time_steps,
-                           "batch", (json_int_t)layer->batch, "input", (json_int_t)layer->input, "hidden",
-                           (json_int_t)layer->hidden, "layers", (json_int_t)layer->layers, "bidirectional",
-                           (int)layer->bidirectional, "train", (int)layer->train, "runs", m->runs, "min_ms", m->min_ms,
-                           "median_ms", m->median_ms, "gflops", gflops, "fallbacks", (int)m->info.n_fallbacks);
+  json_t *root =
+      json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:i, s:f, s:f, s:f, s:i, s:I}", "device",
+                unroll_device_id(device), "cell", layer->cell, "steps", (json_int_t)layer->time_steps, "batch",
+                (json_int_t)layer->batch, "input", (json_int_t)layer->input, "hidden", (json_int_t)layer->hidden,
+                "layers", (json_int_t)layer->layers, "bidirectional", (int)layer->bidirectional, "train",
+                (int)layer->train, "runs", m->runs, "min_ms", m->min_ms, "median_ms", m->median_ms, "gflops", gflops,
+                "fallbacks", (int)m->info.n_fallbacks, "scratch_bytes", (json_int_t)m->info.scratch_bytes);
   if (root &&
       json_object_update_new(
           root, json_pack("{s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:I}", "input_dropout", layer->input_dropout,
@@ -187,6 +188,14 @@ static void print_text(const bench_values *values, unroll_device *device, measur
          layer->hidden, layer->layers, layer->layers == 1 ? "" : "s",
          layer->train ? "forward and gradient" : "forward");
   print_cell_options(layer);
+  unroll_checkpoint_policy policy;
+  unroll_checkpoint_plan_info plan;
+  if (layer_checkpoints(layer, &policy, &plan))
+    printf("plan      %" PRId64 " segments of %" PRId64 " steps, %" PRId64 " states kept: %" PRId64
+           " forward steps, %.2f of %.2f MB\n",
+           plan.segments, plan.segment, plan.states, plan.forward_steps, (double)plan.bytes / 1e6,
+           (double)policy.bytes / 1e6);
+  printf("memory    %.2f MB beside inputs, parameters and results\n", (double)m->info.scratch_bytes / 1e6);
   printf("time      %.3f ms minimum, %.3f ms median of %d runs\n", m->min_ms, m->median_ms, m->runs);
   printf("rate      %.*f GFLOP/s by the median\n", gflops < 10 ? 2 : 1, gflops);
   if (m->info.n_fallbacks)

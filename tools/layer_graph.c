@@ -54,6 +54,48 @@ double layer_flops(const layer_values *values) {
 
 static bool is_lstm(int32_t cell) { return cell == UNROLL_CELL_LSTM || cell == UNROLL_RNN_COUPLED_LSTM; }
 
+static unroll_rnn_options options_of(const layer_values *values) {
+  const int32_t cell = layer_cell(values);
+  return (unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options),
+                              .cell = cell,
+                              .activation = cell == UNROLL_CELL_RNN ? activation_of(values) : 0,
+                              .layers = (int32_t)values->layers,
+                              .hidden = values->hidden,
+                              .bidirectional = values->bidirectional,
+                              .same_mask = values->same_mask,
+                              .input_dropout = values->input_dropout,
+                              .weight_dropout = values->weight_dropout,
+                              .state_dropout = values->state_dropout,
+                              .zoneout_h = values->zoneout,
+                              .zoneout_c = is_lstm(cell) ? values->zoneout : 0,
+                              .projection = values->projection,
+                              .peepholes = values->peepholes,
+                              .layer_norm = values->layer_norm};
+}
+
+bool layer_checkpoints(const layer_values *values, unroll_checkpoint_policy *policy,
+                       unroll_checkpoint_plan_info *plan) {
+  static const double blocks[UNROLL_CELL_COUNT] = {
+      [UNROLL_CELL_RNN] = 2, [UNROLL_CELL_LSTM] = 6, [UNROLL_CELL_GRU] = 5, [UNROLL_CELL_GRU_AFTER] = 5};
+  const int32_t cell = is_lstm(layer_cell(values)) ? UNROLL_CELL_LSTM : layer_cell(values);
+  if (!(values->checkpoint > 0))
+    return false;
+  const double row = 4 * (double)values->batch * (double)values->hidden * (double)values->time_steps;
+  const double saved =
+      (cell < UNROLL_CELL_COUNT ? blocks[cell] : 1) * row * (double)values->layers * (values->bidirectional ? 2 : 1);
+  *policy = (unroll_checkpoint_policy){.struct_size = sizeof *policy,
+                                       .kind = UNROLL_CHECKPOINT_BYTES,
+                                       .bytes = (uint64_t)(saved * values->checkpoint / 100)};
+  *plan = (unroll_checkpoint_plan_info){.struct_size = sizeof *plan};
+  unroll_checkpoint_policy own = *policy;
+  own.bytes /= values->bidirectional ? 2 * (uint64_t)values->layers : 1;
+  unroll_checkpoint_sizes sizes = {.struct_size = sizeof sizes};
+  const unroll_rnn_options rnn = options_of(values);
+  if (unroll_rnn_checkpoint_sizes(&rnn, UNROLL_F32, values->time_steps, values->batch, 0, &sizes, NULL) == UNROLL_OK)
+    (void)unroll_checkpoint_plan(&own, &sizes, plan, NULL); /* what is wrong the graph says */
+  return true;
+}
+
 /* The gradients of x and of every parameter, as outputs. */
 static unroll_status add_gradients(unroll_graph *graph, unroll_tensor x, unroll_tensor y) {
   const unroll_tensor_info info = unroll_tensor_describe(y);
@@ -88,21 +130,11 @@ unroll_graph *build_layer_graph(const layer_values *values) {
   }
   const int64_t shape[] = {values->time_steps, values->batch, values->input};
   const unroll_tensor x = unroll_input(graph, "x", UNROLL_F32, 3, shape);
-  const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
-                                  .cell = layer_cell(values),
-                                  .activation = layer_cell(values) == UNROLL_CELL_RNN ? activation_of(values) : 0,
-                                  .layers = (int32_t)values->layers,
-                                  .hidden = values->hidden,
-                                  .bidirectional = values->bidirectional,
-                                  .same_mask = values->same_mask,
-                                  .input_dropout = values->input_dropout,
-                                  .weight_dropout = values->weight_dropout,
-                                  .state_dropout = values->state_dropout,
-                                  .zoneout_h = values->zoneout,
-                                  .zoneout_c = is_lstm(layer_cell(values)) ? values->zoneout : 0,
-                                  .projection = values->projection,
-                                  .peepholes = values->peepholes,
-                                  .layer_norm = values->layer_norm};
+  unroll_rnn_options rnn = options_of(values);
+  unroll_checkpoint_policy policy;
+  unroll_checkpoint_plan_info plan;
+  if (layer_checkpoints(values, &policy, &plan))
+    rnn.checkpoint = &policy;
   const unroll_tensor y = unroll_rnn(x, NULL, &rnn, NULL, NULL);
   unroll_output(y, "y");
   if (values->train && unroll_graph_status(graph, NULL) == UNROLL_OK && add_gradients(graph, x, y) != UNROLL_OK) {

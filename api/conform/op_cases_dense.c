@@ -17,7 +17,7 @@ static void add_c(op_case *k, c_form form, op_shape y, op_fill fill) {
 
 static void matmul(op_case_list *list, op_shape a, op_shape b, op_shape y, int32_t trans_a, int32_t trans_b,
                    c_form form) {
-  unroll_matmul_attr attr = {trans_a, trans_b};
+  unroll_matmul_attr attr = {.trans_a = trans_a, .trans_b = trans_b};
   int64_t n = y.n[y.rank - 1], k = op_elements(a) / (op_elements(y) / n);
   if (b.rank == 3)
     k = b.n[trans_b ? 2 : 1];
@@ -224,7 +224,7 @@ static void binaries(op_case_list *list) {
 
 static void reduction(op_case_list *list, int32_t kind, op_shape x, uint32_t axes, int32_t keep, op_fill fill,
                       const char *note) {
-  unroll_reduce_attr attr = {kind, axes, keep, 0};
+  unroll_reduce_attr attr = {.kind = kind, .axes = axes, .keep_dims = keep};
   op_shape y = {0, {0}};
   double terms = 1;
   for (int32_t i = 0; i < x.rank; i++) {

@@ -14,7 +14,7 @@ static const char *const addends[] = {"", " + c", " + row"};
 /* trans: bit 0 a, bit 1 b; form: no c, c of y's shape, a row; p: the batch of rank 3, 0 for rank 2 */
 static op_case *matmul(op_case_list *list, const char *name, int64_t p, int64_t m, int64_t k, int64_t n, uint32_t trans,
                        uint32_t form) {
-  const unroll_matmul_attr attr = {(int32_t)(trans & 1), (int32_t)(trans >> 1)};
+  const unroll_matmul_attr attr = {.trans_a = (int32_t)(trans & 1), .trans_b = (int32_t)(trans >> 1)};
   const int64_t a[2] = {trans & 1 ? k : m, trans & 1 ? m : k}, b[2] = {trans >> 1 ? n : k, trans >> 1 ? k : n};
   const op_shape y = p ? SHAPE(p, m, n) : SHAPE(m, n);
   op_case *c = op_case_add(list, UNROLL_OP_MATMUL, &attr, sizeof attr, "exact %s rank %d %dx%dx%d%s%s", name, p ? 3 : 2,
@@ -44,7 +44,7 @@ static void matmuls(op_case_list *list) {
       matmul(list, "matmul", batched[i][0], batched[i][1], batched[i][2], batched[i][3], trans, (i + trans) % 3);
   /* Axes in front of a are rows. */
   for (int32_t trans_b = 0; trans_b < 2; trans_b++) {
-    const unroll_matmul_attr attr = {0, trans_b};
+    const unroll_matmul_attr attr = {.trans_a = 0, .trans_b = trans_b};
     op_case *c = op_case_add(list, UNROLL_OP_MATMUL, &attr, sizeof attr, "exact matmul rows of rank 4%s",
                              transposed[2 * trans_b]);
     op_in(c, OP_REAL, SHAPE(2, 5, 7, 34), WHOLE);
@@ -120,7 +120,7 @@ static void reductions(op_case_list *list) {
     for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
       const op_shape x = shapes[i].x;
       const int32_t keep = (int32_t)i & 1;
-      const unroll_reduce_attr attr = {kind, shapes[i].axes, keep, 0};
+      const unroll_reduce_attr attr = {.kind = kind, .axes = shapes[i].axes, .keep_dims = keep};
       op_shape y = {0, {0}};
       for (int32_t k = 0; k < x.rank; k++)
         if (keep || !(shapes[i].axes >> k & 1))
@@ -129,6 +129,48 @@ static void reductions(op_case_list *list) {
           op_case_add(list, UNROLL_OP_REDUCE, &attr, sizeof attr, "exact reduce %s %d of rank %d axes %x%s",
                       names[kind], (int)op_elements(x), (int)x.rank, (unsigned)shapes[i].axes, keep ? " keep" : "");
       op_in(c, OP_REAL, x, WHOLE);
+      op_out(c, OP_REAL, y);
+    }
+}
+
+/* Sums over axis 0 in blocks, which go on from c or begin anew; the last block is smaller. */
+static void blocks(op_case_list *list) {
+  static const int64_t sizes[][4] = {
+      {33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512}, {5, 700, 600, 600}, {3, 64, 7, 100}};
+  for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (uint32_t form = 0; form < 4; form++) {
+      const int64_t m = sizes[i][0], k = sizes[i][1], n = sizes[i][2];
+      const uint32_t trans = i == 4 ? form : 1;
+      op_case *c = matmul(list, form & 2 ? "matmul blocks from the first" : "matmul blocks from the last", 0, m, k, n,
+                          trans, form & 1);
+      c->nodes[0].attr.matmul.k_block = sizes[i][3];
+      c->nodes[0].attr.matmul.m_block = 16;
+      c->nodes[0].attr.matmul.block_order = form & 2 ? UNROLL_BLOCKS_FROM_FIRST : UNROLL_BLOCKS_FROM_LAST;
+    }
+  const struct {
+    op_shape x;
+    uint32_t axes;
+    int64_t block;
+  } shapes[] = {{SHAPE(65, 34), 1, 8}, {SHAPE(1030, 3), 1, 512}, {SHAPE(50, 64, 130), 3, 8}, {SHAPE(17, 3, 5), 5, 4},
+                {SHAPE(70, 9), 3, 14}, {SHAPE(1, 34), 1, 8},     {SHAPE(61, 37, 19), 3, 14}};
+  for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (uint32_t form = 0; form < 4; form++) {
+      const op_shape x = shapes[i].x;
+      const unroll_reduce_attr attr = {.kind = UNROLL_SUM,
+                                       .axes = shapes[i].axes,
+                                       .keep_dims = (int32_t)form & 1,
+                                       .block = shapes[i].block,
+                                       .block_order = form & 2 ? UNROLL_BLOCKS_FROM_FIRST : UNROLL_BLOCKS_FROM_LAST};
+      op_shape y = {0, {0}};
+      for (int32_t k = 0; k < x.rank; k++)
+        if (attr.keep_dims || !(attr.axes >> k & 1))
+          y.n[y.rank++] = attr.axes >> k & 1 ? 1 : x.n[k];
+      op_case *c = op_case_add(list, UNROLL_OP_REDUCE, &attr, sizeof attr,
+                               "exact reduce blocks of %d from the %s %d of rank %d%s", (int)attr.block,
+                               form & 2 ? "first" : "last", (int)op_elements(x), (int)x.rank, form & 1 ? " + c" : "");
+      op_in(c, OP_REAL, x, WHOLE);
+      if (form & 1)
+        op_in(c, OP_REAL, y, WHOLE);
       op_out(c, OP_REAL, y);
     }
 }
@@ -159,9 +201,11 @@ static void dropouts(op_case_list *list) {
   } forms[] = {
       {SHAPE(7, 34), -1}, {SHAPE(130, 5), -1}, {SHAPE(5, 7, 34), 0}, {SHAPE(17, 3, 2, 5), 0}, {SHAPE(3, 100, 65), 0}};
   for (uint32_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    const unroll_dropout_attr attr = {0.5, 2, forms[i].time_axis};
-    op_case *c = op_case_add(list, UNROLL_OP_DROPOUT, &attr, sizeof attr, "exact dropout %d of rank %d time axis %d",
-                             (int)op_elements(forms[i].x), (int)forms[i].x.rank, (int)forms[i].time_axis);
+    const int64_t t0 = i == 3 ? 40 : 0;
+    const unroll_dropout_attr attr = {.p = 0.5, .site = 2, .time_axis = forms[i].time_axis, .t0 = t0};
+    op_case *c = op_case_add(list, UNROLL_OP_DROPOUT, &attr, sizeof attr, "exact dropout %d of rank %d time axis %d%s",
+                             (int)op_elements(forms[i].x), (int)forms[i].x.rank, (int)forms[i].time_axis,
+                             t0 ? " of later steps" : "");
     op_in(c, OP_REAL, forms[i].x, WHOLE);
     op_out(c, OP_REAL, forms[i].x);
     c->row0 = (int64_t)i;
@@ -209,7 +253,7 @@ static void recurrences(op_case_list *list, uint32_t form) {
   const int64_t steps = 7, first = direction ? 5 : 1, count = 5;
   for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     const int64_t b = sizes[i][0], h = sizes[i][1];
-    const unroll_matmul_attr attr = {0, (int32_t)(i & 1)};
+    const unroll_matmul_attr attr = {.trans_a = 0, .trans_b = (int32_t)(i & 1)};
     op_case *c = op_case_add(list, UNROLL_OP_MATMUL, &attr, sizeof attr, "exact recurrence matmul %dx%d %s %s", (int)b,
                              (int)h, way, place);
     const uint32_t state = op_in(c, OP_REAL, SHAPE(b, h), WHOLE);
@@ -222,7 +266,7 @@ static void recurrences(op_case_list *list, uint32_t form) {
   static const int64_t large[][2] = {{3, 33}, {34, 130}, {100, 64}, {1, 257}};
   for (uint32_t i = 0; i < sizeof large / sizeof *large; i++) {
     const int64_t b = large[i][0], h = large[i][1];
-    const unroll_matmul_attr attr = {0, (int32_t)(i & 1)};
+    const unroll_matmul_attr attr = {.trans_a = 0, .trans_b = (int32_t)(i & 1)};
     const unroll_unary_attr sign = {UNROLL_SIGN, 0};
     op_case *c = op_case_add(list, UNROLL_OP_MATMUL, &attr, sizeof attr, "exact recurrence sign %dx%d %s %s", (int)b,
                              (int)h, way, place);
@@ -242,6 +286,7 @@ void op_cases_exact(op_case_list *list) {
   elementwise(list);
   matmuls(list);
   reductions(list);
+  blocks(list);
   embeddings(list);
   dropouts(list);
   optimizers(list);

@@ -55,7 +55,7 @@ static void whole_steps(op_case_list *list) {
       op_template(c, 6, direction ? 4 : 1, 4, direction);
       op_stepped(c, ALL & ~(1u << lengths));
       c->whole = 1;
-      unroll_dropout_attr dropout = {0.4, 9, -1};
+      unroll_dropout_attr dropout = {.p = 0.4, .site = 9, .time_axis = -1};
       c = op_case_add(list, UNROLL_OP_DROPOUT, &dropout, sizeof dropout, "template dropout whole %d%s", form,
                       direction ? " reverse" : "");
       op_shape x = form & 1 ? SHAPE(7, 17) : SHAPE(3, 5, 2);
@@ -107,7 +107,7 @@ static void recurrences(op_case_list *list, int32_t direction, int is_kept, int6
   op_carry(c, state, next, is_kept);
   op_round(c, 28 * (double)steps, 0);
 
-  unroll_matmul_attr product = {0, 1};
+  unroll_matmul_attr product = {.trans_a = 0, .trans_b = 1};
   c = op_case_add(list, UNROLL_OP_MATMUL, &product, sizeof product, "recurrence lstm step %dx%d %s %s", (int)b, (int)h,
                   way, place);
   uint32_t h_prev = op_in(c, OP_REAL, SHAPE(b, h), FILL(FILL_UNIFORM, -1, 1));

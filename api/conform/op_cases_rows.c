@@ -144,7 +144,7 @@ static void random_numbers(op_case_list *list, int32_t kind, op_shape y, int32_t
 }
 
 static void dropout(op_case_list *list, op_shape x, double p, int32_t time_axis) {
-  unroll_dropout_attr attr = {p, 3, time_axis};
+  unroll_dropout_attr attr = {.p = p, .site = 3, .time_axis = time_axis};
   op_case *c = op_case_add(list, UNROLL_OP_DROPOUT, &attr, sizeof attr, "dropout %d of rank %d p %g time axis %d",
                            (int)op_elements(x), (int)x.rank, p, (int)time_axis);
   op_in(c, OP_REAL, x, FILL(FILL_NONZERO, 0.5, 2));

@@ -26,12 +26,22 @@ typedef struct case_graph {
   char names[OP_MAX_TENSORS][16];
 } case_graph;
 
+/* As the host has it: of what version 1 did not have. */
+static uint32_t version_of(const op_node *n) {
+  switch (n->op) {
+  case UNROLL_OP_REDUCE: return n->n_in > 1 ? 2 : 1;
+  case UNROLL_OP_DROPOUT: return n->attr.dropout.t0 != 0 ? 2 : 1;
+  case UNROLL_OP_CATEGORICAL: return n->attr.categorical.top_p > 0 ? 2 : 1;
+  default: return 1;
+  }
+}
+
 static void add_nodes(case_graph *g, const op_case *c, uint32_t *n_edges) {
   for (uint32_t i = 0; i < c->n_nodes; i++) {
     const op_node *n = &c->nodes[i];
     unroll_node_view *v = &g->nodes[i];
     *v = (unroll_node_view){.op = n->op,
-                            .op_version = n->op == UNROLL_OP_CATEGORICAL && n->attr.categorical.top_p > 0 ? 2 : 1,
+                            .op_version = version_of(n),
                             .layer = c->is_template ? 0 : -1,
                             .direction = c->is_template ? c->direction : -1,
                             .body = UNROLL_NO_BODY,

@@ -25,6 +25,11 @@ static void give(const rule *r, uint32_t i, unroll_tensor x) {
 /* The shape of an input as the node was made with; a copy, since the array of tensors moves as nodes are added. */
 static tensor_spec spec(const rule *r, uint32_t i) { return r->v->graph->tensors[r->n->in[i]].spec; }
 
+static void put(const rule *r, uint32_t i, unroll_tensor x) {
+  if (x.graph && want(r, i))
+    r->v->put(r->v, r->n, i, x);
+}
+
 /* Sums x over the axes that broadcasting made from `like`. */
 static unroll_tensor unbroadcast(unroll_tensor x, tensor_spec like) {
   if (!x.graph || graph_failed(x.graph))
@@ -38,6 +43,33 @@ static unroll_tensor unbroadcast(unroll_tensor x, tensor_spec like) {
   if (axes)
     x = unroll_reduce(x, UNROLL_SUM, axes, 1);
   return graph_reshape(x, &like);
+}
+
+/* Gives input i what flows through x, whose axes broadcasting made. Where time is one of them, in blocks. */
+static void give_summed(const rule *r, uint32_t i, unroll_tensor x) {
+  if (!x.graph || graph_failed(x.graph) || !want(r, i))
+    return;
+  const tensor_spec like = spec(r, i), s = *graph_spec(x);
+  if (r->v->block == 0 || s.rank <= like.rank) {
+    give(r, i, unbroadcast(x, like));
+    return;
+  }
+  uint32_t axes = 0;
+  tensor_spec kept = s;
+  for (int k = 0; k < s.rank; k++)
+    if (k < s.rank - like.rank || like.shape[k - (s.rank - like.rank)] == 1) {
+      axes |= 1u << k;
+      kept.shape[k] = 1;
+      kept.dim[k] = -1;
+    }
+  const op_attr attr = {
+      .reduce = {
+          .kind = UNROLL_SUM, .axes = axes, .keep_dims = 1, .block = r->v->block, .block_order = r->v->block_order}};
+  const unroll_tensor before = r->v->so_far(r->v, r->n, i);
+  const unroll_tensor in_blocks = graph_op(
+      UNROLL_OP_REDUCE, &attr, (unroll_tensor[]){x, before.graph ? graph_reshape(before, &kept) : unroll_none()},
+      before.graph ? 2 : 1, NULL);
+  put(r, i, graph_reshape(in_blocks, &like));
 }
 
 static unroll_tensor keep_dims(unroll_tensor y, tensor_spec s, uint32_t axes) {
@@ -58,6 +90,25 @@ static void unsupported(const rule *r) {
   graph_fail(r->g, UNROLL_E_UNSUPPORTED, "%s: %s has no gradient", r->n->name, graph_op_name(r->n->op));
 }
 
+/* Rows of y in a block of steps; 0: no blocks. */
+static int64_t rows_of_block(const rule *r, unroll_tensor y) {
+  if (r->v->block == 0 || !y.graph || graph_failed(y.graph))
+    return 0;
+  const tensor_spec *s = graph_spec(y);
+  int64_t rows = r->v->block;
+  for (int i = 1; i + 1 < s->rank; i++)
+    rows *= s->shape[i];
+  return rows;
+}
+
+static unroll_tensor product(unroll_tensor a, int trans_a, unroll_tensor b, int trans_b, unroll_tensor c,
+                             unroll_matmul_attr attr) {
+  attr.trans_a = trans_a != 0;
+  attr.trans_b = trans_b != 0;
+  const op_attr any = {.matmul = attr};
+  return graph_op(UNROLL_OP_MATMUL, &any, (unroll_tensor[]){a, b, c}, 3, NULL);
+}
+
 static void matmul(const rule *r) {
   const unroll_matmul_attr t = r->n->attr.matmul;
   const unroll_tensor dy = dout(r, 0), none = unroll_none();
@@ -67,7 +118,7 @@ static void matmul(const rule *r) {
     if (t.trans_a)
       da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, none);
     else
-      da = unroll_matmul_add(dy, 0, in(r, 1), !t.trans_b, none);
+      da = product(dy, 0, in(r, 1), !t.trans_b, none, (unroll_matmul_attr){.m_block = rows_of_block(r, dy)});
     give(r, 0, da);
   }
   if (want(r, 1)) {
@@ -76,10 +127,18 @@ static void matmul(const rule *r) {
       a = graph_flatten_rows(a);
       d = graph_flatten_rows(d);
     }
-    give(r, 1, t.trans_b ? unroll_matmul_add(d, 1, a, t.trans_a, none) : unroll_matmul_add(a, !t.trans_a, d, 0, none));
+    const int64_t block = batched || t.trans_a ? 0 : rows_of_block(r, dy);
+    if (block == 0)
+      give(r, 1,
+           t.trans_b ? unroll_matmul_add(d, 1, a, t.trans_a, none) : unroll_matmul_add(a, !t.trans_a, d, 0, none));
+    else {
+      const unroll_matmul_attr blocks = {.k_block = block, .block_order = r->v->block_order};
+      const unroll_tensor before = r->v->so_far(r->v, r->n, 1);
+      put(r, 1, t.trans_b ? product(d, 1, a, 0, before, blocks) : product(a, 1, d, 0, before, blocks));
+    }
   }
   if (want(r, 2))
-    give(r, 2, unbroadcast(dy, spec(r, 2)));
+    give_summed(r, 2, dy);
 }
 
 static unroll_tensor scalar(const rule *r, int32_t dtype, double value) {
@@ -150,10 +209,8 @@ static void binary(const rule *r) {
   case UNROLL_RELU_GRAD: unsupported(r); return;
   default: return; /* comparisons */
   }
-  if (da.graph && want(r, 0))
-    give(r, 0, unbroadcast(da, spec(r, 0)));
-  if (db.graph && want(r, 1))
-    give(r, 1, unbroadcast(db, spec(r, 1)));
+  give_summed(r, 0, da);
+  give_summed(r, 1, db);
 }
 
 static void reduce(const rule *r) {
@@ -198,7 +255,7 @@ static void by_op(const rule *r, uint32_t op, const unroll_tensor *inputs, uint3
 
 static void layer(const rule *r) {
   const int32_t cell = r->n->attr.layer.cell;
-  unroll_tensor x[13], d[7];
+  unroll_tensor x[17], d[7];
   for (uint32_t i = 0; i < 5; i++)
     x[i] = in(r, i);
   x[5] = in(r, 7);
@@ -207,9 +264,20 @@ static void layer(const rule *r) {
   for (uint32_t i = 0; i < 3; i++)
     x[10 + i] = dout(r, i);
   const op_attr attr = r->n->attr;
-  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, 13, NULL, d, 7);
+  bool goes_on = false, again[5] = {false}; /* one tensor is two of the weights */
+  for (uint32_t i = 1; i <= 4; i++) {
+    for (uint32_t k = 1; k < i; k++)
+      again[i] = again[i] || r->n->in[i] == r->n->in[k];
+    /* the sums of weights and biases go on from what is there */
+    x[12 + i] = want(r, i) && !again[i] ? r->v->so_far(r->v, r->n, i) : unroll_none();
+    goes_on = goes_on || x[12 + i].graph;
+  }
+  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, goes_on ? 17 : 13, NULL, d, 7);
   for (uint32_t i = 0; i < 7; i++)
-    give(r, i, d[i]);
+    if (i >= 1 && i <= 4 && !again[i])
+      put(r, i, d[i]);
+    else
+      give(r, i, d[i]);
 }
 
 void grad_node(vjp *v, unroll_graph *g, const node *n) {
@@ -241,7 +309,10 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
   case UNROLL_OP_SLICE: {
     const unroll_slice_attr s = n->attr.slice;
     const int64_t size = v->graph->tensors[n->out[0]].spec.shape[s.axis];
-    give(r, 0, unroll_pad(dout(r, 0), s.axis, s.start, spec(r, 0).shape[s.axis] - s.start - size));
+    if (v->give_rows && s.axis == 0 && want(r, 0))
+      v->give_rows(v, n, 0, s.start, dout(r, 0));
+    else
+      give(r, 0, unroll_pad(dout(r, 0), s.axis, s.start, spec(r, 0).shape[s.axis] - s.start - size));
     break;
   }
   case UNROLL_OP_PAD:

@@ -96,10 +96,23 @@ static bool late_wants(vjp *v, const node *n, uint32_t input) {
   (void)n; /* the node that the rule is of */
   return ((const pass *)v->user)->now.input == input;
 }
+static unroll_tensor late_so_far(vjp *v, const node *n, uint32_t input) {
+  const pass *p = v->user;
+  return p->capture[capture_index(p->body, n->in[input])];
+}
+static void late_put(vjp *v, const node *n, uint32_t input, unroll_tensor x) {
+  const pass *p = v->user;
+  p->capture[capture_index(p->body, n->in[input])] = x;
+}
 static void late_give(vjp *v, const node *n, uint32_t input, unroll_tensor x) {
-  pass *p = v->user;
-  unroll_tensor *a = &p->capture[capture_index(p->body, n->in[input])];
-  *a = a->graph ? unroll_add(*a, x) : x;
+  const unroll_tensor before = late_so_far(v, n, input);
+  late_put(v, n, input, before.graph ? unroll_add(before, x) : x);
+}
+
+/* Rows of the batch. */
+static int64_t batch_of(const unroll_graph *b) {
+  const uint32_t t = b->n_carries ? b->carries[0].in : b->n_inputs ? b->inputs[0].inner : GRAPH_NONE;
+  return t == GRAPH_NONE || b->tensors[t].spec.rank == 0 ? 1 : b->tensors[t].spec.shape[0];
 }
 
 /* What of the body depends on the inputs that are asked for; a carry passes it from step to step. */
@@ -116,7 +129,7 @@ static void mark(pass *p) {
 
 static void walk_body(pass *p) {
   const unroll_graph *b = p->body;
-  vjp v = {b, p, step_value, step_adjoint, step_wants, step_give};
+  vjp v = {.graph = b, .user = p, .value = step_value, .adjoint = step_adjoint, .wants = step_wants, .give = step_give};
   for (uint32_t i = b->n_nodes; i-- > 0 && !graph_failed(p->g);) {
     const node copy = b->nodes[i], *n = &copy; /* what a rule reads may become an output by a node more */
     bool flows = false, needed = false;
@@ -151,8 +164,12 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
     p->needs[b->carries[i].in] = outer->wants(outer, n, i) && gradient_is_real(&b->tensors[b->carries[i].in].spec);
   for (uint32_t i = 0; i < b->n_inputs; i++)
     p->needs[b->inputs[i].inner] = outer->wants(outer, n, first_input + i);
-  for (uint32_t i = 0; i < n_captures; i++)
+  for (uint32_t i = 0; i < n_captures; i++) {
     p->needs[b->captures[i].inner] = outer->wants(outer, n, first_capture + i);
+    /* Sums go on from what is there: then a sequence in segments has the sums of the whole one. */
+    if (p->needs[b->captures[i].inner])
+      p->capture[i] = outer->so_far(outer, n, first_capture + i);
+  }
   mark(p);
 
   p->scan =
@@ -164,6 +181,7 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
     return;
   }
   p->scan->cell = n->attr.scan.cell;
+  p->scan->t0 = n->attr.scan.t0;
   for (uint32_t i = 0; i < b->n_carries; i++) {
     const scan_carry *c = &b->carries[i];
     if (!p->needs[c->in])
@@ -198,8 +216,9 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
     const unroll_tensor step = p->adjoint[b->captures[i].inner];
     if (!step.graph)
       continue;
-    const unroll_tensor sum =
-        unroll_scan_carry(p->scan, graph_zeros_like(g, &b->tensors[b->captures[i].inner].spec, 0.0));
+    if (!p->capture[i].graph)
+      p->capture[i] = graph_zeros_like(g, &b->tensors[b->captures[i].inner].spec, 0.0);
+    const unroll_tensor sum = unroll_scan_carry(p->scan, p->capture[i]);
     unroll_scan_next(p->scan, sum, unroll_add(sum, step));
     p->capture[i] = unroll_scan_last(p->scan, sum);
   }
@@ -209,7 +228,16 @@ static void differentiate(pass *p, vjp *outer, const node *n, unroll_tensor *res
   unroll_scan_end(p->scan);
   p->scan = NULL;
 
-  vjp v = {b, p, late_value, late_adjoint, late_wants, late_give};
+  vjp v = {.graph = b,
+           .user = p,
+           .value = late_value,
+           .adjoint = late_adjoint,
+           .wants = late_wants,
+           .give = late_give,
+           .so_far = late_so_far,
+           .put = late_put,
+           .block = outer->block ? outer->block : gradient_block(batch_of(b)),
+           .block_order = b->direction == UNROLL_FORWARD ? UNROLL_BLOCKS_FROM_LAST : UNROLL_BLOCKS_FROM_FIRST};
   for (uint32_t i = 0; i < p->n_lates && !graph_failed(g); i++) {
     p->now = p->lates[i];
     const node n_late = b->nodes[p->now.node];
@@ -241,7 +269,11 @@ void grad_scan(vjp *outer, unroll_graph *g, uint32_t scan_node) {
     n.in = edges;
     n.out = edges + n.n_in;
     differentiate(&p, outer, &n, results);
-    for (uint32_t i = 0; i < n.n_in && !graph_failed(g); i++)
+    const uint32_t first_capture = b->n_carries + b->n_inputs;
+    for (uint32_t i = first_capture; i < n.n_in && !graph_failed(g); i++)
+      if (results[i].graph && outer->wants(outer, &n, i))
+        outer->put(outer, &n, i, results[i]);
+    for (uint32_t i = 0; i < first_capture && !graph_failed(g); i++) /* which may be captured, too */
       if (results[i].graph && outer->wants(outer, &n, i))
         outer->give(outer, &n, i, results[i]);
   }

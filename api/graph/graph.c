@@ -42,9 +42,20 @@ uint32_t graph_attr_size(uint32_t op) {
   }
 }
 
-uint32_t graph_op_version(uint32_t op, const op_attr *attr) {
-  const bool nucleus = op == UNROLL_OP_CATEGORICAL && attr->categorical.top_p > 0 && attr->categorical.top_p < 1;
-  return nucleus ? 2 : 1;
+uint32_t graph_op_version(const node *n) {
+  enum { LAYER_GRAD_INPUTS = 13 }; /* of version 1 */
+  bool newer = false;
+  switch (n->op) {
+  case UNROLL_OP_REDUCE: newer = n->n_in > 1 && n->in[1] != GRAPH_NONE; break;
+  case UNROLL_OP_DROPOUT: newer = n->attr.dropout.t0 != 0; break;
+  case UNROLL_OP_CATEGORICAL: newer = n->attr.categorical.top_p > 0 && n->attr.categorical.top_p < 1; break;
+  case UNROLL_OP_LAYER_GRAD:
+    for (uint32_t i = LAYER_GRAD_INPUTS; i < n->n_in; i++)
+      newer = newer || n->in[i] != GRAPH_NONE;
+    break;
+  default: break;
+  }
+  return newer ? 2 : 1;
 }
 
 /* ---- life ---- */
@@ -94,6 +105,11 @@ void unroll_graph_destroy(unroll_graph *g) {
     unroll_graph_destroy(s->body);
     mem_free(&a, s);
   }
+  while (g->cut) {
+    unroll_graph *body = g->cut;
+    g->cut = body->next_cut;
+    unroll_graph_destroy(body);
+  }
   for (uint32_t i = 0; i < g->n_nodes; i++)
     graph_node_free(g, &g->nodes[i]);
   for (uint32_t i = 0; i < g->n_tensors; i++)
@@ -107,6 +123,7 @@ void unroll_graph_destroy(unroll_graph *g) {
   mem_free(&a, g->inputs);
   mem_free(&a, g->captures);
   mem_free(&a, g->outputs);
+  mem_free(&a, g->regions);
   mem_free(&a, g);
 }
 
@@ -134,6 +151,8 @@ unroll_status unroll_graph_status(const unroll_graph *g, unroll_error *err) {
     return fail(err, g->error.code, "%s", g->error.message);
   if (g->open_scans)
     return fail(err, UNROLL_E_GRAPH, "a scan was begun and not ended (unroll_scan_end)");
+  if (g->region)
+    return fail(err, UNROLL_E_GRAPH, "a region was begun and not ended (unroll_checkpoint_end)");
   return UNROLL_OK;
 }
 
@@ -478,7 +497,13 @@ uint32_t graph_add_node(unroll_graph *g, uint32_t op, const op_attr *attr, const
     return GRAPH_NONE;
   }
   const uint32_t index = g->n_nodes;
-  node n = {.op = op, .n_in = n_in, .n_out = n_out, .layer = g->layer, .direction = g->direction, .only = GRAPH_NONE};
+  node n = {.op = op,
+            .n_in = n_in,
+            .n_out = n_out,
+            .layer = g->layer,
+            .direction = g->direction,
+            .region = g->region,
+            .only = GRAPH_NONE};
   if (attr)
     n.attr = *attr;
   n.in = mem_array(a, n_in ? n_in : 1, sizeof *n.in);

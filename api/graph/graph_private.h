@@ -4,6 +4,7 @@
 #define GRAPH_PRIVATE_H
 #include "base/base_private.h"
 #include <stdbool.h>
+#include <unroll/checkpoint.h>
 #include <unroll/graph.h>
 
 #define GRAPH_NONE UINT32_MAX /* no tensor, no node */
@@ -51,6 +52,8 @@ typedef struct node {
   uint32_t *in, *out; /* tensors; GRAPH_NONE where absent */
   op_attr attr;
   int32_t layer, direction; /* -1 outside of a recurrence */
+  uint32_t region;          /* the innermost that it stands in, counted from 1; 0: none */
+  bool again;               /* made once more for a gradient, to save memory */
   unroll_graph *body;       /* of a scan; owned */
   uint32_t only; /* the one device that may take it, as whoever lowered the graph numbers them; GRAPH_NONE: any */
   char *name;
@@ -60,6 +63,11 @@ typedef struct graph_dim {
   char *name;
   int64_t min, max;
 } graph_dim;
+
+/* A part of the graph of which the gradient keeps nothing: nodes first to end-1, all of them. */
+typedef struct graph_region {
+  uint32_t parent, first, end; /* parent 0: none. end 0: still open */
+} graph_region;
 
 /* The edges of a body. in, next, inner: tensors of the body; init, last, outer: tensors of the graph around it. */
 typedef struct scan_carry {
@@ -80,8 +88,13 @@ struct unroll_graph {
   bool ended;       /* a body whose scan has ended takes no more nodes */
   int32_t layer;    /* what new nodes are tagged with; -1 outside of layers */
   unroll_scan *open_scans;
+  graph_region *regions;
+  uint32_t n_regions, regions_capacity, region; /* region: what new nodes stand in */
+
+  unroll_graph *cut; /* bodies of which segments have copies; the caller may still hold tensors of theirs */
 
   /* of a body only */
+  unroll_graph *next_cut;
   unroll_graph *parent;
   int32_t direction;
   int64_t steps; /* at most; 0 while unknown */
@@ -98,7 +111,9 @@ struct unroll_scan {
   unroll_graph *graph, *body;
   uint32_t lengths; /* in graph, or GRAPH_NONE */
   int32_t cell;
-  bool unchecked; /* made by a pass: carries may have any shape */
+  bool unchecked;                      /* made by a pass: carries may have any shape */
+  int64_t t0;                          /* of its first step in the sequence */
+  unroll_checkpoint_policy checkpoint; /* struct_size 0: none */
   unroll_scan *next_open;
 };
 
@@ -132,7 +147,8 @@ void graph_node_free(unroll_graph *graph, node *n);
 unroll_graph *graph_create_body(unroll_graph *parent);
 const char *graph_op_name(uint32_t op);
 uint32_t graph_attr_size(uint32_t op);
-uint32_t graph_op_version(uint32_t op, const op_attr *attr);
+/* 2: of inputs or attributes that version 1 had not, without which the result would be another. */
+uint32_t graph_op_version(const node *n);
 /* "x f32 [7,4,3]"; buffer of GRAPH_DESCRIBE bytes */
 #define GRAPH_DESCRIBE 160
 const char *graph_describe(const unroll_graph *graph, uint32_t id, char *buffer);
@@ -151,10 +167,19 @@ unroll_tensor graph_reshape(unroll_tensor x, const tensor_spec *spec);
 /* [R..,N] -> [R,N]: all axes but the last flattened into one */
 unroll_tensor graph_flatten_rows(unroll_tensor x);
 unroll_tensor graph_zeros_like(unroll_graph *graph, const tensor_spec *spec, double value);
+uint32_t graph_next_site(unroll_graph *graph);
+/* unroll_dropout at a site, of steps from t0 on. */
+unroll_tensor graph_dropout(unroll_tensor x, double p, uint32_t site, int64_t t0);
 unroll_tensor graph_length_mask(unroll_tensor x, unroll_tensor other, unroll_tensor lengths, int32_t time_axis,
                                 bool invert);
 
+/* scan_segments.c: the scan of s, whose body is complete, in segments; its results get their producers. False: the
+ * error is kept. */
+bool scan_build_segments(unroll_scan *s);
+
 /* scan.c */
+/* The node of a scan whose body is complete; the graph owns the body from then on. False: the error is kept. */
+bool scan_add_node(unroll_graph *graph, unroll_graph *body, int32_t cell, int64_t t0);
 unroll_scan *scan_begin_unchecked(unroll_graph *graph, int32_t direction, int64_t steps, int32_t steps_dim);
 /* The steps [T,..] of a tensor of an ended scan's body: what is kept already, else one more output of the scan. */
 unroll_tensor scan_add_output(unroll_graph *graph, uint32_t scan_node, uint32_t inner);
@@ -168,6 +193,10 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
 void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 
 /* lower.c */
+unroll_graph *graph_copy_body(unroll_graph *to, const unroll_graph *body);
+/* One more node like node i, at the end of the same graph; map: from tensors to those that take their place. False:
+ * no memory. */
+bool graph_clone_node(unroll_graph *graph, uint32_t i, uint32_t *map);
 typedef struct layer_fate {
   bool keep;              /* the layer, or layer_grad, stays as it is */
   uint32_t only;          /* with reserve_bytes: node.only of the copy */
@@ -188,12 +217,21 @@ struct vjp {
   unroll_tensor (*adjoint)(vjp *, uint32_t tensor);   /* what has flowed into it so far, or none */
   bool (*wants)(vjp *, const node *, uint32_t input); /* is the gradient of this input asked for? */
   void (*give)(vjp *, const node *, uint32_t input, unroll_tensor); /* adds to what flows into it */
+  /* Rows start, start + 1, .. of it alone. NULL: nobody collects them. */
+  void (*give_rows)(vjp *, const node *, uint32_t input, int64_t start, unroll_tensor);
+  /* What has flowed into an input so far, and what takes its place: for sums that go on where they were interrupted. */
+  unroll_tensor (*so_far)(vjp *, const node *, uint32_t input);
+  void (*put)(vjp *, const node *, uint32_t input, unroll_tensor);
+  int64_t block; /* above 0: time is axis 0 of the operands, and sums over it are of blocks of so many steps, */
+  int32_t block_order;
 };
+/* Steps of a block, for a batch of so many rows: about 512 rows, an even number. */
+int64_t gradient_block(int64_t batch);
 /* Marks what depends on the tensors marked already through nodes first to end-1 and real numbers. */
 void gradient_mark(const unroll_graph *graph, uint32_t first, uint32_t end, bool *needs);
-/* unroll_vjp that walks no further back than to node first. */
+/* unroll_vjp that walks no further back than to node first. so_far: what dx starts from, or NULL; block as in vjp. */
 void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y, const unroll_tensor *x, uint32_t n_x,
-                   unroll_tensor *dx, uint32_t first);
+                   unroll_tensor *dx, uint32_t first, const unroll_tensor *so_far, int64_t block, int32_t block_order);
 bool gradient_is_real(const tensor_spec *s);
 
 /* grad_rules.c: the gradient of one node, all but scan */

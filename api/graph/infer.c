@@ -145,6 +145,12 @@ static unroll_status matmul(inference *f) {
   y.dim[y.rank - 2] = a->dim[a_m];
   y.shape[y.rank - 1] = b->shape[b_n];
   y.dim[y.rank - 1] = b->dim[b_n];
+  if (t->k_block < 0 || t->m_block < 0)
+    return fail(f->err, UNROLL_E_RANGE, "blocks of %" PRId64 ", expected 0 (none) or more",
+                t->k_block < 0 ? t->k_block : t->m_block);
+  if (c && t->k_block > 0 && !graph_same_shape(c, &y))
+    return fail(f->err, UNROLL_E_SHAPE, "%s is what a sum of blocks starts from: expected its shape",
+                describe(f, 2, 2));
   if (c) {
     TRY(need_real(f, 2));
     if (!graph_same_shape(c, &y) && !(c->rank == 1 && same_extent(c, 0, &y, y.rank - 1)))
@@ -239,6 +245,13 @@ static unroll_status reduce(inference *f) {
     y.shape[y.rank] = gone ? 1 : x->shape[i];
     y.dim[y.rank++] = gone ? -1 : x->dim[i];
   }
+  if (r->block < 0 || (r->block > 0 && (r->kind != UNROLL_SUM || !(r->axes & 1u) || !is_real(x))))
+    return fail(f->err, UNROLL_E_INVALID, "blocks of %" PRId64 " of %s: expected a sum of real numbers over axis 0",
+                r->block, describe(f, 0, 0));
+  if (in(f, 1) && r->block == 0)
+    return fail(f->err, UNROLL_E_INVALID, "input 1, what a sum of blocks starts from, is %s; there are no blocks",
+                describe(f, 1, 0));
+  TRY(need_spec(f, 1, &y, true));
   f->out[0] = y;
   return UNROLL_OK;
 }
@@ -618,6 +631,10 @@ static unroll_status layer_grad(inference *f) {
   TRY(need_spec(f, 10, &y, true));
   TRY(need_spec(f, 11, &state, true));
   TRY(need_spec(f, 12, &state, true));
+  const tensor_spec inner = spec1(x->dtype, H);
+  for (uint32_t i = 0; i < 3; i++)
+    TRY(need_spec(f, 13 + i, in(f, 1 + i), true));
+  TRY(need_spec(f, 16, &inner, true));
   f->out[0] = *x;
   for (uint32_t i = 1; i <= 3; i++)
     f->out[i] = *in(f, i);
@@ -633,9 +650,9 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   inference f = {.graph = graph, .attr = attr, .in = inputs, .n_in = n_in, .n_out = n_out, .out = out, .err = err};
   static const uint8_t counts[UNROLL_OP_END][2] = {
       /* of inputs at most, of outputs; 0: many, or checked there */
-      [UNROLL_OP_MATMUL] = {3, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},        [UNROLL_OP_TOP_K] = {1, 2},
-      [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3}, [UNROLL_OP_LAYER] = {8, 7},
-      [UNROLL_OP_LAYER_GRAD] = {13, 7}};
+      [UNROLL_OP_MATMUL] = {3, 1}, [UNROLL_OP_REDUCE] = {2, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},
+      [UNROLL_OP_TOP_K] = {1, 2},  [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3},
+      [UNROLL_OP_LAYER] = {8, 7},  [UNROLL_OP_LAYER_GRAD] = {17, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);

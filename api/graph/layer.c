@@ -25,11 +25,11 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
     return r;
   }
   unroll_tensor x[8] = {in->x, in->W_x, in->W_h, in->b, in->b_n, in->h0, in->c0, in->lengths}, out[7];
-  const tensor_spec *sx = graph_spec(in->x);
-  if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx->rank == 3) { /* else the node's own check tells */
+  const tensor_spec sx = *graph_spec(in->x); /* a copy: the array moves as constants are added */
+  if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx.rank == 3) { /* else the node's own check tells */
     const tensor_spec *w = graph_spec(in->W_h);
-    const tensor_spec state = graph_make_spec(sx->dtype, 2, (int64_t[]){sx->shape[1], w->shape[1]}),
-                      bias = graph_make_spec(sx->dtype, 1, w->shape);
+    const tensor_spec state = graph_make_spec(sx.dtype, 2, (int64_t[]){sx.shape[1], w->shape[1]}),
+                      bias = graph_make_spec(sx.dtype, 1, w->shape);
     x[3] = x[3].graph ? x[3] : graph_zeros_like(g, &bias, 0.0);
     x[5] = x[5].graph ? x[5] : graph_zeros_like(g, &state, 0.0);
     if (attr->cell == UNROLL_CELL_LSTM && !x[6].graph)
@@ -37,7 +37,9 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
   }
   g->layer = index;
   g->direction = attr->direction;
-  const op_attr a = {.layer = *attr};
+  op_attr a = {.layer = *attr};
+  if (a.layer.block == 0 && sx.rank == 3)
+    a.layer.block = (int32_t)gradient_block(sx.shape[1]);
   graph_add_node(g, UNROLL_OP_LAYER, &a, x, 8, NULL, out, 7);
   g->layer = g->direction = -1;
   r.y = out[0];
@@ -50,8 +52,17 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
 typedef struct parts {
   unroll_tensor y, h_last, c_last;
   uint32_t scan_node;
-  uint32_t saved[4]; /* tensors of the body */
+  uint32_t saved[4];        /* tensors of the body */
+  unroll_tensor weights[7]; /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
 } parts;
+
+static unroll_tensor inputs_product(const unroll_layer_attr *attr, unroll_tensor x, unroll_tensor W_x,
+                                    unroll_tensor b) {
+  if (!x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const op_attr a = {.matmul = {.trans_b = 1, .m_block = attr->block * graph_spec(x)->shape[1]}};
+  return graph_op(UNROLL_OP_MATMUL, &a, (unroll_tensor[]){x, W_x, b}, 3, NULL);
+}
 
 /* x, W_x, W_h, b, b_n, h0, c0, lengths */
 static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_tensor *in, bool want_y, parts *p) {
@@ -67,13 +78,19 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
   if (attr->cell == UNROLL_CELL_GRU) { /* r and z first; the product of n waits for r⊙h */
     for (int k = 0; k < 2; k++) {
       const int64_t first = k ? 2 * H : 0, rows = k ? H : 2 * H;
-      xw[k] = unroll_matmul_add(x, 0, unroll_slice(W_x, 0, first, rows), 1, unroll_slice(b, 0, first, rows));
-      w[k] = unroll_slice(W_h, 0, first, rows);
+      p->weights[k] = unroll_slice(W_x, 0, first, rows);
+      p->weights[2 + k] = w[k] = unroll_slice(W_h, 0, first, rows);
+      p->weights[4 + k] = unroll_slice(b, 0, first, rows);
+      xw[k] = inputs_product(attr, x, p->weights[k], p->weights[4 + k]);
     }
-  } else
-    xw[0] = unroll_matmul_add(x, 0, W_x, 1, b);
+  } else {
+    xw[0] = inputs_product(attr, x, W_x, b);
+    p->weights[0] = W_x;
+    p->weights[2] = W_h;
+    p->weights[4] = b;
+  }
   if (attr->cell == UNROLL_CELL_GRU_AFTER)
-    bias_n = unroll_pad(in[4], 0, 2 * H, 0);
+    p->weights[6] = bias_n = unroll_pad(in[4], 0, 2 * H, 0);
 
   unroll_scan *s = scan_begin_unchecked(g, attr->direction, sx.shape[0], sx.dim[0]);
   if (!s)
@@ -127,7 +144,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
 }
 
 void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out) {
-  parts p = {unroll_none(), unroll_none(), unroll_none(), 0, {0}};
+  parts p = {.scan_node = 0};
   build(g, &layer->attr.layer, in, used[0], &p);
   out[0] = p.y;
   out[1] = p.h_last;
@@ -151,27 +168,50 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
   x[5] = graph_zeros_like(g, &state, 0.0); /* stands for h0, whose value is in the saved h_prev */
   if (attr->cell == UNROLL_CELL_LSTM)
     x[6] = graph_zeros_like(g, &state, 0.0);
-  parts p = {unroll_none(), unroll_none(), unroll_none(), 0, {0}};
+  parts p = {.scan_node = 0};
   build(g, attr, x, in[10].graph != NULL, &p);
   if (graph_failed(g))
     return;
   unroll_graph *body = g->nodes[p.scan_node].body;
   for (uint32_t i = 0; i < 4 && layer_saved_blocks(attr->cell, i); i++)
     body->kept[body->n_kept++] = (scan_edge){p.saved[i], in[6 + i].id};
-  unroll_tensor y[3], dy[3], wrt[7], d[7];
-  uint32_t n_y = 0, n_wrt = 0, to[7];
+  unroll_tensor y[3], dy[3];
+  uint32_t n_y = 0;
   const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};
   for (uint32_t i = 0; i < 3; i++)
     if (in[10 + i].graph && results[i].graph) {
       y[n_y] = results[i];
       dy[n_y++] = in[10 + i];
     }
-  for (uint32_t i = 0; i < 7; i++)
-    if (x[i].graph) {
-      to[n_wrt] = i;
-      wrt[n_wrt++] = x[i];
+  /* x, h0, c0, then the weights, whose sums go on from in[13..16] */
+  unroll_tensor wrt[10] = {x[0], x[5], x[6]}, start[10] = {unroll_none()}, d[10];
+  const int64_t H = state.shape[1];
+  for (uint32_t i = 0; i < 7; i++) {
+    const unroll_tensor before = n->n_in > 13 + i / 2 ? in[13 + i / 2] : unroll_none();
+    wrt[3 + i] = p.weights[i];
+    if (!before.graph || !p.weights[i].graph)
+      continue;
+    start[3 + i] = i == 6                          ? unroll_pad(before, 0, 2 * H, 0)
+                   : attr->cell != UNROLL_CELL_GRU ? before
+                                                   : unroll_slice(before, 0, i % 2 ? 2 * H : 0, i % 2 ? H : 2 * H);
+  }
+  uint32_t n_wrt = 0, at[10];
+  for (uint32_t i = 0; i < 10; i++)
+    if (wrt[i].graph) {
+      at[n_wrt] = i;
+      wrt[n_wrt] = wrt[i];
+      start[n_wrt++] = start[i];
     }
-  gradient_walk(y, dy, n_y, wrt, n_wrt, d, first);
+  unroll_tensor got[10] = {unroll_none()};
+  gradient_walk(y, dy, n_y, wrt, n_wrt, d, first, start, attr->block,
+                attr->direction == UNROLL_FORWARD ? UNROLL_BLOCKS_FROM_LAST : UNROLL_BLOCKS_FROM_FIRST);
   for (uint32_t i = 0; i < n_wrt; i++)
-    out[to[i]] = d[i];
+    got[at[i]] = d[i];
+  out[0] = got[0];
+  out[5] = got[1];
+  out[6] = got[2];
+  for (uint32_t i = 0; i < 3; i++)
+    out[1 + i] = attr->cell == UNROLL_CELL_GRU ? unroll_concat(got + 3 + 2 * i, 2, 0) : got[3 + 2 * i];
+  if (got[9].graph)
+    out[4] = unroll_slice(got[9], 0, 2 * H, H);
 }

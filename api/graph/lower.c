@@ -70,12 +70,11 @@ static bool copy_edges(const unroll_graph *to, void *edges, uint32_t *capacity, 
   return true;
 }
 
-/* A scan, body and all. map: from the old graph's tensors to the new one's. */
-static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map) {
-  const unroll_graph *old = n->body;
+/* A body once more, with the same numbers in it and the same tensors around it, in to. NULL: no memory. */
+unroll_graph *graph_copy_body(unroll_graph *to, const unroll_graph *old) {
   unroll_graph *b = graph_create_body(to);
   if (!b)
-    return false;
+    return NULL;
   b->layer = old->layer;
   b->direction = old->direction;
   b->steps = old->steps;
@@ -111,10 +110,21 @@ static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n,
   b->n_captures = old->n_captures;
   b->n_outputs = old->n_outputs;
   b->ended = true;
+  return b;
+failed:
+  unroll_graph_destroy(b);
+  return NULL;
+}
 
+/* A scan, body and all. map: from the old graph's tensors to the new one's. */
+static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map) {
+  unroll_graph *b = graph_copy_body(to, n->body);
+  if (!b)
+    return false;
   const uint32_t index = to->n_nodes;
   node c = *n;
   c.body = b;
+  c.region = to->region;
   c.in = mem_array(&to->allocator, (uint64_t)n->n_in + 1, sizeof *c.in);
   c.out = mem_array(&to->allocator, (uint64_t)n->n_out + 1, sizeof *c.out);
   c.name = name_copy(to, n->name);
@@ -127,8 +137,9 @@ static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n,
   for (uint32_t i = 0; i < n->n_in; i++)
     c.in[i] = map[n->in[i]];
   for (uint32_t i = 0; i < n->n_out; i++) {
-    const tensor *t = &from->tensors[n->out[i]];
-    const uint32_t id = graph_add_tensor(to, &t->spec, UNROLL_ROLE_TEMP, index, name_copy(to, t->name));
+    const tensor_spec spec = from->tensors[n->out[i]].spec; /* a copy: from may be to, whose array moves */
+    const uint32_t id =
+        graph_add_tensor(to, &spec, UNROLL_ROLE_TEMP, index, name_copy(to, from->tensors[n->out[i]].name));
     c.out[i] = map[n->out[i]] = id;
     if (id == GRAPH_NONE)
       return false;
@@ -144,9 +155,34 @@ static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n,
   for (uint32_t i = 0; i < b->n_outputs; i++)
     b->outputs[i].outer = map[b->outputs[i].outer];
   return true;
-failed:
-  unroll_graph_destroy(b);
-  return false;
+}
+
+bool graph_clone_node(unroll_graph *g, uint32_t i, uint32_t *map) {
+  const node n = g->nodes[i]; /* a copy: the array moves */
+  if (n.body)
+    return copy_scan(g, g, &n, map);
+  node c = n;
+  const uint32_t index = g->n_nodes;
+  c.region = g->region;
+  c.in = mem_array(&g->allocator, (uint64_t)n.n_in + 1, sizeof *c.in);
+  c.out = mem_array(&g->allocator, (uint64_t)n.n_out + 1, sizeof *c.out);
+  c.name = mem_printf(&g->allocator, "%s_%u", graph_op_name(n.op), index);
+  if (!c.in || !c.out || !c.name ||
+      !mem_grow(&g->allocator, &g->nodes, &g->nodes_capacity, index + 1, sizeof *g->nodes)) {
+    graph_node_free(g, &c);
+    return false;
+  }
+  for (uint32_t k = 0; k < n.n_in; k++)
+    c.in[k] = n.in[k] == GRAPH_NONE ? GRAPH_NONE : map[n.in[k]];
+  g->nodes[g->n_nodes++] = c;
+  for (uint32_t k = 0; k < n.n_out; k++) {
+    const tensor_spec spec = g->tensors[n.out[k]].spec;
+    char *name = n.n_out == 1 ? name_copy(g, c.name) : mem_printf(&g->allocator, "%s.%u", c.name, k);
+    c.out[k] = map[n.out[k]] = graph_add_tensor(g, &spec, UNROLL_ROLE_TEMP, index, name);
+    if (c.out[k] == GRAPH_NONE)
+      return false;
+  }
+  return true;
 }
 
 /* One opaque tensor in place of the saved values, for the one device that asked for it. */
@@ -162,8 +198,8 @@ static void give_reserve(unroll_graph *g, uint32_t index, const layer_fate *fate
 static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map, const bool *live,
                       const layer_fate *fate) {
   const bool keep = fate && fate->keep;
-  unroll_tensor in[16], out[8], *many = NULL, *x = in;
-  if (n->n_in > 16 && !(x = many = mem_array(&to->allocator, n->n_in, sizeof *many)))
+  unroll_tensor in[20], out[8], *many = NULL, *x = in;
+  if (n->n_in > 20 && !(x = many = mem_array(&to->allocator, n->n_in, sizeof *many)))
     return false;
   for (uint32_t i = 0; i < n->n_in; i++)
     x[i] = n->in[i] == GRAPH_NONE ? unroll_none() : graph_handle(to, map[n->in[i]]);
@@ -185,6 +221,7 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
       to->nodes[index].name = name;
+      to->nodes[index].again = n->again;
       if (keep && fate->reserve_bytes)
         give_reserve(to, index, fate, out);
     } else if (index != GRAPH_NONE)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 unroll_tensor unroll_matmul_add(unroll_tensor a, int trans_a, unroll_tensor b, int trans_b, unroll_tensor c) {
-  const op_attr attr = {.matmul = {trans_a != 0, trans_b != 0}};
+  const op_attr attr = {.matmul = {.trans_a = trans_a != 0, .trans_b = trans_b != 0}};
   return graph_op(UNROLL_OP_MATMUL, &attr, (unroll_tensor[]){a, b, c}, 3, NULL);
 }
 unroll_tensor unroll_matmul(unroll_tensor a, unroll_tensor b) { return unroll_matmul_add(a, 0, b, 0, unroll_none()); }
@@ -32,7 +32,7 @@ unroll_tensor unroll_reduce(unroll_tensor x, int32_t kind, uint32_t axes, int ke
     return unroll_none();
   if (axes == 0)
     axes = (1u << graph_spec(x)->rank) - 1u;
-  const op_attr attr = {.reduce = {kind, axes, keep_dims != 0, 0}};
+  const op_attr attr = {.reduce = {.kind = kind, .axes = axes, .keep_dims = keep_dims != 0}};
   return graph_op(UNROLL_OP_REDUCE, &attr, &x, 1, NULL);
 }
 
@@ -114,12 +114,18 @@ unroll_tensor graph_flatten_rows(unroll_tensor x) {
 }
 
 /* Every random op has a site of its own, counted over the graph and its bodies. */
-static uint32_t next_site(unroll_graph *g) { return graph_root(g)->n_sites++; }
+uint32_t graph_next_site(unroll_graph *g) { return graph_root(g)->n_sites++; }
 
 unroll_tensor unroll_dropout(unroll_tensor x, double p) {
   if (!x.graph || graph_failed(x.graph))
     return unroll_none();
-  const op_attr attr = {.dropout = {p, next_site(x.graph), x.graph->parent ? -1 : 0}};
+  return graph_dropout(x, p, graph_next_site(x.graph), 0);
+}
+
+unroll_tensor graph_dropout(unroll_tensor x, double p, uint32_t site, int64_t t0) {
+  if (!x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const op_attr attr = {.dropout = {.p = p, .site = site, .time_axis = x.graph->parent ? -1 : 0, .t0 = t0}};
   return graph_op(UNROLL_OP_DROPOUT, &attr, &x, 1, NULL);
 }
 
@@ -128,7 +134,7 @@ static unroll_tensor random_numbers(unroll_graph *g, int32_t kind, int32_t dtype
   tensor_spec spec;
   if (!g || graph_failed(g) || graph_spec_of_shape(g, "random", dtype, rank, shape, &spec) != UNROLL_OK)
     return unroll_none();
-  const op_attr attr = {.random = {kind, time_axis, next_site(g), 0}};
+  const op_attr attr = {.random = {kind, time_axis, graph_next_site(g), 0}};
   unroll_tensor out;
   graph_add_node(g, UNROLL_OP_RANDOM, &attr, NULL, 0, &spec, &out, 1);
   return out;
@@ -171,7 +177,7 @@ unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k) {
 unroll_tensor unroll_categorical_top_p(unroll_tensor logits, int64_t top_k, double top_p) {
   if (!logits.graph || graph_failed(logits.graph))
     return unroll_none();
-  const op_attr attr = {.categorical = {next_site(logits.graph), 0, top_k, top_p}};
+  const op_attr attr = {.categorical = {graph_next_site(logits.graph), 0, top_k, top_p}};
   return graph_op(UNROLL_OP_CATEGORICAL, &attr, &logits, 1, NULL);
 }
 

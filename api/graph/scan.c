@@ -309,8 +309,39 @@ static bool set_edges(unroll_graph *g, node *n) {
   n->out = out;
   n->n_in = n_in;
   n->n_out = n_out;
-  n->attr.scan =
-      (unroll_scan_attr){b->n_carries, b->n_inputs, b->n_captures, b->n_outputs, b->direction, n->attr.scan.cell};
+  n->attr.scan = (unroll_scan_attr){.n_carries = b->n_carries,
+                                    .n_inputs = b->n_inputs,
+                                    .n_captures = b->n_captures,
+                                    .n_outputs = b->n_outputs,
+                                    .direction = b->direction,
+                                    .cell = n->attr.scan.cell,
+                                    .t0 = n->attr.scan.t0};
+  return true;
+}
+
+bool scan_add_node(unroll_graph *g, unroll_graph *b, int32_t cell, int64_t t0) {
+  const uint32_t index = g->n_nodes;
+  node n = {.op = UNROLL_OP_SCAN,
+            .body = b,
+            .layer = g->layer,
+            .direction = b->direction,
+            .region = g->region,
+            .only = GRAPH_NONE};
+  n.attr.scan.cell = cell;
+  n.attr.scan.t0 = t0;
+  n.name = mem_printf(&g->allocator, "scan_%u", index);
+  if (!n.name || !mem_grow(&g->allocator, &g->nodes, &g->nodes_capacity, index + 1, sizeof *g->nodes) ||
+      !set_edges(g, &n)) {
+    mem_free(&g->allocator, n.name);
+    graph_fail(g, UNROLL_E_MEMORY, "out of memory for a scan");
+    return false;
+  }
+  for (uint32_t i = 0; i < n.n_out; i++) {
+    g->tensors[n.out[i]].producer = index;
+    g->tensors[n.out[i]].pending = false;
+  }
+  g->nodes[g->n_nodes++] = n;
+  b->ended = true;
   return true;
 }
 
@@ -333,27 +364,18 @@ void unroll_scan_end(unroll_scan *s) {
     apply_lengths(s);
   if (!graph_failed(g))
     copy_where_needed(b);
-  const uint32_t index = g->n_nodes;
-  node n = {.op = UNROLL_OP_SCAN, .body = b, .layer = g->layer, .direction = b->direction, .only = GRAPH_NONE};
-  n.attr.scan.cell = s->cell;
-  n.name = mem_printf(&g->allocator, "scan_%u", index);
-  if (graph_failed(g) || !n.name ||
-      !mem_grow(&g->allocator, &g->nodes, &g->nodes_capacity, index + 1, sizeof *g->nodes) || !set_edges(g, &n)) {
-    mem_free(&g->allocator, n.name);
-    graph_fail(g, UNROLL_E_MEMORY, "out of memory for a scan");
+  if (graph_failed(g))
     return;
-  }
-  for (uint32_t i = 0; i < n.n_out; i++) {
-    g->tensors[n.out[i]].producer = index;
-    g->tensors[n.out[i]].pending = false;
-  }
-  g->nodes[g->n_nodes++] = n;
-  b->ended = true;
   for (unroll_scan **p = &g->open_scans; *p; p = &(*p)->next_open)
     if (*p == s) {
       *p = s->next_open;
       break;
     }
+  if (s->checkpoint.struct_size ? !scan_build_segments(s) : !scan_add_node(g, b, s->cell, s->t0)) {
+    s->next_open = g->open_scans; /* the graph frees it */
+    g->open_scans = s;
+    return;
+  }
   mem_free(&g->allocator, s);
 }
 

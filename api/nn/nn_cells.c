@@ -218,6 +218,8 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
   /* Unchecked, as every shape is known to fit and what stands past a sequence's end is masked already. */
   if (!(k->scan = scan_begin_unchecked(k->g, in->direction, sx->shape[0], sx->dim[0])))
     return;
+  if (r->o.checkpoint)
+    unroll_scan_checkpoint(k->scan, &r->policy);
   k->scan->lengths = r->o.lengths.graph ? r->o.lengths.id : GRAPH_NONE;
   k->h = unroll_scan_carry(k->scan, h0);
   if (lstm)

@@ -3,31 +3,42 @@
 #include "nn/nn_private.h"
 #include <inttypes.h>
 
-/* One layer, one direction. */
-static nn_cell_outputs one_way(const nn_rnn *r, const nn_cell_inputs *in) {
+unroll_layer_inputs nn_layer_inputs(const nn_rnn *r, const nn_cell_inputs *in, int64_t I) {
   unroll_graph *g = in->x.graph;
-  const int32_t l = in->layer, d = in->direction, cell = r->family;
-  if (cell == UNROLL_CELL_NONE)
-    return nn_min_cell(r, in);
-  if (!r->layer || in->residual.graph)
-    return nn_cell(r, in);
-  const int32_t dtype = graph_spec(in->x)->dtype;
-  const int64_t H = r->H, GH = r->G * H, I = graph_spec(in->x)->shape[2];
-  static const int32_t unary_of[] = {[UNROLL_ACTIVATION_TANH] = UNROLL_TANH,
-                                     [UNROLL_ACTIVATION_SIGMOID] = UNROLL_SIGMOID,
-                                     [UNROLL_ACTIVATION_RELU] = UNROLL_RELU};
-  const unroll_layer_attr attr = {
-      .cell = cell, .direction = d, .activation = cell == UNROLL_CELL_RNN ? unary_of[r->f.kind] : UNROLL_TANH};
+  const int32_t l = in->layer, d = in->direction, dtype = graph_spec(in->x)->dtype;
+  const int64_t H = r->H, GH = r->G * H;
   unroll_layer_inputs at = {.x = in->x, .h0 = in->h0, .lengths = r->o.lengths};
   at.W_x = nn_layer_param(g, in->prefix, "W_x", l, d, dtype, 2, (int64_t[]){GH, I});
   at.W_h = nn_layer_param(g, in->prefix, "W_h", l, d, dtype, 2, (int64_t[]){GH, H});
   at.b = nn_layer_param(g, in->prefix, "b", l, d, dtype, 1, &GH);
-  if (cell == UNROLL_CELL_GRU_AFTER)
+  if (r->family == UNROLL_CELL_GRU_AFTER)
     at.b_n = nn_layer_param(g, in->prefix, "b_n", l, d, dtype, 1, &H);
-  if (cell == UNROLL_CELL_LSTM)
+  if (r->family == UNROLL_CELL_LSTM)
     at.c0 = in->c0;
   at.W_h = nn_dropout_matrix(at.W_h, r->o.weight_dropout);
-  const unroll_layer_outputs out = unroll_layer(&at, &attr, l);
+  return at;
+}
+
+unroll_layer_attr nn_layer_attr(const nn_rnn *r, int32_t direction) {
+  static const int32_t unary_of[] = {[UNROLL_ACTIVATION_TANH] = UNROLL_TANH,
+                                     [UNROLL_ACTIVATION_SIGMOID] = UNROLL_SIGMOID,
+                                     [UNROLL_ACTIVATION_RELU] = UNROLL_RELU};
+  return (unroll_layer_attr){.cell = r->family,
+                             .direction = direction,
+                             .activation = r->family == UNROLL_CELL_RNN ? unary_of[r->f.kind] : UNROLL_TANH};
+}
+
+/* One layer, one direction. */
+static nn_cell_outputs one_way(const nn_rnn *r, const nn_cell_inputs *in) {
+  if (r->family == UNROLL_CELL_NONE)
+    return nn_min_cell(r, in);
+  if (!r->layer || in->residual.graph)
+    return nn_cell(r, in);
+  if (r->o.checkpoint)
+    return nn_layer_in_segments(r, in);
+  const unroll_layer_inputs at = nn_layer_inputs(r, in, graph_spec(in->x)->shape[2]);
+  const unroll_layer_attr attr = nn_layer_attr(r, in->direction);
+  const unroll_layer_outputs out = unroll_layer(&at, &attr, in->layer);
   return (nn_cell_outputs){out.y, out.h_last, out.c_last, unroll_none()};
 }
 
@@ -77,6 +88,8 @@ unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const unroll_rnn_o
   if (graph_spec(x)->rank != 3 || !gradient_is_real(graph_spec(x)))
     return graph_fail(g, UNROLL_E_SHAPE, "rnn: x is %s, expected real numbers [T,B,I]", graph_describe(g, x.id, text));
   x = nn_dropout(x, r.o.input_dropout, r.o.same_mask);
+  if (r.stack)
+    return nn_dropout(nn_stack_in_segments(&r, x, prefix, initial, last), r.o.output_dropout, r.o.same_mask);
   for (int32_t l = 0; l < r.o.layers; l++) {
     x = one_layer(&r, x, prefix, l, initial, last);
     if (l + 1 < r.o.layers)

@@ -85,6 +85,7 @@ static bool check_cell(unroll_graph *g, const nn_rnn *r) {
                {"clip", o->clip != 0, recurrent},
                {"layer_norm", o->layer_norm != 0, recurrent},
                {"skip", o->skip != 0, recurrent},
+               {"checkpoint", o->checkpoint != NULL, recurrent},
                {"UNROLL_RESIDUAL_STATES", o->residual == UNROLL_RESIDUAL_STATES, recurrent}};
   for (size_t i = 0; i < sizeof parts / sizeof *parts && !graph_failed(g); i++)
     /* a LAYER of another cell never looked at its activation */
@@ -137,6 +138,48 @@ static bool choose_activations(unroll_graph *g, nn_rnn *r) {
   return true;
 }
 
+const char *nn_scan_option(const unroll_rnn_options *o) {
+  const bool rnn = o->cell == UNROLL_CELL_RNN;
+  const int32_t f = o->f.kind, g = o->g.kind, h = o->h.kind;
+  const struct {
+    const char *name;
+    bool given;
+  } options[] = {{"cell", o->cell >= UNROLL_CELL_COUNT},
+                 {"f", rnn ? f > UNROLL_ACTIVATION_RELU : f != 0 && f != UNROLL_ACTIVATION_SIGMOID},
+                 {"g", g != 0 && g != UNROLL_ACTIVATION_TANH},
+                 {"h", h != 0 && h != UNROLL_ACTIVATION_TANH},
+                 {"clip", o->clip != 0},
+                 {"cell_clip", o->cell_clip != 0},
+                 {"projection", o->projection != 0},
+                 {"peepholes", o->peepholes != 0},
+                 {"layer_norm", o->layer_norm != 0},
+                 {"skip", o->skip != 0},
+                 {"state_dropout", o->state_dropout != 0 && !o->inference},
+                 {"zoneout_h", o->zoneout_h != 0},
+                 {"zoneout_c", o->zoneout_c != 0},
+                 {"cells", o->cells != NULL}};
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+    if (options[i].given)
+      return options[i].name;
+  return NULL;
+}
+
+static bool check_policy(unroll_graph *g, nn_rnn *r) {
+  const unroll_rnn_options *o = &r->o;
+  if (!o->checkpoint)
+    return true;
+  if (!UNROLL_HAS(unroll_checkpoint_policy, o->checkpoint, bytes)) {
+    graph_fail(g, UNROLL_E_INVALID, "rnn: its policy of checkpoints has too small a struct_size");
+    return false;
+  }
+  r->policy = *o->checkpoint;
+  r->policy.struct_size = sizeof r->policy;
+  r->stack = r->layer && !o->bidirectional && o->residual != UNROLL_RESIDUAL_STATES;
+  if (!r->stack)
+    r->policy.bytes /= (o->bidirectional ? 2 : 1) * (uint64_t)o->layers;
+  return true;
+}
+
 bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r) {
   *r = (nn_rnn){.family = UNROLL_CELL_NONE};
   if (!options || !UNROLL_HAS(unroll_rnn_options, options, lengths)) {
@@ -145,6 +188,8 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
   }
   unroll_rnn_options *o = &r->o;
   memcpy(o, options, options->struct_size < sizeof *o ? options->struct_size : sizeof *o);
+  if (!UNROLL_HAS(unroll_rnn_options, options, checkpoint))
+    o->checkpoint = NULL;
   r->G = nn_gates(o->cell);
   if (r->G == 0) {
     graph_fail(g, UNROLL_E_INVALID, "rnn: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", o->cell);
@@ -160,9 +205,6 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
     o->layer_norm_epsilon = 1e-5;
   r->H = o->hidden;
   r->P = o->projection ? o->projection : o->hidden;
-  const bool numbers =
-      o->cell_clip != 0 || o->skip != 0 || o->state_dropout != 0 || o->zoneout_h != 0 || o->zoneout_c != 0;
-  r->layer = r->family != UNROLL_CELL_NONE && r->standard && !r->coupled && !numbers && !o->projection &&
-             !o->peepholes && !o->layer_norm && !o->cells;
-  return true;
+  r->layer = !nn_scan_option(o);
+  return check_policy(g, r);
 }

@@ -55,10 +55,14 @@ typedef struct nn_rnn {
   int32_t family;       /* UNROLL_CELL_*; UNROLL_CELL_NONE of min cells */
   bool coupled;
   int64_t G, H, P;
-  unroll_activation f, g, h; /* no DEFAULT among them */
-  bool standard;             /* the gates are those of LSTM_GATES and the like */
-  bool layer;                /* a LAYER node has a notion of all of it */
+  unroll_activation f, g, h;       /* no DEFAULT among them */
+  bool standard;                   /* the gates are those of LSTM_GATES and the like */
+  bool layer;                      /* a LAYER node has a notion of all of it */
+  unroll_checkpoint_policy policy; /* with checkpoints: of the stack, or of a layer and direction */
+  bool stack;                      /* with checkpoints: the segments go through all layers */
 } nn_rnn;
+/* The option that makes a scan of a layer; NULL: it is a LAYER. */
+const char *nn_scan_option(const unroll_rnn_options *options);
 bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r);
 /* Gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. */
 int64_t nn_gates(int32_t cell);
@@ -94,4 +98,13 @@ nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
 unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
+
+/* nn_layers.c: one LAYER, one direction. The widths of x are given, since it may not be there yet; its graph and dtype are. */
+unroll_layer_inputs nn_layer_inputs(const nn_rnn *r, const nn_cell_inputs *in, int64_t I);
+unroll_layer_attr nn_layer_attr(const nn_rnn *r, int32_t direction);
+
+/* nn_checkpoint.c: the same in segments; and all of them, r->stack, from dropout to dropout between them */
+nn_cell_outputs nn_layer_in_segments(const nn_rnn *r, const nn_cell_inputs *in);
+unroll_tensor nn_stack_in_segments(const nn_rnn *r, unroll_tensor x, const char *prefix,
+                                   const unroll_rnn_state *initial, unroll_rnn_state *last);
 #endif

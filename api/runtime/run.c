@@ -34,6 +34,7 @@ static unroll_status run_loop(unroll_binding *b, const item *loop, unroll_run_ar
   for (uint32_t i = 0; i < loop->n_starts; i++)
     TRY(do_copy(b, &loop->starts[i], first, err)); /* what has no step stays where it is */
   args->direction = loop->direction;
+  args->t0 += loop->t0;
   if (loop->n_stages == 1 && loop->stages[0].kind == STAGE_GROUP) {
     args->first = first;
     args->count = steps;
@@ -50,6 +51,7 @@ static unroll_status run_loop(unroll_binding *b, const item *loop, unroll_run_ar
     }
   for (uint32_t i = 0; i < loop->n_ends; i++)
     TRY(do_copy(b, &loop->ends[i], last, err));
+  args->t0 -= loop->t0;
   args->first = 0;
   args->count = 1;
   args->direction = UNROLL_FORWARD;

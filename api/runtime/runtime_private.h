@@ -138,6 +138,7 @@ typedef struct item {
   int32_t direction;
   int64_t steps; /* at most */
   int32_t steps_dim;
+  int64_t t0;          /* of the random ops: the first step is that one of the sequence */
   copy *starts, *ends; /* carries: to where the first step finds them, from where the last one left them */
   uint32_t n_starts, n_ends, n_stages;
   stage *stages;

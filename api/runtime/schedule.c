@@ -462,6 +462,7 @@ static unroll_status plan_scan(plan *p, uint32_t scan, unroll_error *err) {
   loop->direction = b->direction;
   loop->steps = b->steps;
   loop->steps_dim = b->steps_dim;
+  loop->t0 = g->nodes[scan].attr.scan.t0;
   loop->starts = mem_array(a, (uint64_t)b->n_carries + 1, sizeof *loop->starts);
   loop->ends = mem_array(a, (uint64_t)b->n_carries + 1, sizeof *loop->ends);
   uint32_t n_edges = b->n_nodes;
@@ -606,7 +607,7 @@ static unroll_status plan_nodes(plan *p, const uint32_t *order, unroll_error *er
       it->stage = (stage){.kind = STAGE_GROUP, .group = current};
     }
     TRY(plan_node(p, current, id, err));
-    if (is_layer(n))
+    if (is_layer(n) && !n->again && !n->attr.layer.segment) /* these are there to save memory */
       keep_apart(p, order, i);
     if (i + 1 == end) /* a private group runs as one: all of it lives at one position */
       p->position++;

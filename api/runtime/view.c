@@ -78,7 +78,7 @@ unroll_status view_create(const unroll_graph *g, const uint32_t *picked, uint32_
     const node *x = &g->nodes[picked ? picked[i] : i];
     unroll_node_view *y = &v->nodes[i];
     *y = (unroll_node_view){.op = x->op,
-                            .op_version = graph_op_version(x->op, &x->attr),
+                            .op_version = graph_op_version(x),
                             .n_in = x->n_in,
                             .n_out = x->n_out,
                             .layer = x->layer,

@@ -2,8 +2,9 @@
 /*
  * The one hot loop. y is cut into blocks of rows and columns; a block is computed by one thread. Within it, b goes through
  * a panel that lies as the tile reads it, whichever way b is stored. An element is always the same sum: K_BLOCK products
- * at a time in order in the element type, these partial sums in order in double. So neither the number of threads nor how
- * many rows share a call changes a bit, and a sum over very many rows stays accurate.
+ * at a time in order in the element type, these partial sums in order in double; with blocks of k each block's sum is
+ * added so. So neither the number of threads nor how many rows share a call changes a bit, and a sum over very many
+ * rows stays accurate.
  */
 #include "cpu_ops.h"
 
@@ -23,6 +24,8 @@ typedef struct product { /* y[p,m,n] = Σk a[p,m,k]·b[p,k,n] + c; strides in el
   int64_t a_row, a_col, b_row, b_col, c_row; /* c_row 0: c is a row */
   int64_t a_batch, b_batch, c_batch;
   int64_t row_blocks, column_blocks;
+  int64_t k_block; /* K where there are no blocks; else c comes first */
+  bool in_blocks, from_first;
 } product;
 
 static void product_read(const cpu_call *call, product *q) {
@@ -48,6 +51,9 @@ static void product_read(const cpu_call *call, product *q) {
   q->a_batch = a_rest * a_last;
   q->b_batch = b_rest * b_last;
   q->c_batch = q->c_row * q->M;
+  q->in_blocks = call->node->attr.matmul.k_block > 0;
+  q->k_block = q->in_blocks ? call->node->attr.matmul.k_block : q->K;
+  q->from_first = call->node->attr.matmul.block_order == UNROLL_BLOCKS_FROM_FIRST;
 }
 
 #include "as_f32.inc"

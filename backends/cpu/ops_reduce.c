@@ -21,6 +21,9 @@ typedef struct reduction {
   axes kept, reduced;
   int64_t inner; /* neighbouring elements of y that are neighbours in x */
   int64_t n_y, n_folded, piece;
+  const char *start; /* what the sums of blocks are added to; NULL: 0 */
+  int64_t block;     /* indices of the reduced axes that a block has; 0: no blocks */
+  bool from_first;
 } reduction;
 
 static int64_t axes_count(const axes *a) {
@@ -77,6 +80,10 @@ static void reduction_read(const cpu_call *c, reduction *q) {
   q->n_y = axes_count(&q->kept);
   q->n_folded = axes_count(&q->reduced);
   q->piece = COLUMNS * (1 + 512 / (q->n_folded + 1));
+  const unroll_reduce_attr *attr = &c->node->attr.reduce;
+  q->start = cpu_in_data(c, 1);
+  q->block = attr->block > 0 ? attr->block * (q->n_folded / x->size[0]) : 0; /* axis 0 is the outermost reduced one */
+  q->from_first = attr->block_order == UNROLL_BLOCKS_FROM_FIRST;
 }
 
 static void reduction_run(const cpu_call *c, const reduction *q, cpu_piece_fn fn) {

@@ -47,6 +47,11 @@ unroll_status cpu_check_matmul(cpu_resolver *r) {
       return no_runtime_size(r, b);
   }
   TRY(cpu_expect(r, y, a->dtype, &want));
+  const unroll_matmul_attr *attr = &r->node->attr.matmul;
+  if (attr->k_block < 0 || (attr->k_block > 0 && attr->block_order != UNROLL_BLOCKS_FROM_LAST &&
+                            attr->block_order != UNROLL_BLOCKS_FROM_FIRST))
+    return cpu_bad_attr(r, attr->k_block < 0 ? "k_block" : "block_order",
+                        attr->k_block < 0 ? attr->k_block : attr->block_order);
   const cpu_shape row = cpu_shape_1(cpu_last(y));
   TRY(cpu_expect(r, c, a->dtype, c && c->shape.rank == 1 ? &row : &want));
   CHOOSE(r, a->dtype, matmul);
@@ -69,6 +74,10 @@ unroll_status cpu_check_reduce(cpu_resolver *r) {
       want.size[want.rank++] = reduced ? 1 : x->shape.size[a];
   }
   TRY(cpu_expect(r, y, x->dtype, &want));
+  TRY(cpu_expect(r, want_in(r, 1), x->dtype, &want));
+  if (attr->block < 0 || (attr->block > 0 && (attr->kind != UNROLL_SUM || !(attr->axes & 1))) ||
+      (attr->block == 0 && want_in(r, 1)))
+    return cpu_bad_attr(r, "block", attr->block);
   r->node->run = cpu_reduce_run(x->dtype);
   if (!r->node->run)
     return cpu_fail(r->err, UNROLL_E_DTYPE, "cpu: reduce \"%.60s\": \"%s\" is %s", r->view->name, x->name,
@@ -336,7 +345,9 @@ unroll_status cpu_check_categorical(cpu_resolver *r) {
   if (r->node->attr.categorical.top_k < 0)
     return cpu_bad_attr(r, "top_k", r->node->attr.categorical.top_k);
   const double top_p = r->node->attr.categorical.top_p;
-  if (r->view->op_version == 2 && !(top_p > 0 && top_p < 1))
+  if (r->view->op_version < 2)
+    r->node->attr.categorical.top_p = 0; /* of no meaning there */
+  else if (!(top_p > 0 && top_p < 1))
     return cpu_fail(r->err, UNROLL_E_GRAPH, "cpu: categorical \"%.60s\": top_p is %g, 0 < top_p < 1 expected",
                     r->view->name, top_p);
   CHOOSE(r, want_in(r, 0)->dtype, categorical);

@@ -145,6 +145,13 @@ static unroll_status read_attr(const onednn_resolver *r, onednn_rnn *q) {
     return onednn_fail(r->err, UNROLL_E_ABI, "onednn: \"%.60s\": attributes of %u bytes, %zu expected",
                        r->node_view->name, r->node_view->attr_size, UNROLL_SIZE_TO(unroll_layer_attr, reserved));
   memcpy(&attr, r->node_view->attr, UNROLL_SIZE_TO(unroll_layer_attr, reserved));
+  /* Its sums over time are of oneDNN's own order: they have other bits where a sequence is cut. */
+  int32_t segment = 0;
+  if (r->node_view->attr_size >= UNROLL_SIZE_TO(unroll_layer_attr, segment))
+    memcpy(&segment, (const char *)r->node_view->attr + offsetof(unroll_layer_attr, segment), sizeof segment);
+  if (segment)
+    return onednn_fail(r->err, UNROLL_E_UNSUPPORTED, "onednn: \"%.60s\": a part of a sequence with checkpoints",
+                       r->node_view->name);
   q->cell = attr.cell;
   q->direction = attr.direction;
   q->activation = attr.activation;

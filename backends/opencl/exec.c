@@ -286,7 +286,7 @@ static size_t value_of(const unroll_backend_binding *b, const launch *l, const l
   case ARG_TIME: *number = (e->is_template ? s->t : 0) + (a->value ? s->args->t0 : 0); break;
   case ARG_FIRST: *number = s->first; break;
   case ARG_COUNT: *number = s->count; break;
-  case ARG_T0: *number = s->args->t0; break;
+  case ARG_T0: *number = s->args->t0 + a->value; break;
   case ARG_ROW0: *number = s->args->row0; break;
   case ARG_LONG: *number = a->value; break;
   }

@@ -19,6 +19,8 @@ typedef struct layer {
   int phases;
   operand states, cells, kept; /* for the gradient */
   uint64_t reserve_bytes;
+  int64_t block; /* rows of a block of the sums over time; 0: no blocks */
+  bool segment;  /* a part of a sequence: the same bits whether its values are saved or not */
 } layer;
 
 /* How the work of a step is divided among work-items, and a work-item's among tiles of registers. */

@@ -256,7 +256,7 @@ typedef enum arg_kind {
   ARG_KEY0,   /* the key of random site number value */
   ARG_KEY1,
   ARG_TIME, /* the step of a template, as a long; plus t0 where value is 1 */
-  ARG_T0,
+  ARG_T0,   /* plus value */
   ARG_ROW0
 } arg_kind;
 
@@ -449,6 +449,9 @@ typedef struct gemm { /* y [P,M,N] = op(a) · op(b) + c */
   bool steady;        /* b has the same bytes for every step, and for every run while its slot's generation stands */
   extent p, m, n, k;
   int64_t a_row, b_row; /* elements from row to row in memory; 0: as many as a row has */
+  int64_t k_block; /* above 0: y = c, or 0, and then the sums of blocks of so many values of k, one after the other */
+  bool from_first; /* of the blocks; else from the last */
+  int64_t m_block; /* above 0: what decides over the order of a sum looks at no more rows than these */
 } gemm;
 unroll_status plan_gemm(plan *p, const gemm *g);
 /* Whether a tensor is what gemm.steady says. */
@@ -456,7 +459,13 @@ bool plan_steady(const plan *p, uint32_t tensor);
 /* y = x where row t·B + b has t < lengths[b], else 0; values of so many bytes. (plan_elements.c) */
 void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, extent rows, int64_t B, int64_t columns);
 /* Sums over rows of x, row elements apart: y [columns]. (plan_rows.c) */
-void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns);
+typedef struct row_blocks { /* blocks of so many rows, added to c, or 0, one after the other; 0: one sum */
+  int64_t rows;
+  bool from_first;
+  operand c; /* UNROLL_NO_TENSOR: none */
+} row_blocks;
+void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
+                      const row_blocks *blocks);
 
 /* ---- launches whose work-groups wait for each other (persistent.c) ---- */
 cl_uint persistent_spins(const unroll_backend_device *d);
@@ -470,7 +479,8 @@ unroll_status persistent_end(unroll_backend_binding *b, unroll_backend_queue *q,
 
 /* ---- products by CLBlast (product.c) ---- */
 typedef struct product {
-  int32_t dtype, trans_a, trans_b, has_c;
+  int32_t dtype, trans_a, trans_b, has_c, from_first;
+  int64_t k_block, m_block; /* 0: none; as gemm has them, but rows are really cut into calls of m_block */
   operand a, b, y;
   extent m, n, k;
   int64_t a_row, b_row;
@@ -483,6 +493,8 @@ bool product_clblast_works(unroll_backend_device *d, int32_t dtype);
 bool product_test(unroll_backend_device *d, int32_t dtype, unroll_error *err);
 unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k,
                                  uint64_t *bytes, unroll_error *err);
+/* Whether CLBlast makes a product of such sizes, or one row more, by its kernel for small ones. */
+bool product_is_direct(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k);
 unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,
                               int64_t k, cl_mem a, uint64_t a_at, cl_mem b, uint64_t b_at, cl_mem y, uint64_t y_at,
                               cl_mem temp, const char *name, unroll_error *err);

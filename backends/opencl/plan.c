@@ -367,7 +367,13 @@ static const struct {
 
 /* Of the attributes of op_version 2; 0: the op has no such version. */
 static uint32_t second_size(uint32_t op) {
-  return op == UNROLL_OP_CATEGORICAL ? UNROLL_SIZE_TO(unroll_categorical_attr, top_p) : 0;
+  switch (op) {
+  case UNROLL_OP_REDUCE: return UNROLL_SIZE_TO(unroll_reduce_attr, block_order);
+  case UNROLL_OP_DROPOUT: return UNROLL_SIZE_TO(unroll_dropout_attr, t0);
+  case UNROLL_OP_CATEGORICAL: return UNROLL_SIZE_TO(unroll_categorical_attr, top_p);
+  case UNROLL_OP_LAYER_GRAD: return UNROLL_SIZE_TO(unroll_layer_attr, segment);
+  default: return 0;
+  }
 }
 
 unroll_status plan_node(plan *p, uint32_t node) {

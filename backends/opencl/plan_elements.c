@@ -398,7 +398,13 @@ unroll_status plan_dropout(plan *p) {
   arg_kind_of(p, ARG_KEY1, attr->site);
   arg_uint(p, (uint32_t)ceil(attr->p * 16777216.0));
   arg_real(p, v->dtype, 1 / (1 - attr->p));
-  arg_kind_of(p, attr->time_axis == 0 ? ARG_T0 : ARG_TIME, 1);
+  const bool has_t0 = p->node->attr_size >= UNROLL_SIZE_TO(unroll_dropout_attr, t0);
+  if (attr->time_axis == 0)
+    arg_kind_of(p, ARG_T0, has_t0 ? attr->t0 : 0);
+  else if (has_t0 && attr->t0 != 0)
+    return plan_decline(p, "%s", "a step counted from elsewhere");
+  else
+    arg_kind_of(p, ARG_TIME, 1);
   arg_kind_of(p, ARG_ROW0, 0);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;
@@ -422,7 +428,10 @@ unroll_status plan_random(plan *p) {
   arg_extent(p, plan_axes(p, y, batch + 1, v->rank));
   arg_kind_of(p, ARG_KEY0, attr->site);
   arg_kind_of(p, ARG_KEY1, attr->site);
-  arg_kind_of(p, attr->time_axis == 0 ? ARG_T0 : ARG_TIME, 1);
+  if (attr->time_axis == 0)
+    arg_kind_of(p, ARG_T0, 0);
+  else
+    arg_kind_of(p, ARG_TIME, 1);
   arg_kind_of(p, ARG_ROW0, 0);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;

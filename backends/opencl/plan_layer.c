@@ -53,6 +53,10 @@ unroll_status layer_read(plan *p, layer *l, uint32_t lengths) {
                .have_cell = cells[attr->cell].cell,
                .width = plan_width(p, x->dtype),
                .cores = p->device->cores};
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_layer_attr, segment)) {
+    l->block = attr->block > 0 ? attr->block * l->B : 0;
+    l->segment = attr->segment != 0;
+  }
   l->rows_all = (extent){l->t.per * l->B, l->t.dim};
   l->max_t = extent_max(p, l->t);
   l->padded = ceil_div(l->H, l->width) * l->width;
@@ -297,6 +301,7 @@ static unroll_status plan_inputs(plan *p, const layer *l, operand y) {
                   .steady = plan_steady(p, plan_in(p, W_X)),
                   .p = {1, -1},
                   .m = l->rows_all,
+                  .m_block = l->block,
                   .n = {l->gates * l->H, -1},
                   .k = {l->I, -1}};
   return plan_gemm(p, &g);
@@ -328,7 +333,8 @@ unroll_status plan_layer(plan *p) {
     return plan_decline(p, "%s", "the reserve was not granted");
   const uint64_t bytes = dtype_bytes(l.dtype), state = (uint64_t)(l.B * l.padded) * bytes;
   layer_split s = p->device->cpu ? layer_divide(p, &l, l.gates, l.phases, l.H)
-                                 : layer_divide_groups(p, &l, false, reserve != UNROLL_NO_TENSOR);
+                                 : layer_divide_groups(p, &l, false, reserve != UNROLL_NO_TENSOR || l.segment);
+  s.save = reserve != UNROLL_NO_TENSOR;
   forward f = {.hoisted = hoist(&l, &s), .save = reserve != UNROLL_NO_TENSOR};
   s = layer_share(p, &l, s, l.gates, l.H);
   s = tune_layer(p, &l, s, &(tune_task){.gates = l.gates, .k = l.H, .phases = l.phases, .hoisted = f.hoisted});

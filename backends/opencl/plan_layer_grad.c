@@ -6,7 +6,7 @@
 #include "tune.h"
 
 enum { X, W_X, W_H, BIAS, INNER_BIAS, LENGTHS, SAVED }; /* inputs of a gradient; saved values take four */
-enum { DY = SAVED + 4, DH_LAST, DC_LAST };
+enum { DY = SAVED + 4, DH_LAST, DC_LAST, SUM_X, SUM_H, SUM_B, SUM_N };
 enum { DX, DW_X, DW_H, DB, DB_N, DH0, DC0 }; /* its outputs */
 
 typedef struct backward {
@@ -51,12 +51,16 @@ static void launch_backward(plan *p, const layer *l, const layer_split *s, const
 
 /* y = dᵀ·b, a sum over all rows: gates first..first+n-1 of d, b [T·B][columns]. */
 static unroll_status weight_gradient(plan *p, const layer *l, operand d, int64_t first, int64_t n, operand b,
-                                     int64_t columns, int64_t b_row, uint32_t y) {
-  const uint64_t bytes = dtype_bytes(l->dtype);
+                                     int64_t columns, int64_t b_row, uint32_t y, uint32_t sum) {
+  const uint64_t bytes = dtype_bytes(l->dtype), at = (uint64_t)(first * l->H * columns) * bytes;
+  const operand c = operand_of(sum);
   const gemm g = {.a = operand_after(d, (uint64_t)(first * l->H) * bytes),
                   .b = b,
-                  .c = operand_of(UNROLL_NO_TENSOR),
-                  .y = operand_after(operand_of(y), (uint64_t)(first * l->H * columns) * bytes),
+                  .c = sum == UNROLL_NO_TENSOR ? c : operand_after(c, at),
+                  .y = operand_after(operand_of(y), at),
+                  .have_c = sum != UNROLL_NO_TENSOR,
+                  .k_block = l->block,
+                  .from_first = l->reverse,
                   .dtype = l->dtype,
                   .trans_a = true,
                   .p = {1, -1},
@@ -70,14 +74,14 @@ static unroll_status weight_gradient(plan *p, const layer *l, operand d, int64_t
 
 /* What multiplied W_h at each step: the state before it; of a gru's n that times r. */
 static unroll_status recurrent_gradient(plan *p, const layer *l, const backward *b) {
-  const uint32_t y = plan_out(p, DW_H);
+  const uint32_t y = plan_out(p, DW_H), sum = plan_in(p, SUM_H);
   const uint64_t step = (uint64_t)(l->B * l->padded) * dtype_bytes(l->dtype);
   const operand h_prev = operand_after(l->states, l->reverse ? step : 0);
   if (l->phases == 1)
-    return weight_gradient(p, l, b->d_hidden, 0, l->gates, h_prev, l->H, l->padded, y);
-  TRY(weight_gradient(p, l, b->d, 0, 2, h_prev, l->H, l->padded, y));
+    return weight_gradient(p, l, b->d_hidden, 0, l->gates, h_prev, l->H, l->padded, y, sum);
+  TRY(weight_gradient(p, l, b->d, 0, 2, h_prev, l->H, l->padded, y, sum));
   const operand rh = operand_after(l->kept, (uint64_t)(3 * l->padded) * dtype_bytes(l->dtype));
-  return weight_gradient(p, l, b->d, 2, 1, rh, l->H, l->planes * l->padded, y);
+  return weight_gradient(p, l, b->d, 2, 1, rh, l->H, l->planes * l->padded, y, sum);
 }
 
 /* x where rows have a step, else 0: what stands past the lengths may be anything, and 0·NaN is no 0. */
@@ -99,6 +103,7 @@ static unroll_status input_gradient(plan *p, const layer *l, const backward *b) 
                   .steady = plan_steady(p, plan_in(p, W_X)),
                   .p = {1, -1},
                   .m = l->rows_all,
+                  .m_block = l->block,
                   .n = {l->I, -1},
                   .k = {l->gates * l->H, -1},
                   .a_row = l->d_row};
@@ -108,6 +113,9 @@ static unroll_status input_gradient(plan *p, const layer *l, const backward *b) 
 unroll_status plan_layer_grad(plan *p) {
   layer l = {0};
   TRY(layer_read(p, &l, LENGTHS));
+  for (uint32_t i = SUM_X; i <= SUM_N; i++)
+    if (plan_in(p, i) != UNROLL_NO_TENSOR && l.block == 0)
+      return plan_decline(p, "%s", "sums that go on, without blocks");
   if (plan_in(p, SAVED) == UNROLL_NO_TENSOR)
     return plan_decline(p, "%s", "nothing was saved");
   p->reserve = l.reserve_bytes;
@@ -140,14 +148,16 @@ unroll_status plan_layer_grad(plan *p) {
   if (plan_out(p, DX) != UNROLL_NO_TENSOR)
     TRY(input_gradient(p, &l, &b));
   if (plan_out(p, DW_X) != UNROLL_NO_TENSOR)
-    TRY(weight_gradient(p, &l, b.d, 0, l.gates, masked_inputs(p, &l), l.I, l.I, plan_out(p, DW_X)));
+    TRY(weight_gradient(p, &l, b.d, 0, l.gates, masked_inputs(p, &l), l.I, l.I, plan_out(p, DW_X), plan_in(p, SUM_X)));
   if (plan_out(p, DW_H) != UNROLL_NO_TENSOR)
     TRY(recurrent_gradient(p, &l, &b));
   if (plan_out(p, DB) != UNROLL_NO_TENSOR)
-    plan_column_sums(p, l.dtype, b.d, l.d_row, operand_of(plan_out(p, DB)), l.rows_all, l.gates * l.H);
+    plan_column_sums(p, l.dtype, b.d, l.d_row, operand_of(plan_out(p, DB)), l.rows_all, l.gates * l.H,
+                     &(row_blocks){l.block, l.reverse, operand_of(plan_in(p, SUM_B))});
   if (plan_out(p, DB_N) != UNROLL_NO_TENSOR) { /* of n's part on the side of h */
     const operand inner = operand_after(b.d_hidden, (uint64_t)(2 * l.H) * bytes);
-    plan_column_sums(p, l.dtype, inner, l.d_row, operand_of(plan_out(p, DB_N)), l.rows_all, l.H);
+    plan_column_sums(p, l.dtype, inner, l.d_row, operand_of(plan_out(p, DB_N)), l.rows_all, l.H,
+                     &(row_blocks){l.block, l.reverse, operand_of(plan_in(p, SUM_N))});
   }
   return UNROLL_OK;
 }

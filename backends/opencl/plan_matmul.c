@@ -14,11 +14,22 @@ enum { NEAR_K = 1536 };
 enum { STAND_ROWS = 384 };
 enum { MOST_PARTS = 64 << 20 };
 enum { FEW_ROWS = 32 }; /* below: packing b for one product costs more than it saves */
-enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4 };
+enum { DOT_ROWS = 4, DOT_COLUMNS = 4, PACK_K = 16, TILE_SIDE = 8, TILE_EACH = 4, TILE_DEPTH = 16 };
 
 typedef struct sizes { /* at their maxima */
   int64_t p, m, n, k;
 } sizes;
+
+/* What decides over the order of a sum goes by these: the same for parts of y and for parts of the sum that go by
+ * blocks. */
+static gemm deciding(const gemm *g) {
+  gemm like = *g;
+  if (g->m_block)
+    like.m = (extent){g->m_block, -1};
+  if (g->k_block)
+    like.k = (extent){g->k_block, -1};
+  return like;
+}
 
 static sizes largest(const plan *p, const gemm *g) {
   return (sizes){extent_max(p, g->p), extent_max(p, g->m), extent_max(p, g->n), extent_max(p, g->k)};
@@ -93,13 +104,17 @@ static void arg_strides(plan *p, const gemm *g, sizes max, int64_t b_batch) {
   arg_long(p, g->row_c ? 0 : max.m * max.n);
 }
 
+/* As -DBLOCKS of the kernels has it. */
+static int blocks_of(const gemm *g) { return !g->k_block ? 0 : g->from_first ? 2 : 1; }
+
 static operand nothing(void) { return operand_of(UNROLL_NO_TENSOR); }
 
 /* y = c and the sum of the blocks of k, if any. */
 static void plan_add(plan *p, const gemm *g, operand parts, int64_t k_block) {
   const sizes max = largest(p, g);
   const uint32_t width = plan_width(p, g->dtype);
-  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d", dtype_c(g->dtype), width, g->have_c);
+  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d -DBLOCKS=%d", dtype_c(g->dtype), width,
+              g->have_c, k_block ? blocks_of(g) : 0);
   plan_items(p, g->p, 1);
   plan_items(p, g->m, 1);
   plan_items(p, g->n, width);
@@ -120,6 +135,11 @@ static void plan_add(plan *p, const gemm *g, operand parts, int64_t k_block) {
 static uint64_t parts_bytes(const gemm *g, sizes max, int64_t k_block) {
   const int64_t blocks = (max.k + k_block - 1) / k_block;
   return (uint64_t)(max.p * max.m * max.n * blocks) * dtype_bytes(g->dtype);
+}
+
+/* Whether blocks are summed side by side and added up afterwards: where there is too little work without. */
+static bool in_parts(const gemm *g, sizes max, bool little) {
+  return little && g->k.dim < 0 && parts_bytes(g, max, g->k_block) <= MOST_PARTS;
 }
 
 static void plan_dot(plan *p, const gemm *g) {
@@ -171,7 +191,8 @@ static void plan_cpu(plan *p, const gemm *g) {
   const uint32_t width = plan_width(p, g->dtype);
   const int vecs = 2, panel = (int)width * vecs;
   const bool stands = g->trans_a && !g->trans_b && max.m <= STAND_ROWS;
-  const bool pack = (max.m >= FEW_ROWS && !stands) || (g->steady && !g->trans_a) || (g->trans_a && g->trans_b);
+  const bool many = (g->m_block ? g->m_block : max.m) >= FEW_ROWS;
+  const bool pack = (many && !stands) || (g->steady && !g->trans_a) || (g->trans_b && (g->trans_a || g->k_block));
   if (g->trans_b && !pack) {
     plan_dot(p, g);
     return;
@@ -182,16 +203,20 @@ static void plan_cpu(plan *p, const gemm *g) {
   const operand b = pack ? plan_pack(p, g, stored, width, vecs, packed_batch) : g->b;
   const int64_t rows = tile_rows(width >= 16 ? 8 : 6, max.m);
   const int64_t tiles = (max.m + rows - 1) / rows * panels * max.p;
-  int64_t k_block = block_of(max, tiles, 16);
-  if (g->trans_a)
+  const gemm like = deciding(g);
+  int64_t k_block =
+      block_of(largest(p, &like), g->m_block ? (g->m_block + rows - 1) / rows * panels * max.p : tiles, 16);
+  if (g->k_block)
+    k_block = in_parts(g, max, stands || tiles < 16) ? g->k_block : max.k;
+  else if (g->trans_a)
     k_block = near_block(g, max, k_block, stands ? CHUNK : NEAR_K);
   const bool split = k_block < max.k;
   const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
   launch *l = plan_launch(p, "matmul.cl", "product",
                           "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d "
-                          "-DCHUNK=%d",
+                          "-DCHUNK=%d -DBLOCKS=%d",
                           dtype_c(g->dtype), dtype_c(stored), width, vecs, (int)rows, pack, g->trans_a,
-                          g->have_c && !split, CHUNK);
+                          g->have_c && !split, (int)(g->k_block ? g->k_block : CHUNK), split ? 0 : blocks_of(g));
   l->group = 1;
   plan_items(p, g->p, 1);
   plan_items(p, g->m, rows);
@@ -236,8 +261,10 @@ static void plan_matrix(plan *p, const gemm *g, const matrix_tile *t) {
   const sizes max = largest(p, g);
   const bool packed = g->steady && !g->trans_a;
   const int64_t words = (max.k + MATRIX_DEPTH - 1) / MATRIX_DEPTH * (MATRIX_DEPTH / 2);
-  const int64_t tiles = max.p * ((max.m + t->m - 1) / t->m) * ((max.n + t->n - 1) / t->n);
-  const int64_t k_block = block_of(max, tiles, 2 * p->device->cores);
+  const gemm like = deciding(g);
+  const sizes of = largest(p, &like);
+  const int64_t like_tiles = of.p * ((of.m + t->m - 1) / t->m) * ((of.n + t->n - 1) / t->n);
+  const int64_t k_block = block_of(max, like_tiles, 2 * p->device->cores);
   const bool split = k_block < max.k;
   char options[256];
   snprintf(options, sizeof options, "%s -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DPACKED=%d -DCHUNK=%d", t->options,
@@ -267,12 +294,18 @@ static void plan_tiles(plan *p, const gemm *g) {
   const sizes max = largest(p, g);
   const int64_t tile = TILE_SIDE * TILE_EACH;
   const int64_t tiles = max.p * ((max.m + tile - 1) / tile) * ((max.n + tile - 1) / tile);
-  const int64_t k_block = block_of(max, tiles, 256);
+  const int64_t like_m = g->m_block ? g->m_block : max.m;
+  int64_t k_block = block_of(max, max.p * ((like_m + tile - 1) / tile) * ((max.n + tile - 1) / tile), 256);
+  if (g->k_block)
+    k_block = in_parts(g, max, tiles < 256) ? g->k_block : max.k;
   const bool split = k_block < max.k;
+  const int64_t whole = (g->k_block + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH; /* a block is one partial sum */
+  const int64_t chunk = !g->k_block ? CHUNK : split ? whole : g->k_block;
   const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
   launch *l = plan_launch(p, "matmul_tile.cl", "product",
-                          "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d",
-                          dtype_c(g->dtype), TILE_SIDE, TILE_EACH, g->trans_a, g->trans_b, g->have_c && !split, CHUNK);
+                          "-Dreal=%s -DSIDE=%d -DEACH=%d -DTRANS_A=%d -DTRANS_B=%d -DHAVE_C=%d -DCHUNK=%d -DBLOCKS=%d",
+                          dtype_c(g->dtype), TILE_SIDE, TILE_EACH, g->trans_a, g->trans_b, g->have_c && !split,
+                          (int)chunk, split ? 0 : blocks_of(g));
   l->group = TILE_SIDE * TILE_SIDE;
   l->times = TILE_SIDE * TILE_SIDE;
   plan_items(p, g->p, 1);
@@ -318,7 +351,13 @@ static unroll_status plan_clblast(plan *p, const gemm *g) {
                  .n = g->n,
                  .k = g->k,
                  .a_row = g->a_row,
-                 .b_row = g->b_row};
+                 .b_row = g->b_row,
+                 .k_block = g->k_block,
+                 .from_first = g->from_first};
+  /* Rows in calls that go by one kernel of CLBlast, where all of them at once would go by the other. */
+  if (g->m_block && g->m_block < max.m && product_is_direct(p->device, c, g->m_block - 1, max.n, max.k) &&
+      !product_is_direct(p->device, c, max.m, max.n, max.k))
+    c->m_block = g->m_block;
   const unroll_status status = product_temp_bytes(p->device, c, max.m, max.n, max.k, &c->temp_bytes, &p->error);
   if (status != UNROLL_OK) {
     opencl_free(p->device->host, c);
@@ -336,29 +375,78 @@ static unroll_status plan_clblast(plan *p, const gemm *g) {
   return UNROLL_OK;
 }
 
-unroll_status plan_gemm(plan *p, const gemm *g) {
+static unroll_status plan_whole(plan *p, const gemm *g);
+
+/* Blocks of k in groups of so many, a product each, which goes on from the one before. */
+static unroll_status plan_groups(plan *p, const gemm *g, int64_t group, bool one_sum) {
+  const sizes max = largest(p, g);
+  const int64_t step = group * g->k_block, groups = (max.k + step - 1) / step;
+  const uint64_t bytes = dtype_bytes(g->dtype);
+  for (int64_t i = 0; i < groups; i++) {
+    const int64_t first = (g->from_first ? i : groups - 1 - i) * step;
+    gemm part = *g;
+    part.a_row = a_row(g, max);
+    part.b_row = b_row(g, max);
+    part.a = operand_after(g->a, (uint64_t)(first * (g->trans_a ? part.a_row : 1)) * bytes);
+    part.b = operand_after(g->b, (uint64_t)(first * (g->trans_b ? 1 : part.b_row)) * bytes);
+    part.k = (extent){max.k - first < step ? max.k - first : step, -1};
+    part.steady = false;
+    if (i > 0) {
+      part.c = g->y;
+      part.have_c = true;
+      part.row_c = false;
+    }
+    if (one_sum)
+      part.k_block = 0;
+    TRY(plan_whole(p, &part));
+  }
+  return UNROLL_OK;
+}
+
+/* By what a product is made. */
+enum { BY_MATRIX = 1, BY_CLBLAST, BY_CPU, BY_TILES };
+
+static int maker_of(plan *p, const gemm *g, matrix_tile *matrix) {
   const unroll_backend_device *d = p->device;
   const int32_t asked = p->trial && p->trial->product ? p->trial->product : d->product;
-  const sizes max = largest(p, g);
+  const gemm like = deciding(g);
+  const sizes of = largest(p, &like), max = largest(p, g);
   const int64_t row = a_row(g, max) > b_row(g, max) ? a_row(g, max) : b_row(g, max);
-  matrix_tile matrix;
-  if (g->dtype == UNROLL_F32 && asked == PRODUCT_AUTO &&
-      matrix_choose(p->device, max.p, max.m, max.n, max.k, row, &matrix)) {
-    plan_matrix(p, g, &matrix);
-    return UNROLL_OK;
-  }
+  const bool fits = !g->k_block || (g->k.dim < 0 && !g->batched);
+  if (g->dtype == UNROLL_F32 && asked == PRODUCT_AUTO && fits &&
+      matrix_choose(p->device, of.p, of.m, of.n, of.k, row, matrix))
+    return BY_MATRIX;
   const bool clblast = asked == PRODUCT_CLBLAST || (asked == PRODUCT_AUTO && !d->cpu);
   if (clblast && !g->batched) {
     if (!p->trial)
       tune_clblast(p->device, g->dtype);
-    if (product_clblast_works(p->device, g->dtype) && !(asked == PRODUCT_AUTO && tune_prefers_tiles(p, g)))
-      return plan_clblast(p, g);
+    if (product_clblast_works(p->device, g->dtype) && !(asked == PRODUCT_AUTO && tune_prefers_tiles(p, &like)))
+      return BY_CLBLAST;
   }
-  if (d->cpu && asked != PRODUCT_TILE)
-    plan_cpu(p, g);
-  else
-    plan_tiles(p, g);
+  return d->cpu && asked != PRODUCT_TILE ? BY_CPU : BY_TILES;
+}
+
+static unroll_status plan_whole(plan *p, const gemm *g) {
+  matrix_tile matrix;
+  switch (maker_of(p, g, &matrix)) {
+  case BY_MATRIX: plan_matrix(p, g, &matrix); break;
+  case BY_CLBLAST: return plan_clblast(p, g);
+  case BY_CPU: plan_cpu(p, g); break;
+  default: plan_tiles(p, g);
+  }
   return UNROLL_OK;
+}
+
+unroll_status plan_gemm(plan *p, const gemm *g) {
+  matrix_tile matrix;
+  const sizes max = largest(p, g);
+  const int maker = g->k_block ? maker_of(p, g, &matrix) : 0;
+  if (maker == BY_MATRIX)
+    return plan_groups(p, g, 1, true);
+  const bool little = g->trans_a && !g->trans_b && max.m <= STAND_ROWS;
+  if (maker == BY_CPU && g->trans_a && !g->batched && g->k.dim < 0 && max.k > NEAR_K && !in_parts(g, max, little))
+    return plan_groups(p, g, g->k_block < NEAR_K ? NEAR_K / g->k_block : 1, false);
+  return plan_whole(p, g);
 }
 
 unroll_status plan_matmul(plan *p) {
@@ -367,8 +455,6 @@ unroll_status plan_matmul(plan *p) {
   const unroll_tensor_view *a = plan_view(p, ta), *b = plan_view(p, tb), *y = plan_view(p, ty);
   if (!plan_real(p, a->dtype) || a->rank < 2 || b->rank < 2 || y->rank < 2)
     return plan_decline(p, "dtype %d, ranks %d, %d, %d", a->dtype, a->rank, b->rank, y->rank);
-  if (p->dry)
-    return UNROLL_OK;
   gemm g = {.a = operand_of(ta),
             .b = operand_of(tb),
             .c = operand_of(tc),
@@ -382,6 +468,15 @@ unroll_status plan_matmul(plan *p) {
             .steady = plan_steady(p, tb),
             .p = {1, -1},
             .n = plan_axis(p, ty, y->rank - 1)};
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_matmul_attr, block_order)) {
+    if (attr->k_block < 0 || attr->m_block < 0 || attr->k_block > INT32_MAX || (attr->k_block && g.row_c))
+      return plan_decline(p, "blocks of %lld and %lld", (long long)attr->k_block, (long long)attr->m_block);
+    g.k_block = attr->k_block;
+    g.m_block = attr->m_block;
+    g.from_first = attr->block_order == UNROLL_BLOCKS_FROM_FIRST;
+  }
+  if (p->dry)
+    return UNROLL_OK;
   if (g.batched) {
     g.p = plan_axis(p, ty, 0);
     g.m = plan_axis(p, ty, 1);

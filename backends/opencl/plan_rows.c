@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_rows.c: ops over the rows of a tensor: reductions, softmax and its losses, embeddings, choices. */
 #include "opencl.h"
+#include <string.h>
 
 static bool is_integer(int32_t dtype) { return dtype == UNROLL_I32 || dtype == UNROLL_I64; }
 
@@ -60,8 +61,54 @@ static void plan_axis_fold(plan *p, int32_t kind, int32_t dtype, operand x, oper
   plan_fold(p, kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind, dtype, parts, y, outer, r, block, inner, 0, blocks);
 }
 
-void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns) {
-  plan_axis_fold(p, UNROLL_SUM, dtype, x, y, (extent){1, -1}, rows, (extent){columns, -1}, row);
+/* y = c and parts [blocks][columns] of rows, in their order. */
+static void plan_add_blocks(plan *p, int32_t dtype, operand parts, operand y, extent rows, int64_t columns,
+                            const row_blocks *b) {
+  const bool have_c = b->c.mem != ARG_MEM || b->c.tensor != UNROLL_NO_TENSOR;
+  const uint32_t width = plan_width(p, dtype);
+  plan_launch(p, "matmul_pack.cl", "add", "-Dreal=%s -DWIDTH=%u -DHAVE_C=%d -DBLOCKS=%d", dtype_c(dtype), width, have_c,
+              b->from_first ? 2 : 1);
+  plan_items(p, (extent){columns, -1}, width);
+  arg_operand(p, parts, dtype);
+  arg_operand(p, b->c, dtype);
+  arg_operand(p, y, dtype);
+  arg_long(p, 1);
+  arg_long(p, columns);
+  arg_blocks(p, rows, b->rows);
+  arg_long(p, 0);
+  arg_long(p, 0);
+  arg_kind_of(p, ARG_ITEMS, 0);
+}
+
+/* A block's rows are summed in equal parts, so that there is work for many. */
+static int64_t part_of(int64_t rows) {
+  for (int64_t part = 64; part >= 16; part--)
+    if (rows % part == 0)
+      return part;
+  return rows;
+}
+
+static void plan_block_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
+                            const row_blocks *b) {
+  const int64_t longest = extent_max(p, rows), part = part_of(b->rows);
+  const uint64_t line = (uint64_t)columns * dtype_bytes(dtype);
+  const extent one = {1, -1}, inner = {columns, -1};
+  const operand sums = plan_scratch(p, (uint64_t)((longest + b->rows - 1) / b->rows) * line);
+  if (part < b->rows) {
+    const operand parts = plan_scratch(p, (uint64_t)((longest + part - 1) / part) * line);
+    plan_fold(p, UNROLL_SUM, dtype, x, parts, one, rows, 1, inner, row ? row : columns, part);
+    plan_fold(p, UNROLL_SUM, dtype, parts, sums, one, rows, part, inner, columns, b->rows / part);
+  } else
+    plan_fold(p, UNROLL_SUM, dtype, x, sums, one, rows, 1, inner, row ? row : columns, part);
+  plan_add_blocks(p, dtype, sums, y, rows, columns, b);
+}
+
+void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
+                      const row_blocks *blocks) {
+  if (blocks->rows)
+    plan_block_sums(p, dtype, x, row, y, rows, columns, blocks);
+  else
+    plan_axis_fold(p, UNROLL_SUM, dtype, x, y, (extent){1, -1}, rows, (extent){columns, -1}, row);
 }
 
 unroll_status plan_reduce(plan *p) {
@@ -85,6 +132,23 @@ unroll_status plan_reduce(plan *p) {
       reduced[n++] = is;
     }
   }
+  row_blocks blocks = {.c = operand_of(plan_in(p, 1))};
+  if (p->node->attr_size >= UNROLL_SIZE_TO(unroll_reduce_attr, block_order) && attr->block != 0) {
+    const extent time = plan_axis(p, x, 0);
+    if (attr->block < 0 || kind != UNROLL_SUM || !(attr->axes & 1u) || !plan_real(p, v->dtype) ||
+        extent_max(p, plan_axes(p, y, 0, plan_view(p, y)->rank)) > INT32_MAX)
+      return plan_decline(p, "blocks of %lld of axis 0", (long long)attr->block);
+    blocks.from_first = attr->block_order == UNROLL_BLOCKS_FROM_FIRST;
+    if (time.per == 1 && time.dim < 0 && (n == 0 || !reduced[0])) { /* one index is one block */
+      memmove(group + 1, group, (size_t)n * sizeof *group);
+      memmove(reduced + 1, reduced, (size_t)n * sizeof *reduced);
+      group[0] = (extent){1, -1};
+      reduced[0] = true;
+      n++;
+    }
+    blocks.rows = attr->block * (extent_max(p, group[0]) / extent_max(p, time)); /* axis 0 is the first of the group */
+  } else if (plan_in(p, 1) != UNROLL_NO_TENSOR)
+    return plan_decline(p, "%s", "a sum that goes on, without blocks");
   int32_t left = 0;
   for (int32_t i = 0; i < n; i++)
     left += reduced[i];
@@ -108,7 +172,10 @@ unroll_status plan_reduce(plan *p) {
       const uint64_t elements = (uint64_t)(extent_max(p, outer) * extent_max(p, inner));
       to = plan_scratch(p, elements * dtype_bytes(v->dtype));
     }
-    plan_axis_fold(p, kind, v->dtype, from, to, outer, group[i], inner, 0);
+    if (i == 0 && blocks.rows)
+      plan_block_sums(p, v->dtype, from, 0, to, group[0], extent_max(p, inner), &blocks);
+    else
+      plan_axis_fold(p, kind, v->dtype, from, to, outer, group[i], inner, 0);
     kind = kind == UNROLL_SUM_SQUARES ? UNROLL_SUM : kind;
     from = to;
   }

@@ -40,28 +40,74 @@ unroll_status product_temp_bytes(unroll_backend_device *d, const product *g, int
   return UNROLL_OK;
 }
 
+bool product_is_direct(unroll_backend_device *d, const product *g, int64_t m, int64_t n, int64_t k) {
+  const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
+  size_t size = 0;
+  const size_t m1 = (size_t)m | 1, n1 = (size_t)n, k1 = (size_t)(k < K_BLOCK ? k : K_BLOCK);
+  const size_t lda = g->trans_a ? m1 : k1, ldb = g->trans_b ? k1 : n1;
+  /* An odd number of rows is no whole number of tiles: the other kernel would need room for what it pads. */
+  const CLBlastStatusCode code = g->dtype == UNROLL_F64
+                                     ? CLBlastDGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0,
+                                                                  ldb, 0, n1, &d->own_queue, &size)
+                                     : CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, m1, n1, k1, 0, lda, 0,
+                                                                  ldb, 0, n1, &d->own_queue, &size);
+  return code == CLBlastSuccess && size == 0;
+}
+
+typedef struct places {
+  cl_mem a, b, y, temp;
+  uint64_t a_at, b_at, y_at;
+  size_t lda, ldb, ldy;
+} places;
+
+/* Rows m0.. of y get, or have added, the products of k0.. */
+static CLBlastStatusCode enqueue_part(cl_command_queue queue, const product *g, const places *p, int64_t m0, int64_t m,
+                                      int64_t n, int64_t k0, int64_t k, bool adds) {
+  const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
+  const size_t a_from = p->a_at + (uint64_t)m0 * (g->trans_a ? 1 : p->lda) + (uint64_t)k0 * (g->trans_a ? p->lda : 1),
+               b_from = p->b_at + (uint64_t)k0 * (g->trans_b ? 1 : p->ldb), y_from = p->y_at + (uint64_t)m0 * p->ldy;
+  return g->dtype == UNROLL_F64
+             ? CLBlastDgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, (size_t)k, 1.0, p->a,
+                                          a_from, p->lda, p->b, b_from, p->ldb, adds ? 1.0 : 0.0, p->y, y_from, p->ldy,
+                                          &queue, NULL, p->temp)
+             : CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, (size_t)k, 1.0f, p->a,
+                                          a_from, p->lda, p->b, b_from, p->ldb, adds ? 1.0f : 0.0f, p->y, y_from,
+                                          p->ldy, &queue, NULL, p->temp);
+}
+
 unroll_status product_enqueue(unroll_backend_device *d, cl_command_queue queue, const product *g, int64_t m, int64_t n,
                               int64_t k, cl_mem a, uint64_t a_at, cl_mem b, uint64_t b_at, cl_mem y, uint64_t y_at,
                               cl_mem temp, const char *name, unroll_error *err) {
-  const CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
-  const CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
-  const size_t lda = (size_t)(g->a_row ? g->a_row : g->trans_a ? m : k);
-  const size_t ldb = (size_t)(g->b_row ? g->b_row : g->trans_b ? k : n);
-  for (int64_t k0 = 0; k0 < k; k0 += K_BLOCK) {
-    const size_t steps = (size_t)(k - k0 < K_BLOCK ? k - k0 : K_BLOCK);
-    const size_t a_from = a_at + (uint64_t)k0 * (g->trans_a ? lda : 1),
-                 b_from = b_at + (uint64_t)k0 * (g->trans_b ? 1 : ldb);
-    const bool adds = g->has_c || k0 > 0;
-    const CLBlastStatusCode code =
-        g->dtype == UNROLL_F64
-            ? CLBlastDgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0, a, a_from,
-                                         lda, b, b_from, ldb, adds ? 1.0 : 0.0, y, y_at, (size_t)n, &queue, NULL, temp)
-            : CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, (size_t)m, (size_t)n, steps, 1.0f, a, a_from,
-                                         lda, b, b_from, ldb, adds ? 1.0f : 0.0f, y, y_at, (size_t)n, &queue, NULL,
-                                         temp);
-    if (code != CLBlastSuccess)
-      return clblast_error(d, err, code, name);
-  }
+  const places p = {.a = a,
+                    .b = b,
+                    .y = y,
+                    .temp = temp,
+                    .a_at = a_at,
+                    .b_at = b_at,
+                    .y_at = y_at,
+                    .lda = (size_t)(g->a_row     ? g->a_row
+                                    : g->trans_a ? m
+                                                 : k),
+                    .ldb = (size_t)(g->b_row     ? g->b_row
+                                    : g->trans_b ? k
+                                                 : n),
+                    .ldy = (size_t)n};
+  const int64_t rows = g->m_block ? g->m_block : m, block = g->k_block ? g->k_block : k,
+                blocks = (k + block - 1) / block;
+  for (int64_t m0 = 0; m0 < m; m0 += rows)
+    for (int64_t i = 0; i < blocks; i++) {
+      const int64_t first = (g->from_first || !g->k_block ? i : blocks - 1 - i) * block;
+      const int64_t end = k - first < block ? k : first + block;
+      for (int64_t k0 = first; k0 < end; k0 += K_BLOCK) {
+        const CLBlastStatusCode code =
+            enqueue_part(queue, g, &p, m0, m - m0 < rows ? m - m0 : rows, n, k0,
+                         end - k0 < K_BLOCK ? end - k0 : K_BLOCK, g->has_c || i > 0 || k0 > first);
+        if (code != CLBlastSuccess)
+          return clblast_error(d, err, code, name);
+      }
+    }
   return UNROLL_OK;
 }
 

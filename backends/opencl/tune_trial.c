@@ -121,7 +121,7 @@ static unroll_status make_product(bench *b, const plan *p, const gemm *g) {
   make_matrix(b, 0, g->dtype, m, k, g->trans_a);
   make_matrix(b, 1, g->dtype, k, n, g->trans_b);
   make_matrix(b, 2, g->dtype, m, n, false);
-  b->attr = (unroll_matmul_attr){g->trans_a, g->trans_b};
+  b->attr = (unroll_matmul_attr){.trans_a = g->trans_a, .trans_b = g->trans_b};
   b->node = (unroll_node_view){.op = UNROLL_OP_MATMUL,
                                .op_version = 1,
                                .n_in = 2,

@@ -36,6 +36,7 @@ typedef struct operand {
 } operand;
 typedef struct node {
   uint32_t op;
+#define ATTR_BYTES UNROLL_SIZE_TO(unroll_matmul_attr, trans_b) /* that much each of them has had from the first */
   union {
     unroll_matmul_attr matmul;
     unroll_unary_attr unary;
@@ -245,9 +246,9 @@ static const unroll_tensor_view *tensor_at(const unroll_graph_view *view, uint32
 static bool understand(const unroll_graph_view *view, uint32_t i, node *n) {
   const unroll_node_view *v = node_at(view, i);
   *n = (node){.op = v->op};
-  if (v->op_version != 1 || v->n_in > 3 || v->n_out != 1 || v->attr_size < sizeof n->attr)
+  if (v->op_version != 1 || v->n_in > 3 || v->n_out != 1 || v->attr_size < ATTR_BYTES)
     return false;
-  memcpy(&n->attr, v->attr, sizeof n->attr);
+  memcpy(&n->attr, v->attr, ATTR_BYTES);
   for (uint32_t k = 0; k < 4; k++) {
     const uint32_t edge = k == 3 ? v->first_out : v->first_in + k;
     const uint32_t tensor = k == 3 || k < v->n_in ? view->edges[edge] : UNROLL_NO_TENSOR;

@@ -158,7 +158,7 @@ unroll_graph *runs_training(const training *w) {
       if (w->cell == UNROLL_CELL_LSTM)
         l.c0 = unroll_state(g, c_name, w->dtype, 2, (int64_t[]){w->B, w->H});
     }
-    const unroll_layer_attr attr = {w->cell, w->direction, UNROLL_TANH, 0};
+    const unroll_layer_attr attr = {.cell = w->cell, .direction = w->direction, .activation = UNROLL_TANH};
     const unroll_layer_outputs y = unroll_layer(&l, &attr, k);
     if (w->with_state) {
       unroll_update(l.h0, y.h_last);

@@ -18,7 +18,7 @@
  */
 #ifndef UNROLL_NN_H
 #define UNROLL_NN_H
-#include <unroll/graph.h>
+#include <unroll/checkpoint.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -129,6 +129,14 @@ typedef struct unroll_rnn_options {
   int32_t reserved_2;
   unroll_tensor *cells; /* lstm: not NULL: an array of the caller's, as those of unroll_rnn_state, that gets c of every
                            step, [T,B,H], 0 past a sequence's end */
+  /*
+   * NULL: all is kept for the gradient. Else the sequence is cut into segments by this policy, with the same bits
+   * (checkpoint.h). Of a stack of LAYER nodes in one direction each segment goes through all layers. Of another each
+   * layer and direction has a plan of its own and of a budget of bytes one of layers·D equal shares: where it is a scan
+   * (see above) as unroll_scan_checkpoint has it, and the products with the inputs of all steps, [T,B,GH], are kept
+   * beside. Min cells have no steps to make again. unroll_rnn_checkpoint_sizes says what a plan is made for.
+   */
+  const unroll_checkpoint_policy *checkpoint;
 } unroll_rnn_options;
 
 /* States of all layers and directions, each [B,H], with a projection h [B,P]; that of layer l and direction d (1: reverse)
@@ -161,6 +169,17 @@ typedef struct unroll_rnn_state {
  */
 UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const unroll_rnn_options *options,
                                     const unroll_rnn_state *initial, unroll_rnn_state *last);
+
+/*
+ * What the plan of such a stack of LAYER nodes is made for, over x [T,B,I] of dtype: of a bidirectional one, that of any
+ * layer in direction d (1: reverse), whose share of a budget of bytes is one of 2·layers; of one in one direction, that of
+ * all layers (d 0). A step of a segment takes the standard saved values (plugin.h, LAYER), the gradient of one layer's
+ * gates, and what is between layers. UNROLL_E_INVALID, UNROLL_E_RANGE: options or sizes that no stack has;
+ * UNROLL_E_UNSUPPORTED: an option that makes scans of layers, which the message names.
+ */
+UNROLL_API unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *options, int32_t dtype, int64_t T,
+                                                     int64_t B, int32_t d, unroll_checkpoint_sizes *sizes,
+                                                     unroll_error *err);
 
 /* ---- others ---- */
 

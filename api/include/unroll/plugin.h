@@ -114,14 +114,16 @@ enum {
  * MATMUL      a, b, (c) -> y = op(a)·op(b) + c                                                   attr unroll_matmul_attr
  *             b of rank 2, [K,N] ([N,K] with trans_b): a [..,M,K], its leading axes count as rows, y [..,M,N]; with trans_a
  *             a is [K,M], of rank 2. b of rank 3: batched, a [P,M,K] ([P,K,M]), b [P,K,N] ([P,N,K]), y [P,M,N].
- *             c has y's shape, or is a row [N].
+ *             c has y's shape, or is a row [N]; with blocks of k it has y's shape. y may be the sum of blocks: see
+ *             the attribute.
  * UNARY       x -> y                                                                             attr unroll_unary_attr
  *             COPY, and for integers NEG, ABS, SIGN, SQUARE, take any number type; LOGICAL_NOT bool; the others real.
  * BINARY      a, b -> y, broadcast as NumPy does                                                 attr unroll_binary_attr
  *             Arithmetic takes f32, f64, i32, i64; comparisons give bool; *_GRAD(dy, y) real. MAX and MIN give NaN where either
  *             is NaN. Integers wrap around; their DIV truncates, and x/0 is 0.
- * REDUCE      x -> y, over the axes of a bit mask                                                attr unroll_reduce_attr
- *             A reduced axis becomes 1 with keep_dims, else it goes. SUM and SUM_SQUARES in a fixed order.
+ * REDUCE      x, (c) -> y, over the axes of a bit mask                                           attr unroll_reduce_attr
+ *             A reduced axis becomes 1 with keep_dims, else it goes. SUM and SUM_SQUARES in a fixed order. c, of y's
+ *             shape: what a sum of blocks starts from; the node is of version 2 then.
  * SOFTMAX     x [..,N] -> y, over the last axis, shifted by the largest value
  * LOG_SOFTMAX x [..,N] -> y, likewise
  * CROSS_ENTROPY       logits [..,V], targets i32 [..] -> loss [..] = -log softmax(logits)[target]
@@ -197,9 +199,10 @@ enum {
  *               lstm       h_prev [H], gates [4H] (i f g o), c_prev [H]
  *               gru        h_prev [H], rz [2H], rh [H], n [H]
  *               gru_after  h_prev [H], gates [4H] (r z n hn)
- * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last)
+ * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last), (sum_x, sum_h, sum_b, sum_n)
  *             -> dx, dW_x, dW_h, db, db_n, dh0, dc0                                              attr unroll_layer_attr
- *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR.
+ *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR. The sums are what dW_x, dW_h, db
+ *             and db_n start from, each of its shape; where one is given, the node is of version 2.
  *             Where the same device claims both with UNROLL_CLAIM_RESERVE, saved 0 of the two is one opaque tensor of its own
  *             instead, u8 [reserve_bytes], and saved 1..3 are absent.
  * SCAN        carries.., per-step inputs [T,..].., captures.. -> last carries.., per-step outputs [T,..]..
@@ -319,8 +322,19 @@ enum {
 enum { UNROLL_FORWARD = 0, UNROLL_REVERSE = 1 };
 
 /* ---- attributes of ops ---- */
+/*
+ * A sum over time is cut into blocks, so that it has the same bits wherever it is interrupted between two of them and
+ * taken up with what is there so far: y = c (or 0), then for each block y += the block's own sum, rounded to y's
+ * dtype each time. Blocks are counted from the first index; the last one may be smaller.
+ */
+enum { UNROLL_BLOCKS_FROM_LAST = 0, UNROLL_BLOCKS_FROM_FIRST = 1 };
 typedef struct unroll_matmul_attr {
   int32_t trans_a, trans_b;
+  int64_t k_block; /* above 0: the sum over k is one of blocks of so many; c is of y's shape or absent */
+  /* Above 0: rows of y that a node of its own makes, from a multiple of m_block on and at least so many, have the bits
+   * that they have here. */
+  int64_t m_block;
+  int32_t block_order, reserved; /* UNROLL_BLOCKS_* */
 } unroll_matmul_attr;
 typedef struct unroll_unary_attr {
   int32_t kind, reserved;
@@ -332,6 +346,9 @@ typedef struct unroll_reduce_attr {
   int32_t kind;
   uint32_t axes; /* bit i: axis i is reduced */
   int32_t keep_dims, reserved;
+  /* Above 0, of UNROLL_SUM over axis 0 among others: blocks of so many indices of axis 0, see unroll_matmul_attr. */
+  int64_t block;
+  int32_t block_order, reserved_2;
 } unroll_reduce_attr;
 typedef struct unroll_slice_attr {
   int32_t axis, reserved;
@@ -354,6 +371,7 @@ typedef struct unroll_dropout_attr {
   double p; /* probability of being dropped, 0 <= p < 1 */
   uint32_t site;
   int32_t time_axis; /* 0 or -1 */
+  int64_t t0;        /* the first step is that one of the sequence */
 } unroll_dropout_attr;
 typedef struct unroll_categorical_attr {
   uint32_t site, reserved;
@@ -392,10 +410,18 @@ typedef struct unroll_layer_attr {
   int32_t cell, direction;
   int32_t activation; /* rnn: UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID */
   int32_t reserved;
+  /*
+   * Above 0: the gradients of weights and biases are sums of blocks of so many steps (see unroll_matmul_attr), in the
+   * order in which the gradient comes by: a forward layer's from the last. 0: of any order.
+   */
+  int32_t block;
+  /* Not 0: a part of a sequence, cut at multiples of block; who has no such sums leaves it to others. */
+  int32_t segment;
 } unroll_layer_attr;
 typedef struct unroll_scan_attr {
   uint32_t n_carries, n_inputs, n_captures, n_outputs;
   int32_t direction, cell; /* cell: which standard cell was lowered to this scan, or UNROLL_CELL_NONE */
+  int64_t t0; /* of random ops in the body: which step of the sequence is the first; a template's runs say it */
 } unroll_scan_attr;
 
 /* ---- what the host gives the plugin ---- */
@@ -425,7 +451,7 @@ typedef struct unroll_option {
 /* ---- descriptions ---- */
 enum { UNROLL_KIND_CPU = 1, UNROLL_KIND_GPU = 2, UNROLL_KIND_INTEGRATED_GPU = 3, UNROLL_KIND_ACCELERATOR = 4 };
 #define UNROLL_CAP_ASYNC 1u         /* run returns before the work is done */
-#define UNROLL_CAP_DETERMINISTIC 2u /* the same bits run after run */
+#define UNROLL_CAP_DETERMINISTIC 2u /* the same bits run after run, and of segments as of the whole sequence */
 typedef struct unroll_device_info {
   uint32_t struct_size;
   int32_t kind;
