@@ -351,6 +351,8 @@ static const struct {
     [UNROLL_OP_TOP_K] = {plan_top_k, UNROLL_SIZE_TO(unroll_top_k_attr, k), 0x1, 0},
     [UNROLL_OP_LINEAR_SCAN] = {plan_linear_scan, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
     [UNROLL_OP_LINEAR_SCAN_GRAD] = {plan_linear_scan_grad, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
+    [UNROLL_OP_LAYER_NORM] = {plan_layer_norm, UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon), 0x3, 1},
+    [UNROLL_OP_LAYER_NORM_GRAD] = {plan_layer_norm_grad, UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order), 0x7, 0},
     [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
     [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
     [UNROLL_OP_LAYER] = {plan_layer, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0x2f, 0},
@@ -371,6 +373,8 @@ static uint32_t second_size(uint32_t op) {
   case UNROLL_OP_REDUCE: return UNROLL_SIZE_TO(unroll_reduce_attr, block_order);
   case UNROLL_OP_DROPOUT: return UNROLL_SIZE_TO(unroll_dropout_attr, t0);
   case UNROLL_OP_CATEGORICAL: return UNROLL_SIZE_TO(unroll_categorical_attr, top_p);
+  case UNROLL_OP_LSTM_GATES: return UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon);
+  case UNROLL_OP_LSTM_GATES_GRAD: return UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order);
   case UNROLL_OP_LAYER_GRAD: return UNROLL_SIZE_TO(unroll_layer_attr, segment);
   default: return 0;
   }
