@@ -205,13 +205,17 @@ unroll_status plan_binary(plan *p) {
   broadcast_strides(v, plan_view(p, b), stride[2]);
   const walk w = make_walk(p, y, 3, stride);
   const uint32_t width = plan_width(p, dtype);
+  uint32_t first = a;
+  const uint32_t more = plan_added(p, &first);
   plan_launch(p, "binary.cl", "binary",
-              "-Din_t=%s -Dout_t=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d -DA_INNER=%d -DB_INNER=%d -DOUTER=%u",
+              "-Din_t=%s -Dout_t=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d -DA_INNER=%d -DB_INNER=%d -DOUTER=%u%s",
               dtype_c(dtype), dtype_c(v->dtype), width, kind, dtype != UNROLL_F32 && dtype != UNROLL_F64,
-              w.step[1] != 0, w.step[2] != 0, w.n_outer);
+              w.step[1] != 0, w.step[2] != 0, w.n_outer, more != UNROLL_NO_TENSOR ? " -DADDED=1" : "");
   plan_items(p, w.inner, width);
   plan_items(p, w.outer, 1);
-  arg_tensor(p, a);
+  arg_tensor(p, first);
+  if (more != UNROLL_NO_TENSOR)
+    arg_tensor(p, more);
   arg_tensor(p, b);
   arg_tensor(p, y);
   arg_walk(p, &w);
