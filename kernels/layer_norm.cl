@@ -47,6 +47,8 @@ __kernel VECTORISED void layer_norm(const __global real *x, long x_at, const __g
   gain += gain_at;
 #if HAS(0)
   shift += shift_at + row * shift_row;
+  if (shift_row)
+    expect_row(shift, N);
 #endif
   const real mean = mean_of(x, N, shared), rate = rate_of(x, N, mean, epsilon, shared);
   for (long i = LANE * WIDTH; i < N; i += LANES * WIDTH) {
@@ -102,7 +104,7 @@ __kernel VECTORISED void layer_norm_grad(const __global real *x, long x_at, cons
       const vec xhat = (load(from + i, n) - (vec)(mean)) * (vec)(rate);
 #endif
 #if HAS(0)
-      store((vec)(rate) * fma(-xhat, slope, fma(d, load(gain + i, n), -even)), dx + dx_at + row * N + i, n);
+      store((vec)(rate)*fma(-xhat, slope, fma(d, load(gain + i, n), -even)), dx + dx_at + row * N + i, n);
 #endif
 #if HAS(1)
       store(row == first ? d * xhat : fma(d, xhat, load(dgain + i, n)), dgain + i, n);

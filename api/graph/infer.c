@@ -594,8 +594,8 @@ static unroll_status gates(inference *f, uint32_t op) {
   if (normed)
     TRY(norm_gates(f, n_in, n_out, H));
   else if (f->n_in != n_in || f->n_out != n_out)
-    return fail(f->err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected %u and %u", f->n_in, f->n_out,
-                n_in, n_out);
+    return fail(f->err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected %u and %u", f->n_in, f->n_out, n_in,
+                n_out);
   for (uint32_t i = 0; i < n_in; i++) {
     const tensor_spec want = with_last(s, H * table[op].in[i]);
     TRY(need_spec(f, i, &want, table[op].optional >> i & 1u));
@@ -704,10 +704,10 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   inference f = {.graph = graph, .attr = attr, .in = inputs, .n_in = n_in, .n_out = n_out, .out = out, .err = err};
   static const uint8_t counts[UNROLL_OP_END][2] = {
       /* of inputs at most, of outputs; 0: many, or checked there */
-      [UNROLL_OP_MATMUL] = {3, 1}, [UNROLL_OP_REDUCE] = {2, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},
-      [UNROLL_OP_TOP_K] = {1, 2},  [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3},
-      [UNROLL_OP_LAYER_NORM] = {3, 1}, [UNROLL_OP_LAYER_NORM_GRAD] = {5, 3},
-      [UNROLL_OP_LAYER] = {8, 7},  [UNROLL_OP_LAYER_GRAD] = {17, 7}};
+      [UNROLL_OP_MATMUL] = {3, 1},     [UNROLL_OP_REDUCE] = {2, 1},          [UNROLL_OP_OPTIMIZER] = {7, 3},
+      [UNROLL_OP_TOP_K] = {1, 2},      [UNROLL_OP_LINEAR_SCAN] = {4, 2},     [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3},
+      [UNROLL_OP_LAYER_NORM] = {3, 1}, [UNROLL_OP_LAYER_NORM_GRAD] = {5, 3}, [UNROLL_OP_LAYER] = {8, 7},
+      [UNROLL_OP_LAYER_GRAD] = {17, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
