@@ -84,6 +84,8 @@ __kernel VECTORISED void layer_norm_grad(const __global real *x, long x_at, cons
 #endif
   for (long row = first; row < last; row++) {
     const __global real *from = x + x_at + row * N, *back = dy + dy_at + row * N;
+    if (row + 1 < rows) /* which the same core has next, most often */
+      expect_row(from + N, N);
 #if HAS(0) || HAS(1)
     const real mean = mean_of(from, N, shared), rate = rate_of(from, N, mean, epsilon, shared);
 #endif

@@ -89,6 +89,8 @@ __kernel VECTORISED void lstm_norm_gates_grad(const __global real *gates, long g
 #endif
   for (long row = first; row < last; row++) {
     const __global real *of = gates + gates_at + row * 4 * H, *before = c_prev + c_prev_at + row * H;
+    if (row + 1 < rows)
+      expect_row(of + 4 * H, 4 * H);
     for (long j = LANE * WIDTH; j < H; j += LANES * WIDTH) {
       const long n = H - j;
       store(fma(load(of + H + j, n), load(before + j, n), load(of + j, n) * load(of + 2 * H + j, n)), c + j, n);

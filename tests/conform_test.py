@@ -55,7 +55,7 @@ class Cpu(Case):
     def test_no_hole(self):
         self.assertEqual([c for c in self.report["coverage"] if c["cases"] == 0], [])
         ops = [c["op"] for c in self.report["coverage"] if c["attribute"] == ""]
-        self.assertEqual(len(ops), 41)
+        self.assertEqual(len(ops), 43)
         self.assertEqual(len(set(ops)), 41)
 
     def test_shape_of_the_report(self):
