@@ -123,24 +123,25 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
 #endif
 }
 
-__kernel VECTORISED void
-forward(const __global real *x, long x_at, const __global panel *w, long w_at, const __global panel *r, long r_at,
-        const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
-        const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
-        long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,
-        long c_last_at, __global real *states, long states_at, __global real *cells, long cells_at, __global real *kept,
-        long kept_at,
+__kernel VECTORISED void forward(const __global real *x, long x_at, const __global panel *w, long w_at,
+                                 const __global panel *r, long r_at, const __global real *bias, long bias_at,
+                                 const __global real *inner_bias, long inner_bias_at, const __global real *h0,
+                                 long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
+                                 long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at,
+                                 __global real *c_last, long c_last_at, __global real *states, long states_at,
+                                 __global real *cells, long cells_at, __global real *kept, long kept_at,
 #if H_MASK
-        const __global real *h_mask, long h_mask_at, __global real *fed, long fed_at,
+                                 const __global real *h_mask, long h_mask_at, __global real *fed, long fed_at,
 #endif
 #if ZONE_H
-        const __global zone_h_t *zone_h, long zone_h_at, long zone_h_step,
+                                 const __global zone_h_t *zone_h, long zone_h_at, long zone_h_step,
 #endif
 #if ZONE_C
-        const __global zone_c_t *zone_c, long zone_c_at, long zone_c_step,
+                                 const __global zone_c_t *zone_c, long zone_c_at, long zone_c_step,
 #endif
-        volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
-        long reverse, long item_rows, long item_blocks, long pieces, long phases, long first, long count) {
+                                 volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
+                                 long reverse, long item_rows, long item_blocks, long pieces, long phases, long first,
+                                 long count) {
   const long blocks = (H + UNITS * WIDTH - 1) / (UNITS * WIDTH), parts = (blocks + item_blocks - 1) / item_blocks;
   vec sum[PADDED_ROWS * SUMS * UNITS];
   int order[ITEM_ROWS];
@@ -205,8 +206,8 @@ forward(const __global real *x, long x_at, const __global panel *w, long w_at, c
         multiply(sum + X_SUM * UNITS, SUMS * UNITS, n_vecs, x + x_at + tb * I, I, order, active, w + w_at + columns * I,
                  I);
 #endif
-        multiply(sum + H_SUM * UNITS, SUMS * UNITS, n_vecs, phase ? p.keep + 3 * S : a,
-                 phase ? KEEP * S : p.prev_row, order, active, r + r_at + columns * H, H);
+        multiply(sum + H_SUM * UNITS, SUMS * UNITS, n_vecs, phase ? p.keep + 3 * S : a, phase ? KEEP * S : p.prev_row,
+                 order, active, r + r_at + columns * H, H);
         for (int k = 0; k < rows; k++)
           for (int u = 0; u < UNITS; u++)
             if (unit0 + u * WIDTH < H)

@@ -23,7 +23,8 @@ static const struct value ranks[] = {{2, "2"}, {3, "3"}};
 static const struct value addends[] = {{CONFORM_NO_ADDEND, "absent"}, {CONFORM_FULL, "full"}, {CONFORM_ROW, "row"}};
 static const struct value time_axes[] = {{0, "0"}, {-1, "-1"}};
 static const struct value given[] = {{0, "absent"}, {1, "given"}};
-static const struct value keeps[] = {{CONFORM_NO_KEEP, "absent"}, {CONFORM_KEEP_BOOL, "bool"}, {CONFORM_KEEP_REAL, "real"}};
+static const struct value keeps[] = {
+    {CONFORM_NO_KEEP, "absent"}, {CONFORM_KEEP_BOOL, "bool"}, {CONFORM_KEEP_REAL, "real"}};
 static const struct value kept[] = {{0, "all"}, {1, "some"}};
 static const struct value directions[] = {{UNROLL_FORWARD, "forward"}, {UNROLL_REVERSE, "reverse"}};
 static const struct value activations[] = {{UNROLL_TANH, "tanh"}, {UNROLL_RELU, "relu"}, {UNROLL_SIGMOID, "sigmoid"}};

@@ -421,7 +421,7 @@ static void partial_layers(struct net_maker *m) {
     }
 }
 
-/* Forms: with its gradient forward, and in reverse with lengths; without it, where nothing is saved. */
+/* Forms: with its gradient forward, and in reverse with lengths, in f64 only so; without it, where nothing is saved. */
 static void masked_layers(struct net_maker *m) {
   static const struct {
     uint32_t masks;
@@ -437,7 +437,7 @@ static void masked_layers(struct net_maker *m) {
       for (uint32_t form = 0; form < 3; form++) {
         const bool lstm = kinds[kind].cell == UNROLL_CELL_LSTM;
         struct net_spec s = layer_of(kind, form == 1, form == 1, form < 2);
-        if (masks[i].lstm && !lstm)
+        if ((masks[i].lstm && !lstm) || (m->dtype == UNROLL_F64 && form != 1))
           continue;
         s.masks = lstm ? masks[i].masks : masks[i].masks & ~(uint32_t)KEEP_C;
         net_add(m, &s, masks[i].name);

@@ -5,7 +5,13 @@
  */
 #include "graph/graph_private.h"
 
-enum { H_MASK = 8, KEEP_H, KEEP_C, LAYER_INPUTS, GRAD_MASKS = 17 }; /* inputs of a layer; its masks among the gradient's */
+enum {
+  H_MASK = 8,
+  KEEP_H,
+  KEEP_C,
+  LAYER_INPUTS,
+  GRAD_MASKS = 17
+}; /* inputs of a layer; its masks among the gradient's */
 
 uint32_t layer_gates(int32_t cell) { return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3; }
 
@@ -57,8 +63,8 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
 typedef struct parts {
   unroll_tensor y, h_last, c_last;
   uint32_t scan_node;
-  uint32_t saved[4];        /* tensors of the body */
-  scan_edge masked[2];      /* inner: m⊙ a saved value, in the body; outer: that value there */
+  uint32_t saved[4];   /* tensors of the body */
+  scan_edge masked[2]; /* inner: m⊙ a saved value, in the body; outer: that value there */
   uint32_t n_masked;
   unroll_tensor weights[7]; /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
 } parts;

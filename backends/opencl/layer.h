@@ -19,8 +19,8 @@ typedef struct layer {
   int phases;
   operand states, cells, kept; /* for the gradient */
   uint64_t reserve_bytes;
-  int64_t block; /* rows of a block of the sums over time; 0: no blocks */
-  bool segment;  /* a part of a sequence: the same bits whether its values are saved or not */
+  int64_t block;                   /* rows of a block of the sums over time; 0: no blocks */
+  bool segment;                    /* a part of a sequence: the same bits whether its values are saved or not */
   uint32_t h_mask, keep_h, keep_c; /* UNROLL_NO_TENSOR: none */
 } layer;
 

@@ -7,9 +7,9 @@
 #include <stdio.h>
 
 enum { X, W_X, W_H, BIAS, INNER_BIAS, H0, C0, LENGTHS, MASKS }; /* inputs of a layer */
-enum { MASKS_OF_GRADIENT = 17 };                                /* among the inputs of a gradient: three, as of a layer */
-enum { Y, H_LAST, C_LAST, SAVED };                       /* its outputs */
-enum { PACK_K = 16 };                                    /* as layer_pack.cl has it */
+enum { MASKS_OF_GRADIENT = 17 };   /* among the inputs of a gradient: three, as of a layer */
+enum { Y, H_LAST, C_LAST, SAVED }; /* its outputs */
+enum { PACK_K = 16 };              /* as layer_pack.cl has it */
 
 static const struct {
   int64_t gates;
