@@ -5,13 +5,8 @@
  */
 #include "graph/graph_private.h"
 
-enum {
-  H_MASK = 8,
-  KEEP_H,
-  KEEP_C,
-  LAYER_INPUTS,
-  GRAD_MASKS = 17
-}; /* inputs of a layer; its masks among the gradient's */
+/* Inputs of a layer; where its masks stand among those of its gradient. */
+enum { H_MASK = 8, KEEP_H, KEEP_C, LAYER_INPUTS, GRAD_MASKS = 17 };
 
 uint32_t layer_gates(int32_t cell) { return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3; }
 
@@ -50,8 +45,8 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
   op_attr a = {.layer = *attr};
   if (a.layer.block == 0 && sx.rank == 3)
     a.layer.block = (int32_t)gradient_block(sx.shape[1]);
-  const bool masked = in->h_mask.graph || in->keep_h.graph || in->keep_c.graph;
-  graph_add_node(g, UNROLL_OP_LAYER, &a, x, masked ? LAYER_INPUTS : H_MASK, NULL, out, 7);
+  const bool has_masks = in->h_mask.graph || in->keep_h.graph || in->keep_c.graph;
+  graph_add_node(g, UNROLL_OP_LAYER, &a, x, has_masks ? LAYER_INPUTS : H_MASK, NULL, out, 7);
   g->layer = g->direction = -1;
   r.y = out[0];
   r.h_last = out[1];
