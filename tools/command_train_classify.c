@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unroll/classify.h>
 
-#include "commands.h"
 #include "console.h"
 #include "sequence_options.h"
 #include "training.h"
@@ -66,10 +65,9 @@ static unroll_classifier_options model_options(const command_spec *command, cons
 
 /* ---- what stands on stderr before ---- */
 
-static void introduce(const classify_values *values, const unroll_classifier *c, unroll_device *device) {
-  const unroll_classifier_info info = unroll_classifier_describe(c);
-  const unroll_classifier_options *o = &info.options;
-  const unroll_device_info *d = unroll_device_describe(device);
+static void tell_model(const void *model, const void *data) {
+  (void)data;
+  const unroll_classifier_info info = unroll_classifier_describe(model);
   char lengths[48];
   if (info.shortest == info.longest)
     snprintf(lengths, sizeof lengths, "%" PRId64, info.longest);
@@ -84,40 +82,55 @@ static void introduce(const classify_values *values, const unroll_classifier *c,
   else
     tell("baseline  always '%s', the most frequent class: accuracy %.4f on the validation part",
          unroll_tokens_text(info.labels, info.majority), info.majority_accuracy);
-  train_tell_model(&o->rnn, o->bidirectional ? "bidirectional " : "", "", info.n_parameters);
-  tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
+  train_tell_model(&info.options.rnn, info.options.bidirectional ? "bidirectional " : "", "", info.n_parameters);
+}
+
+static void tell_updates(const void *model) {
+  const unroll_classifier_info info = unroll_classifier_describe(model);
+  const unroll_classifier_options *o = &info.options;
   tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " sequences", info.updates_per_epoch, o->training.batch);
   train_tell_more(&o->rnn, &o->training, "sequences");
-  if (values->train.resume)
-    tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
 }
 
 /* ---- the run ---- */
 
-static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {
-  return unroll_classifier_train(model, o, err);
+static unroll_status open_sequences(const void *p, const void *resumed, void **data, unroll_error *err) {
+  const classify_values *values = p;
+  const unroll_classifier_info info = unroll_classifier_describe(resumed);
+  unroll_sequences *sequences = NULL;
+  const unroll_status status = sequence_load(&values->data, info.features, info.labels, true, &sequences, err);
+  *data = sequences;
+  return status;
 }
-static unroll_status save_model(void *model, const char *path, unroll_error *err) {
-  return unroll_classifier_save(model, path, err);
-}
-static double learning_rate(const void *model, uint64_t update) {
-  return unroll_classifier_learning_rate(model, update);
-}
-static training_position position(const void *model) {
-  const unroll_classifier_info info = unroll_classifier_describe(model);
-  return (training_position){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss};
+static void close_sequences(void *data) { unroll_sequences_destroy(data); }
+
+static unroll_status create_model(const command_spec *command, const void *values, unroll_device *device,
+                                  const void *data, void **model, unroll_error *err) {
+  const unroll_classifier_options o = model_options(command, values);
+  unroll_classifier *c = NULL;
+  const unroll_status status = unroll_classifier_create(&device, 1, data, &o, NULL, &c, err);
+  *model = c;
+  return status;
 }
 
-static const training_task task = {.train = train_model,
-                                   .save = save_model,
-                                   .learning_rate = learning_rate,
-                                   .position = position,
+TRAINING_FUNCTIONS(unroll_classifier)
+
+static const training_task task = {.data_option = "csv",
+                                   .data = "the data",
+                                   .of_the_model = of_the_model,
+                                   .n_of_the_model = COUNT(of_the_model),
+                                   .open_data = open_sequences,
+                                   .close_data = close_sequences,
+                                   .create = create_model,
+                                   .tell_model = tell_model,
+                                   .tell_updates = tell_updates,
+                                   TRAINING_FUNCTION_FIELDS,
                                    .pace = "steps",
                                    .metric = "accuracy",
                                    .try_it = "unroll predict --csv FILE"};
 
-static int train_it(const command_spec *command, const classify_values *values, unroll_classifier *c,
-                    unroll_device *device) {
+static int run(const command_spec *command, const void *p) {
+  const classify_values *values = p;
   const sequence_values *data = &values->data;
   const char *words[9] = {data->csv};
   size_t n = 1;
@@ -137,58 +150,14 @@ static int train_it(const command_spec *command, const classify_values *values, 
     words[n++] = "--separator";
     words[n++] = data->separator;
   }
-  introduce(values, c, device);
-  return training_run(&task, c, command, values, &values->train, values->common.device, "csv", words, n);
-}
-
-static unroll_status open_model(const command_spec *command, const classify_values *values, unroll_device *device,
-                                unroll_sequences **sequences, unroll_classifier **c, unroll_error *err) {
-  unroll_status status = UNROLL_OK;
-  unroll_classifier_info info = {.features = 0, .labels = NULL};
-  if (values->train.resume) {
-    status = unroll_classifier_load(&device, 1, values->train.resume, NULL, c, err);
-    info = unroll_classifier_describe(*c);
-  }
-  if (status == UNROLL_OK)
-    status = sequence_load(&values->data, info.features, info.labels, true, sequences, err);
-  if (status != UNROLL_OK)
-    return status;
-  if (!values->train.resume) {
-    const unroll_classifier_options o = model_options(command, values);
-    return unroll_classifier_create(&device, 1, *sequences, &o, NULL, c, err);
-  }
-  status = unroll_classifier_resume(*c, *sequences, err);
-  if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = info.options.training.schedule;
-    train_set_schedule(command, values, &values->train, &schedule);
-    status = unroll_classifier_set_schedule(*c, &schedule, err);
-  }
-  return status;
-}
-
-static int run(const command_spec *command, const void *p) {
-  const classify_values *values = p;
-  const train_values *train = &values->train;
-  if (!train_check_usage(command, values, train, of_the_model, COUNT(of_the_model)) ||
-      !train_check_files(train, &values->data.csv, 1, "the data") || !sequence_check_usage(&values->data))
-    return EXIT_USAGE;
-  if (train->out && !training_check_target("out", train->out))
-    return EXIT_FAILED;
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_classifier *c = NULL;
-  unroll_sequences *sequences = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
-  int code = EXIT_FAILED;
-  if (device && open_model(command, values, device, &sequences, &c, &err) == UNROLL_OK)
-    code = train_it(command, values, c, device);
-  else if (device)
-    complain_of(&err);
-  unroll_classifier_destroy(c);
-  unroll_sequences_destroy(sequences);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
-  return code;
+  const training_job job = {.command = command,
+                            .values = values,
+                            .common = &values->common,
+                            .train = &values->train,
+                            .words = words,
+                            .n_words = n,
+                            .n_files = 1};
+  return sequence_check_usage(data) ? training_main(&task, &job) : EXIT_USAGE;
 }
 
 const command_spec command_train_classify = {

@@ -80,114 +80,85 @@ static void tell_windows(const unroll_lm_options *o) {
          o->steps_start, o->steps_increment, o->steps);
 }
 
-static void introduce(const lm_values *values, const unroll_lm *lm, const unroll_text *text, unroll_device *device) {
-  const unroll_lm_info info = unroll_lm_describe(lm);
+static const char *unit_of(const unroll_vocabulary *vocabulary) {
+  return unroll_vocabulary_unit(vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
+}
+
+static void tell_model(const void *model, const void *data) {
+  const unroll_text *text = data;
+  const unroll_lm_info info = unroll_lm_describe(model);
   const unroll_lm_options *o = &info.options;
-  const unroll_device_info *d = unroll_device_describe(device);
-  const char *const unit = unroll_vocabulary_unit(info.vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
   tell("text      %" PRId64 " %s, %" PRId32 " different; %" PRId64 " to train, %" PRId64 " to validate",
-       unroll_text_count(text), unit, unroll_vocabulary_count(info.vocabulary), info.train_characters,
-       info.validation_characters);
+       unroll_text_count(text), unit_of(info.vocabulary), unroll_vocabulary_count(info.vocabulary),
+       info.train_characters, info.validation_characters);
   if (unroll_text_unknown(text) > 0)
     tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
   char embedding[64];
   snprintf(embedding, sizeof embedding, ", %sembedding %" PRId64, o->tied ? "tied " : "", o->embedding);
   train_tell_model(&o->rnn, "", embedding, info.n_parameters);
-  tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
+}
+
+static void tell_updates(const void *model) {
+  const unroll_lm_info info = unroll_lm_describe(model);
+  const unroll_lm_options *o = &info.options;
   tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch,
-       o->training.batch, o->steps, unit);
+       o->training.batch, o->steps, unit_of(info.vocabulary));
   tell_windows(o);
   train_tell_more(&o->rnn, &o->training, "places");
-  if (values->train.resume)
-    tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
 }
 
 /* ---- the run ---- */
 
-static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {
-  return unroll_lm_train(model, o, err);
-}
-static unroll_status save_model(void *model, const char *path, unroll_error *err) {
-  return unroll_lm_save(model, path, err);
-}
-static double learning_rate(const void *model, uint64_t update) { return unroll_lm_learning_rate(model, update); }
-static training_position position(const void *model) {
-  const unroll_lm_info info = unroll_lm_describe(model);
-  return (training_position){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss};
-}
-
-static const training_task task = {.train = train_model,
-                                   .save = save_model,
-                                   .learning_rate = learning_rate,
-                                   .position = position,
-                                   .is_nats = true,
-                                   .pace = "chars",
-                                   .try_it = "unroll sample"};
-
-static int train_it(const command_spec *command, const lm_values *values, unroll_lm *lm, const unroll_text *text,
-                    unroll_device *device) {
-  introduce(values, lm, text, device);
-  return training_run(&task, lm, command, values, &values->train, values->common.device, "text", values->text.paths,
-                      values->text.count);
-}
-
-/* The text as a new model reads it, or as the model that is resumed did. */
-static unroll_status load_text(const lm_values *values, const unroll_lm *resumed, unroll_text **text,
-                               unroll_error *err) {
+static unroll_status open_text(const void *p, const void *resumed, void **data, unroll_error *err) {
+  const lm_values *values = p;
   unroll_text_options o = {.unit = strcmp(values->unit, "words") == 0 ? UNROLL_UNIT_WORD : UNROLL_UNIT_CHARACTER,
                            .min_count = values->min_count};
   if (resumed) {
     o.vocabulary = unroll_lm_describe(resumed).vocabulary;
     o.unknown = UNROLL_UNKNOWN_SKIP; /* another text is told by its hash */
   }
-  return unroll_text_load(values->text.paths, values->text.count, &o, NULL, text, err);
+  unroll_text *text = NULL;
+  const unroll_status status = unroll_text_load(values->text.paths, values->text.count, &o, NULL, &text, err);
+  *data = text;
+  return status;
 }
+static void close_text(void *data) { unroll_text_destroy(data); }
 
-static unroll_status open_model(const command_spec *command, const lm_values *values, unroll_device *device,
-                                unroll_text **text, unroll_lm **lm, unroll_error *err) {
-  unroll_status status = UNROLL_OK;
-  if (values->train.resume)
-    status = unroll_lm_load(&device, 1, values->train.resume, NULL, lm, err);
-  if (status == UNROLL_OK)
-    status = load_text(values, *lm, text, err);
-  if (status != UNROLL_OK)
-    return status;
-  if (!values->train.resume) {
-    const unroll_lm_options o = lm_options(command, values);
-    return unroll_lm_create(&device, 1, *text, &o, NULL, lm, err);
-  }
-  status = unroll_lm_resume(*lm, *text, err);
-  if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = unroll_lm_describe(*lm).options.training.schedule;
-    train_set_schedule(command, values, &values->train, &schedule);
-    status = unroll_lm_set_schedule(*lm, &schedule, err);
-  }
+static unroll_status create_model(const command_spec *command, const void *values, unroll_device *device,
+                                  const void *data, void **model, unroll_error *err) {
+  const unroll_lm_options o = lm_options(command, values);
+  unroll_lm *lm = NULL;
+  const unroll_status status = unroll_lm_create(&device, 1, data, &o, NULL, &lm, err);
+  *model = lm;
   return status;
 }
 
+TRAINING_FUNCTIONS(unroll_lm)
+
+static const training_task task = {.data_option = "text",
+                                   .data = "the text",
+                                   .of_the_model = of_the_model,
+                                   .n_of_the_model = COUNT(of_the_model),
+                                   .open_data = open_text,
+                                   .close_data = close_text,
+                                   .create = create_model,
+                                   .tell_model = tell_model,
+                                   .tell_updates = tell_updates,
+                                   TRAINING_FUNCTION_FIELDS,
+                                   .is_nats = true,
+                                   .pace = "chars",
+                                   .try_it = "unroll sample"};
+
 static int run(const command_spec *command, const void *p) {
   const lm_values *values = p;
-  const train_values *train = &values->train;
-  if (!train_check_usage(command, values, train, of_the_model, COUNT(of_the_model)) ||
-      !train_check_files(train, values->text.paths, values->text.count, "the text"))
-    return EXIT_USAGE;
-  if (train->out && !training_check_target("out", train->out))
-    return EXIT_FAILED;
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_lm *lm = NULL;
-  unroll_text *text = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
-  int code = EXIT_FAILED;
-  if (device && open_model(command, values, device, &text, &lm, &err) == UNROLL_OK)
-    code = train_it(command, values, lm, text, device);
-  else if (device)
-    complain_of(&err);
-  unroll_lm_destroy(lm);
-  unroll_text_destroy(text);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
-  return code;
+  const training_job job = {.command = command,
+                            .values = values,
+                            .common = &values->common,
+                            .train = &values->train,
+                            .words = values->text.paths,
+                            .n_words = values->text.count,
+                            .n_files = values->text.count};
+  return training_main(&task, &job);
 }
 
 const command_spec command_train_lm = {
