@@ -113,6 +113,10 @@ static unroll_status create_model(const command_spec *command, const void *value
   return status;
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_classifier_resume(model, data, err);
+}
+
 TRAINING_FUNCTIONS(unroll_classifier)
 
 static const training_task task = {.data_option = "csv",
@@ -122,6 +126,7 @@ static const training_task task = {.data_option = "csv",
                                    .open_data = open_sequences,
                                    .close_data = close_sequences,
                                    .create = create_model,
+                                   .resume = resume_model,
                                    .tell_model = tell_model,
                                    .tell_updates = tell_updates,
                                    TRAINING_FUNCTION_FIELDS,

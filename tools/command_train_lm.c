@@ -133,6 +133,10 @@ static unroll_status create_model(const command_spec *command, const void *value
   return status;
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_lm_resume(model, data, err);
+}
+
 TRAINING_FUNCTIONS(unroll_lm)
 
 static const training_task task = {.data_option = "text",
@@ -142,6 +146,7 @@ static const training_task task = {.data_option = "text",
                                    .open_data = open_text,
                                    .close_data = close_text,
                                    .create = create_model,
+                                   .resume = resume_model,
                                    .tell_model = tell_model,
                                    .tell_updates = tell_updates,
                                    TRAINING_FUNCTION_FIELDS,
