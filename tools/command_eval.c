@@ -9,11 +9,14 @@
 #include "commands.h"
 #include "console.h"
 #include "eval_classify.h"
+#include "eval_series.h"
+#include "model_kind.h"
 
 typedef struct eval_values {
   option_marks marks;
   common_values common;
   sequence_values data;
+  series_values series;
   const char *model;
   option_files text;
   bool json;
@@ -31,8 +34,16 @@ static const option_spec options[] = {
      .offset = offsetof(eval_values, text),
      .help = "of a language model: UTF-8, one or more files, read as one text; characters that the model lacks are "
              "left out and counted"},
-    OPTION_CSV(eval_values, "of a classifier: labelled sequences, as those that it was trained on"),
+    OPTION_CSV(eval_values,
+               "of a classifier: labelled sequences, as those that it was trained on; of a forecaster: its "
+               "series, which may have grown"),
     OPTIONS_SEQUENCES(eval_values, "of CSV: the column of labels, by name or by number from 1 (default: the first)"),
+    OPTIONS_FORECASTERS(eval_values, "of a series: the values and their forecasts as a picture"),
+    INTEGER("test", "N", offsetof(eval_values, series.test), "0", 0, INT32_MAX,
+            "of a series: how many values at the end are foretold, each from those before; 0: the model's --holdout"),
+    INTEGER("ahead", "H", offsetof(eval_values, series.ahead), "1", 1, 65536, "of a series: how many steps ahead"),
+    INTEGER("season", "S", offsetof(eval_values, series.season), "0", 0, 65536,
+            "of a series: steps of a season, for baselines; 0: as the model has it"),
     {.type = OPTION_FLAG,
      .name = "json",
      .offset = offsetof(eval_values, json),
@@ -91,12 +102,20 @@ static int eval_lm(const eval_values *values, unroll_device *device) {
   return code;
 }
 
-static bool check_usage(const command_spec *command, const eval_values *values) {
-  if (values->text.count > 0 && values->data.csv)
-    complain("--text is for language models, --csv for classifiers: give one of them");
-  else if (values->text.count == 0 && !values->data.csv)
+static const char *const of_classifiers[] = {"label", "sequence"};
+static const char *const of_forecasters[] = {"column", "holes", "with", "plot", "test", "ahead", "season"};
+
+static bool check_usage(const command_spec *command, const eval_values *values, bool is_series) {
+  const bool has_text = values->text.count > 0;
+  if (has_text && values->data.csv)
+    complain("--text is for language models, --csv for classifiers and forecasters: give one of them");
+  else if (!has_text && !values->data.csv)
     complain("'unroll %s' needs --text FILE..., or --csv FILE", command->name);
-  else
+  else if (has_text || !is_series) {
+    if (!series_excludes(command, values, of_forecasters, COUNT(of_forecasters),
+                         has_text ? "a language model" : "a classifier"))
+      return sequence_check_usage(&values->data);
+  } else if (!series_excludes(command, values, of_classifiers, COUNT(of_classifiers), "a forecaster"))
     return sequence_check_usage(&values->data);
   complain("see 'unroll %s --help'", command->name);
   return false;
@@ -104,12 +123,15 @@ static bool check_usage(const command_spec *command, const eval_values *values) 
 
 static int run(const command_spec *command, const void *p) {
   const eval_values *values = p;
-  if (!check_usage(command, values))
+  const bool is_series = values->data.csv && model_is(values->model, MODEL_FORECASTER);
+  if (!check_usage(command, values, is_series))
     return EXIT_USAGE;
   unroll_context *ctx = open_context(&values->common);
   unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
   int code = EXIT_FAILED;
-  if (device && values->data.csv)
+  if (device && is_series)
+    code = eval_series(device, values->model, &values->data, &values->series, values->json);
+  else if (device && values->data.csv)
     code = eval_classifier(device, values->model, &values->data, values->json);
   else if (device)
     code = eval_lm(values, device);
@@ -132,8 +154,10 @@ const command_spec command_eval = {
         "at the end\n"
         "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
         "were taken for\n"
-        "which.\n",
+        "which. Beside a forecaster stand the last value again, the same season's last value, alone and with the last "
+        "season's change,\nand autoregressions that are fitted to what comes before the values to foretell.\n",
     .example = "  unroll eval book.safetensors --text other.txt\n"
-               "  unroll eval digits.safetensors --csv others.csv --label digit\n",
+               "  unroll eval digits.safetensors --csv others.csv --label digit\n"
+               "  unroll eval sun1.safetensors --with sun2.safetensors --csv sunspots.csv --plot sunspots.svg\n",
     .run = run,
 };
