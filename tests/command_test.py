@@ -17,7 +17,7 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["sample"], ["predict"], ["eval"],
+COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["train", "series"], ["sample"], ["predict"], ["eval"],
             ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]

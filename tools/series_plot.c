@@ -78,9 +78,10 @@ static void write_axes(FILE *out, const struct frame *f) {
             fabs(y) < step / 2 ? 0.0 : y);
   }
   const int64_t every = (int64_t)fmax(1, step_of((double)(f->to - f->from)));
-  for (int64_t t = (f->from + every - 1) / every * every; t <= f->to; t += every)
+  for (int64_t t = (f->from + every) / every * every - 1; t <= f->to; t += every) /* counted from 1 */
     fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%" PRId64 "</text>\n", place_x(f, t),
-            HEIGHT - BOTTOM + 20, t);
+            HEIGHT - BOTTOM + 20, t + 1);
+  fprintf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">record</text>\n", LEFT - 8, HEIGHT - BOTTOM + 20);
 }
 
 static void write_line(FILE *out, const struct frame *f, const double *values, int64_t first, int64_t n,
