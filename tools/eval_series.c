@@ -36,24 +36,24 @@ static void run_backtest(const struct backtest *b, unroll_forecast forecast, con
   row->status = unroll_backtest(forecast, ctx, m->y, m->count, b->first, b->ahead, out, NULL, &row->score, &row->err);
 }
 
-static struct scored *add_row(struct backtest *b, const char *key) {
+static struct scored *add_row(struct backtest *b, const char *key, const char *name) {
   struct scored *row = &b->baselines[b->n_baselines++];
   snprintf(row->key, sizeof row->key, "%s", key);
-  snprintf(row->name, sizeof row->name, "%s", key);
+  snprintf(row->name, sizeof row->name, "%s", name);
   return row;
 }
 
-static void add_baseline(struct backtest *b, const char *key, int32_t kind) {
+static void add_baseline(struct backtest *b, const char *key, const char *name, int32_t kind) {
   const unroll_baseline baseline = {kind, b->season};
-  run_backtest(b, unroll_baseline_forecast, &baseline, NULL, add_row(b, key));
+  run_backtest(b, unroll_baseline_forecast, &baseline, NULL, add_row(b, key, name));
 }
 
 /* Fitted to what stands before the part that is foretold. */
 static void add_autoregression(struct backtest *b, int64_t p, int32_t differences) {
-  char key[40];
+  char key[40], name[40];
   snprintf(key, sizeof key, "ar%" PRId64 "%s", p, differences ? "_differences" : "");
-  struct scored *row = add_row(b, key);
-  snprintf(row->name, sizeof row->name, "AR(%" PRId64 ")%s", p, differences ? " diff" : "");
+  snprintf(name, sizeof name, "AR(%" PRId64 ")%s", p, differences ? ", differences" : "");
+  struct scored *row = add_row(b, key, name);
   row->err = (unroll_error)UNROLL_ERROR_INIT;
   unroll_ar ar = {.p = p, .differences = differences, .constant = 1, .phi = calloc((size_t)p, sizeof(double))};
   if (!ar.phi) {
@@ -75,10 +75,10 @@ static void run_all(struct backtest *b) {
     const unroll_ensemble one = {&m->members[i], 1};
     run_backtest(b, unroll_ensemble_forecast, &one, NULL, &b->members[i]);
   }
-  add_baseline(b, "naive", UNROLL_BASELINE_NAIVE);
+  add_baseline(b, "naive", "naive", UNROLL_BASELINE_NAIVE);
   if (b->season > 0) {
-    add_baseline(b, "seasonal", UNROLL_BASELINE_SEASONAL);
-    add_baseline(b, "seasonal_drift", UNROLL_BASELINE_SEASONAL_DRIFT);
+    add_baseline(b, "seasonal", "seasonal", UNROLL_BASELINE_SEASONAL);
+    add_baseline(b, "seasonal_drift", "seasonal with drift", UNROLL_BASELINE_SEASONAL_DRIFT);
   }
   add_autoregression(b, 2, 0);
   add_autoregression(b, 9, 0);
@@ -112,20 +112,20 @@ static int print_json(const struct backtest *b) {
 
 static void print_row(const struct scored *row, const char *note) {
   if (row->status == UNROLL_OK)
-    printf("%-16s RMSE %-10.5g MAE %-10.5g%s\n", row->name, row->score.rmse, row->score.mae, note);
+    printf("%-20s RMSE %-9.5g MAE %.5g%s\n", row->name, row->score.rmse, row->score.mae, note);
   else
-    printf("%-16s %s\n", row->name, row->err.message);
+    printf("%-20s %s\n", row->name, row->err.message);
 }
 
 static int print(const struct backtest *b) {
   const series_models *m = b->models;
   char note[64] = "";
-  printf("series           %" PRId64 " values of %s; %" PRId64 " foretold, each %" PRId64 " step%s ahead\n", m->count,
-         m->name, b->ensemble.score.n, b->ahead, b->ahead == 1 ? "" : "s");
+  printf("series               %" PRId64 " values of %s; %" PRId64 " foretold, each %" PRId64 " step%s ahead\n",
+         m->count, m->name, b->ensemble.score.n, b->ahead, b->ahead == 1 ? "" : "s");
   for (uint32_t i = 0; i < m->n && m->n > 1; i++)
     print_row(&b->members[i], "");
   if (m->n > 1)
-    snprintf(note, sizeof note, " mean of %" PRIu32, m->n);
+    snprintf(note, sizeof note, ", the mean of %" PRIu32, m->n);
   print_row(&b->ensemble, note);
   for (size_t i = 0; i < b->n_baselines; i++)
     print_row(&b->baselines[i], "");
