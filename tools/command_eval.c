@@ -154,8 +154,8 @@ const command_spec command_eval = {
         "at the end\n"
         "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
         "were taken for\n"
-        "which. Beside a forecaster stand the last value again, the same season's last value, alone and with the last "
-        "season's change,\nand autoregressions that are fitted to what comes before the values to foretell.\n",
+        "which. Beside a forecaster stand the last value again, the same season's last value, alone and with the "
+        "last\nseason's change, and autoregressions that are fitted to what comes before the values to foretell.\n",
     .example = "  unroll eval book.safetensors --text other.txt\n"
                "  unroll eval digits.safetensors --csv others.csv --label digit\n"
                "  unroll eval sun1.safetensors --with sun2.safetensors --csv sunspots.csv --plot sunspots.svg\n",
