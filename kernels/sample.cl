@@ -29,7 +29,7 @@ __kernel void argmax(const __global real *x, long x_at, __global int *y, long y_
     return;
   x += x_at + row * N;
   long best = 0;
-  real top = x[0]; /* not x[best]: a compiler of Intel's crashes on isnan of that */
+  real top = x[0]; /* not x[best]: a compiler of Intel's crashes on what follows it */
   for (long i = 1; i < N; i++)
     if (!(x[i] <= top || isnan(top))) {
       best = i;
@@ -59,16 +59,18 @@ __kernel void top_k(const __global real *x, long x_at, __global real *values, lo
   for (long m = 0; m < k; m++) {
     bits_t best = 0;
     long best_at = -1;
+    real found = 0; /* not x[best_at]: as in argmax */
     for (long i = 0; i < N; i++) {
       const bits_t key = key_of(x[i]);
       const bool after = last_at < 0 || key < last || (key == last && i > last_at);
       if (after && (best_at < 0 || key > best)) {
         best = key;
         best_at = i;
+        found = x[i];
       }
     }
     if (values)
-      values[values_at + row * k + m] = x[best_at];
+      values[values_at + row * k + m] = found;
     if (ids)
       ids[ids_at + row * k + m] = (int)best_at;
     last = best;

@@ -138,9 +138,9 @@ def matrix_variants():
 
 
 def without_held(options):
-    """The last rung of divide_resident's ladder (backends/opencl/plan_layer_gpu.c) under a variant that holds weights in
-    registers: its options, or None where it holds none. The planner takes it where the compiler spills on the rungs
-    above. It differs in what is held alone, as long as its DEPTH is the same, which it is up to LEAST_DEPTH_HELD."""
+    """The last rung of divide_resident's ladder (backends/opencl/plan_layer_gpu.c) under a variant that holds weights:
+    its options, or None where it holds none. The planner takes it where the compiler spills on the rungs above. It
+    differs in what is held alone, as long as its DEPTH is the same, which it is up to LEAST_DEPTH_HELD."""
     held = re.search(r"-DHELD_DEPTHS=(\d+) -DHELD_NEXT=(\d+)", options)
     if not held or held.group(1, 2) == ("0", "0"):
         return None

@@ -19,7 +19,7 @@ conform` makes the backend build), and fails where a product, a gate or a layer 
 a kernel's variants, those in f64 among them: local memory in bytes a work-group; `spills`, bytes of memory a
 work-item in place of registers. `holds none in N`: in so many variants of a persistent layer the weights that it is to
 hold fit in no registers there; the planner, told so by the driver, takes the variant that holds none, and the row is of
-that one, which doesn't spill."""
+that one, which spills in f64 at most."""
 AFTER = """AMD: clang 15 with ROCm's library, -O2. NVIDIA: clang 15 with libclc, assembled by ptxas for each chip; the
 driver's own compiler and its functions differ a little. Intel: ocloc; threads have 128 registers there, and the
 compiler chooses how many work-items share one. SPIR-V: spirv-val, for OpenCL 1.2; Arm: 32-bit addresses, neither

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Equations of docs/mission.md that no other test has as the text has them: each is written out in double, in loops over
- * its own indices, and compared with what the library gives on every device.
+ * Equations of docs/mission.md that no other test has as the text has them: each is written out in double, in loops
+ * over its own indices, and compared with what the library gives on every device.
  */
 #include "devices.h"
 #include <math.h>
@@ -117,7 +117,8 @@ static void write_out(vanilla *v) {
     }
 }
 
-/* The same by the library: as a layer, or by steps of a scan in which "push" is added to each h_t: its gradient is ∂L/∂h_t. */
+/* The same by the library: as a layer, or by steps of a scan in which "push" is added to each h_t, so that its gradient
+ * is ∂L/∂h_t. */
 static unroll_graph *vanilla_graph(int32_t dtype, bool steps) {
   unroll_graph *g = graph();
   const unroll_tensor x = unroll_input(g, "x", dtype, 3, (int64_t[]){T, B, I}),
@@ -217,8 +218,8 @@ static void first_state_gradient(void **state) { vanilla_is(state, first_state, 
 /* ---- ∂L/∂h_0 as a product of Jacobians, and how large it is ---- */
 
 /*
- * ∂L/∂h_0 from a given ∂L/∂h_T through `steps` steps without inputs, one row, by the library. lambda: W_hh is an orthogonal
- * matrix times that. W and h get the weights and the states h_1 .. h_T.
+ * ∂L/∂h_0 from a given ∂L/∂h_T through STEPS steps without inputs, one row, by the library. lambda: W_hh is an
+ * orthogonal matrix times that. W and h get the weights and the states h_1 .. h_T.
  */
 enum { STEPS = 12 };
 static void back_to_the_first(unroll_device *dev, int32_t dtype, int32_t activation, double lambda, double size,
@@ -402,31 +403,35 @@ static void lstm_forward(const gated *v, lstm_values *s) {
 static const int lstm_order[] = {1, 0, 2, 3}; /* i f g o */
 static const double plus[] = {1, 1, 1, 1};
 
+/* As one node, and step by step, which C_t of every step asks for. */
 static void lstm_equations(void **state) {
   gated v;
   lstm_values s;
   gated_numbers(&v);
   lstm_forward(&v, &s);
-  BOTH_TYPES(dtype) {
+  BOTH_TYPES(dtype)
+  for (int cells = 0; cells < 2; cells++) {
     unroll_graph *g = graph();
     unroll_tensor c;
     const unroll_rnn_options o = {
-        .struct_size = sizeof o, .cell = UNROLL_CELL_LSTM, .layers = 1, .hidden = H, .cells = &c};
+        .struct_size = sizeof o, .cell = UNROLL_CELL_LSTM, .layers = 1, .hidden = H, .cells = cells ? &c : NULL};
     unroll_output(unroll_rnn(unroll_input(g, "x", dtype, 3, (int64_t[]){T, B, I}), "", &o, NULL, NULL), "h");
-    unroll_output(c, "C");
+    if (cells)
+      unroll_output(c, "C");
     model m = model_open(g, dev, true);
     put_gates(&m, &v, LSTM_GATES, lstm_order, plus);
     model_run(&m);
     assert_got(&m, "h", s.h[0][0], T * B * H, tolerance_of(dtype));
-    assert_got(&m, "C", s.C[0][0], T * B * H, tolerance_of(dtype));
+    if (cells)
+      assert_got(&m, "C", s.C[0][0], T * B * H, tolerance_of(dtype));
     model_close(&m);
     unroll_graph_destroy(g);
   }
 }
 
 /*
- * ∂L/∂C_t = ∂L/∂h_t · o_t · (1 - tanh²(C_t)) + ∂L/∂C_{t+1} · f_{t+1}, with both gradients taken as those of numbers that are
- * added to h_t and C_t in every step.
+ * ∂L/∂C_t = ∂L/∂h_t · o_t · (1 - tanh²(C_t)) + ∂L/∂C_{t+1} · f_{t+1}, with both gradients taken as those of numbers
+ * that are added to h_t and C_t in every step.
  */
 static void lstm_cell_state_gradient(void **state) {
   gated v;
@@ -660,7 +665,7 @@ static void parity_of_any_length(void **state) {
   }
 }
 
-/* What BPTT keeps grows with T by the same number of bytes a step; and it has a step for every time step, in both ways. */
+/* What BPTT keeps grows with T by the same number of bytes a step. */
 static void memory_grows_with_steps(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
     double bytes[3];
@@ -678,13 +683,13 @@ static void memory_grows_with_steps(void **state) {
       unroll_graph_destroy(g);
     }
     const double step = (bytes[1] - bytes[0]) / 512;
-    assert_true(step >= 8 * 32 * sizeof(float)); /* h_t at the least */
-    assert_true(step <= 8 * 8 * 32 * sizeof(float));
+    assert_true(step >= 8 * 32 * sizeof(float));    /* h_t at the least */
+    assert_true(step < 4 * 8 * 32 * sizeof(float)); /* and the products before and gradients after f */
     assert_true(fabs((bytes[2] - bytes[1]) / 1024 - step) <= 0.02 * step);
   }
 }
 
-/* Laid out over n steps, the graph of states and gradients has so many nodes a step, and products, however many steps. */
+/* Laid out over n steps, the graph of states and gradients has so many nodes and products a step. */
 static void work_grows_with_steps(void **state) {
   (void)state;
   int products[3], lines[3];

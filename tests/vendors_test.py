@@ -101,7 +101,7 @@ def check_held():
     known = kernels.held_variants(listed)
     faults = [f"{' '.join(variant)}: not listed for {', '.join(sorted(kinds))}" for variant, kinds in known.items()
               if not kinds <= listed.get(variant, set())]
-    return faults if known else ["no listed variant holds weights, or backends/opencl/plan_layer_gpu.c is not understood"]
+    return faults if known else ["no listed variant holds weights, or plan_layer_gpu.c is not understood"]
 
 
 def check_passed_over():
