@@ -42,6 +42,7 @@ static const option_spec options[] = {
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of the split, initial values, orders, dropout"),
     OPTIONS_TRAIN_DROPOUTS(classify_values, ", also of the last state"),
     HEADING("training"),
+    OPTION_TRAIN_CHECKPOINT(classify_values),
     OPTIONS_TRAIN_UPDATES(classify_values, "sequences of an update, of like length where lengths differ", "32"),
     OPTIONS_TRAIN_VALIDATION(classify_values, "about this share of the sequences is kept for validation; 0: none",
                              "0.1"),

@@ -45,6 +45,7 @@ static const option_spec options[] = {
     INTEGER("steps-start", "T", AT(steps_start), "0", 0, 65536,
             "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
     INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
+    OPTION_TRAIN_CHECKPOINT(lm_values),
     OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
     OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none", "0.05"),
     HEADING("where and how"),

@@ -45,6 +45,7 @@ static const option_spec options[] = {
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of initial values, orders, dropout"),
     OPTIONS_TRAIN_DROPOUTS(series_train_values, ", also of the last state"),
     HEADING("training"),
+    OPTION_TRAIN_CHECKPOINT(series_train_values),
     OPTIONS_TRAIN_UPDATES(series_train_values, "windows of an update", "32"),
     OPTIONS_TRAIN_VALIDATION(series_train_values,
                              "the last part of the windows before the holdout, kept for validation; 0: none", "0.1"),
