@@ -73,6 +73,9 @@ class Series(Case):
         self.assertEqual(len(curves[0]), 40)
         self.assertEqual(*curves)
         self.assertEqual(self.read("d.safetensors"), self.read("e.safetensors"))
+        self.series(*options, "--checkpoint", "every=2", "--out", self.path("k.safetensors"), "--updates", "40", "--log",
+                    self.path("k.jsonl"))
+        self.assertEqual([line["loss"] for line in self.log("k.jsonl")], [loss for _, loss, _ in curves[0]])
 
     def test_eval_beside_baselines(self):
         models = [self.path(f"f{i}.safetensors") for i in range(3)]
