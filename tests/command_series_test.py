@@ -161,7 +161,7 @@ class Series(Case):
         self.fails(1, 'no column "height"', *SERIES, data, "--column", "height", *CPU, *out)
         self.fails(1, "not a number", *SERIES, data, "--column", "when", *CPU, *out)
         self.fails(1, "holdout 120, but the series has 120 values", *SERIES, data, *column, *CPU, *out, "--holdout", "120")
-        self.fails(1, "120 values, 100 of them held out: it takes at least 25 before those, for 12 lags", *SERIES, data,
+        self.fails(1, "20 values to train on, the last 100 held out: at least 25 are needed, for 12 lags", *SERIES, data,
                    *column, *CPU, *out, "--holdout", "100", "--season", "12")
         self.fails(1, "another series than the model was trained on", *SERIES, self.data("more.csv", values(121)), *CPU,
                    "--resume", model, "--updates", "4")

@@ -507,7 +507,7 @@ static void wrong_options(void **state) {
   REFUSED(struct_size, 8, UNROLL_E_INVALID, "struct_size 8");
   REFUSED(holdout, N, UNROLL_E_RANGE, "holdout 90, but the series has 90 values");
   REFUSED(lags, N - HOLDOUT, UNROLL_E_RANGE,
-          "90 values, 11 of them held out: it takes at least 80 before those, for 79 lags");
+          "79 values to train on, the last 11 held out: at least 80 are needed, for 79 lags, 0 differences");
   REFUSED(training.validation, 0.001, UNROLL_E_RANGE, "74 windows of the series 74 to train and 0 to validate");
 #undef REFUSED
   unroll_forecaster_options o = toy();

@@ -152,10 +152,10 @@ static unroll_status divide(unroll_forecaster *f, int64_t n, unroll_error *err) 
   const int64_t need = forecaster_lost(o) + o->lags + o->horizon, fitted = n - o->holdout;
   if (fitted < need)
     return fail(err, UNROLL_E_RANGE,
-                "%lld values, %lld of them held out: it takes at least %lld before those, for %lld lags, %lld "
+                "%lld values to train on, the last %lld held out: at least %lld are needed, for %lld lags, %lld "
                 "differences, a season of %lld and a horizon of %lld",
-                (long long)n, (long long)o->holdout, (long long)need, (long long)o->lags, (long long)o->differences,
-                (long long)o->season, (long long)o->horizon);
+                (long long)fitted, (long long)o->holdout, (long long)need, (long long)o->lags,
+                (long long)o->differences, (long long)o->season, (long long)o->horizon);
   const int64_t windows = fitted - need + 1;
   const double share = o->training.validation;
   f->n_validation = (int64_t)(share * (double)windows);

@@ -61,10 +61,11 @@ unroll_status unroll_forecaster_forecast(unroll_forecaster *f, const double *y, 
   TRY(trainer_not_busy(&f->trainer, "used", err));
   const unroll_allocator *a = &f->trainer.allocator;
   const int64_t need = f->options.lags + forecaster_lost(&f->options);
-  if (n < need || h < 1 || h > INT32_MAX)
-    return fail(err, UNROLL_E_RANGE,
-                "forecast: %lld values, the model takes at least %lld; %lld steps ahead, expected 1 to %d",
-                (long long)n, (long long)need, (long long)h, INT32_MAX);
+  if (n < need)
+    return fail(err, UNROLL_E_RANGE, "forecast: %lld values, the model takes at least %lld", (long long)n,
+                (long long)need);
+  if (h < 1 || h > INT32_MAX)
+    return fail(err, UNROLL_E_RANGE, "forecast: %lld steps ahead, expected 1 to %d", (long long)h, INT32_MAX);
   for (int64_t i = n - need; i < n; i++)
     if (!isfinite(y[i]))
       return fail(err, UNROLL_E_RANGE, "forecast: y[%lld] is %g", (long long)i, y[i]);

@@ -24,9 +24,9 @@
  * standardised by the training part. What comes out is brought back to y.
  *
  * Of n values the last `holdout` are not looked at; of the windows before, the last ones, by the validation's share, are
- * not trained on. Every epoch has each window of the rest once, in an order that is a function of seed and epoch. A run
- * that was saved and resumed gives the same losses as one that was not (the same bits on "cpu"). Statuses beside those
- * named: as in train.h.
+ * not trained on, and begin to foretell where the targets of the others end. Every epoch has each window of the rest once,
+ * in an order that is a function of seed and epoch. A run that was saved and resumed gives the same losses as one that was
+ * not (the same bits on "cpu"). Statuses beside those named: as in train.h.
  */
 #ifndef UNROLL_FORECAST_H
 #define UNROLL_FORECAST_H
