@@ -128,7 +128,8 @@ static void measure(const double *x, int n, double *mean, double *deviation) {
   *deviation = sqrt(squares);
 }
 
-/* Of the windows of x that begin at first to first + n - 1: the mean squared error and, where not NULL, the mean absolute one. */
+/* Of the windows of x that begin at first to first + n - 1: the mean squared error and, where it is asked for, the
+ * mean absolute one. */
 static double loss_of(const struct network *net, const double *x, int first, int n, double *mae) {
   double squares = 0, absolute = 0;
   for (int w = first; w < first + n; w++) {
@@ -321,7 +322,7 @@ static void an_update_is_the_gradient(void **state) {
 
 /* ---- what is learnt ---- */
 
-/* y_t = 1.2·y_{t-1} - 0.6·y_{t-2} + e_t: no forecast is better than the process's own, and the network comes near it. */
+/* y_t = 1.2·y_{t-1} - 0.6·y_{t-2} + e_t: no forecast is better than the process's own; the network comes near it. */
 static void follows_a_linear_process(void **state) {
   (void)state;
   enum { LONG = 3000, TEST = 500, UPDATES = 480 }; /* 6 epochs */

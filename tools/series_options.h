@@ -41,7 +41,7 @@ typedef struct series_models {
   int64_t count;
   const char *name; /* of the series */
 } series_models;
-/* `first` and those of --with, and the series. A failure has been named on stderr; what is there is closed all the same. */
+/* `first` and those of --with, and the series. A failure has been named on stderr; series_close is due all the same. */
 bool series_open(unroll_device *device, const char *first, const sequence_values *data, const series_values *series,
                  series_models *models);
 void series_close(series_models *models);

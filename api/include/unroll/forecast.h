@@ -15,18 +15,18 @@
  *     unroll_backtest(unroll_ensemble_forecast, &ensemble, y, n, n - 88, 1, NULL, NULL, &score, &err);
  *     unroll_forecaster_destroy(f);
  *
- * x_t = f(x_{t-1}, ..., x_{t-p}) + ε_t: the p = lags values before t go, one a step, the oldest first, through recurrent
- * layers; of the last state a linear layer makes the next H = horizon values. What is minimised is their mean squared
- * error. x_t is the series y_t, or of it d = differences differences and one over a season s,
+ * x_t = f(x_{t-1}, ..., x_{t-p}) + ε_t: the p = lags values before t go, one a step, the oldest first, through
+ * recurrent layers; of the last state a linear layer makes the next H = horizon values. What is minimised is their
+ * mean squared error. x_t is the series y_t, or of it d = differences differences and one over a season s,
  *
  *     x_t = (1 - B)^d (1 - B^s) y_t,    B y_t = y_{t-1}      (Box & Jenkins 1970)
  *
  * standardised by the training part. What comes out is brought back to y.
  *
- * Of n values the last `holdout` are not looked at; of the windows before, the last ones, by the validation's share, are
- * not trained on, and begin to foretell where the targets of the others end. Every epoch has each window of the rest once,
- * in an order that is a function of seed and epoch. A run that was saved and resumed gives the same losses as one that was
- * not (the same bits on "cpu"). Statuses beside those named: as in train.h.
+ * Of n values the last `holdout` are not looked at; of the windows before, the last ones, by the validation's share,
+ * are not trained on, and begin to foretell where the targets of the others end. Every epoch has each window of the
+ * rest once, in an order that is a function of seed and epoch. A run that was saved and resumed gives the same losses
+ * as one that was not (the same bits on "cpu"). Statuses beside those named: as in train.h.
  */
 #ifndef UNROLL_FORECAST_H
 #define UNROLL_FORECAST_H
@@ -71,8 +71,8 @@ UNROLL_API unroll_status unroll_forecaster_create(unroll_device *const *devices,
 UNROLL_API unroll_status unroll_forecaster_load(unroll_device *const *devices, uint32_t n_devices, const char *path,
                                                 const unroll_allocator *allocator, unroll_forecaster **forecaster,
                                                 unroll_error *err);
-/* Makes a loaded model ready to go on training where it was saved. UNROLL_E_STATE: another series than it was trained on,
- * or it has one already. */
+/* Makes a loaded model ready to go on training where it was saved. UNROLL_E_STATE: another series than it was
+ * trained on, or it has one already. */
 UNROLL_API unroll_status unroll_forecaster_resume(unroll_forecaster *forecaster, const double *y, int64_t n,
                                                   unroll_error *err);
 /* As unroll_lm_save. */
@@ -98,9 +98,9 @@ typedef struct unroll_forecaster_info {
 UNROLL_API unroll_forecaster_info unroll_forecaster_describe(const unroll_forecaster *forecaster);
 
 /*
- * As unroll_lm_train, unroll_lm_set_schedule and unroll_lm_learning_rate. Losses are mean squared errors of what the network
- * says, standardised where it is; the metric is the mean absolute error in the series' own unit, with horizon 1 that of
- * y one step ahead, above it that of x.
+ * As unroll_lm_train, unroll_lm_set_schedule and unroll_lm_learning_rate. Losses are mean squared errors of what the
+ * network says, standardised where it is; the metric is the mean absolute error in the series' own unit, with horizon
+ * 1 that of y one step ahead, above it that of x.
  */
 UNROLL_API unroll_status unroll_forecaster_train(unroll_forecaster *forecaster, const unroll_train_options *options,
                                                  unroll_error *err);
@@ -112,9 +112,9 @@ UNROLL_API unroll_status unroll_forecaster_evaluate(unroll_forecaster *forecaste
                                                     unroll_error *err);
 
 /*
- * The h values after y [n] into out [h]: H at a time, each H after the first from those before as if they were values. Only the
- * last info.least values of y are looked at; they need not be of the series that it was trained on. Also of a model that
- * was not resumed; training is not disturbed.
+ * The h values after y [n] into out [h]: H at a time, each H after the first from those before as if they were values.
+ * Only the last info.least values of y are looked at; they need not be of the series that it was trained on. Also of a
+ * model that was not resumed; training is not disturbed.
  *   UNROLL_E_RANGE  h below 1; n below info.least; one of those values is not finite
  */
 UNROLL_API unroll_status unroll_forecaster_forecast(unroll_forecaster *forecaster, const double *y, int64_t n,
@@ -126,8 +126,8 @@ typedef struct unroll_ensemble {
   uint32_t n;                        /* at least 1 */
 } unroll_ensemble;
 /*
- * The mean of what its members foretell, each from its own forecasts. An unroll_forecast, also for unroll_backtest; ctx: a
- * const unroll_ensemble *. [obj] of its members. UNROLL_E_INVALID: no member, or one that is NULL.
+ * The mean of what its members foretell, each from its own forecasts. An unroll_forecast, also for unroll_backtest;
+ * ctx: a const unroll_ensemble *. [obj] of its members. UNROLL_E_INVALID: no member, or one that is NULL.
  */
 UNROLL_API unroll_status unroll_ensemble_forecast(const void *ctx, const double *y, int64_t n, int64_t h, double *out,
                                                   unroll_error *err);
