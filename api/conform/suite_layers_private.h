@@ -27,6 +27,8 @@ enum net_flags {
 };
 
 enum net_results { RESULT_Y = 1, RESULT_H = 2, RESULT_C = 4 };
+/* Of a layer: which it has, and of which kind its keeps are: bool and of every step where nothing else is said. */
+enum net_masks { MASK_H = 1, KEEP_H = 2, KEEP_C = 4, KEEP_REAL = 8, KEEP_ONCE = 16 };
 enum net_wanted { WANT_X = 1, WANT_W = 2, WANT_B = 4, WANT_STATE = 8, WANT_ALL = 15 };
 
 struct net;
@@ -40,6 +42,7 @@ struct net_spec {
   uint32_t results, wanted; /* masks: what is read, and what gradients are asked for, none without grad */
   uint32_t form;            /* a net's or a scan's own */
   uint32_t runs;
+  uint32_t masks; /* of enum net_masks */
   bool grad, no_bias, no_state, chunked, exact, reshapes, inside;
 };
 

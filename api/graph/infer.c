@@ -592,6 +592,26 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   return need_spec(f, 4, &bn, l->cell != UNROLL_CELL_GRU_AFTER);
 }
 
+/* h_mask, keep_h and keep_c, inputs first and on. */
+static unroll_status layer_masks(inference *f, uint32_t first, const tensor_spec *state, const tensor_spec *y) {
+  static const char *const names[] = {"keep_h", "keep_c"};
+  TRY(need_spec(f, first, state, true));
+  for (uint32_t i = 0; i < 2; i++) {
+    const tensor_spec *k = in(f, first + 1 + i);
+    if (!k)
+      continue;
+    if (i == 1 && f->attr->layer.cell != UNROLL_CELL_LSTM)
+      return fail(f->err, UNROLL_E_INVALID, "input %u, keep_c, is %s; only an lstm has one", first + 1 + i,
+                  describe(f, first + 1 + i, 0));
+    if (k->dtype != UNROLL_BOOL && k->dtype != state->dtype)
+      return fail(f->err, UNROLL_E_DTYPE, "input %u, %s, is %s, expected bool or %s", first + 1 + i, names[i],
+                  describe(f, first + 1 + i, 0), unroll_dtype_name(state->dtype));
+    const tensor_spec of_steps = with_dtype(y, k->dtype), once = with_dtype(state, k->dtype);
+    TRY(need_spec(f, first + 1 + i, k->rank == state->rank ? &once : &of_steps, false));
+  }
+  return UNROLL_OK;
+}
+
 static unroll_status layer(inference *f) {
   int64_t H;
   const tensor_spec *x;
@@ -606,6 +626,7 @@ static unroll_status layer(inference *f) {
     TRY(lengths_of(f, 7, x, 1));
   f->out[0] = prepend_axis_of(&state, x);
   f->out[1] = f->out[2] = state;
+  TRY(layer_masks(f, 8, &state, &f->out[0]));
   for (uint32_t i = 0; i < 4; i++)
     f->out[3 + i] = with_last(&f->out[0], H * (layer_saved_blocks(cell, i) ? layer_saved_blocks(cell, i) : 1));
   return UNROLL_OK;
@@ -635,6 +656,7 @@ static unroll_status layer_grad(inference *f) {
   for (uint32_t i = 0; i < 3; i++)
     TRY(need_spec(f, 13 + i, in(f, 1 + i), true));
   TRY(need_spec(f, 16, &inner, true));
+  TRY(layer_masks(f, 17, &state, &y));
   f->out[0] = *x;
   for (uint32_t i = 1; i <= 3; i++)
     f->out[i] = *in(f, i);
@@ -652,7 +674,7 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
       /* of inputs at most, of outputs; 0: many, or checked there */
       [UNROLL_OP_MATMUL] = {3, 1}, [UNROLL_OP_REDUCE] = {2, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},
       [UNROLL_OP_TOP_K] = {1, 2},  [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3},
-      [UNROLL_OP_LAYER] = {8, 7},  [UNROLL_OP_LAYER_GRAD] = {17, 7}};
+      [UNROLL_OP_LAYER] = {11, 7}, [UNROLL_OP_LAYER_GRAD] = {20, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
