@@ -226,7 +226,7 @@ def losses(folder):
     prediction, wanted = randn(4, 3).requires_grad_(), randn(4, 3)
     out.update({"mse.prediction": prediction, "mse.target": wanted})
     square = {kind: F.mse_loss(prediction, wanted, reduction=kind) for kind in ("mean", "sum")}
-    square["half_sum"] = 0.5 * square["sum"]
+    square["half_sum"] = 0.5 * F.mse_loss(prediction, wanted, reduction="sum")
     for name, loss in square.items():
         out[f"mse.{name}"] = loss.reshape(1)
         out[f"grad.mse.{name}"] = torch.autograd.grad(loss, prediction)[0]
