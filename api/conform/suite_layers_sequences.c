@@ -232,6 +232,36 @@ static void build_one_to_many(struct net *n, const struct net_spec *s) {
   net_finish_model(n, &m);
 }
 
+/* A step of a cell in a scan of one's own. form: 1 with checkpoints of the scan, and what reads it in regions */
+static void build_own_step(struct net *n, const struct net_spec *s) {
+  static const unroll_checkpoint_policy every_8 = {
+      .struct_size = sizeof every_8, .kind = UNROLL_CHECKPOINT_EVERY, .every = 8};
+  struct net_model m = {.n_y = 0};
+  const unroll_tensor x = sequence(n, &m), h0 = real(n, "h0", -0.8, 0.6, 2, (int64_t[]){s->B, s->H});
+  net_want(n, &m, h0, "h0", s->form ? 0 : NET_ROWS); /* what the regions make of h0 is rounded */
+  unroll_scan *scan = unroll_scan_begin(n->g, UNROLL_FORWARD, net_lengths(n));
+  const unroll_tensor x_t = unroll_scan_input(scan, x), h = unroll_scan_carry(scan, h0);
+  const unroll_cell_state next =
+      unroll_cell_step(x_t, "cell", UNROLL_CELL_GRU_AFTER, 0, s->H, (unroll_cell_state){h, unroll_none()});
+  unroll_scan_next(scan, h, next.h);
+  const unroll_tensor y = unroll_scan_output(scan, next.h), last = unroll_scan_last(scan, h);
+  if (s->form)
+    unroll_scan_checkpoint(scan, &every_8);
+  unroll_scan_end(scan);
+  if (s->form) {
+    unroll_checkpoint_begin(n->g);
+    const unroll_tensor a = unroll_tanh(unroll_linear(last, "a", s->H, 1));
+    unroll_checkpoint_begin(n->g);
+    const unroll_tensor b = unroll_sigmoid(unroll_linear(a, "b", s->H, 1));
+    unroll_checkpoint_end(n->g);
+    unroll_checkpoint_end(n->g);
+    net_read(&m, b, "regions", 0);
+  }
+  net_read(&m, y, "y", NET_TIME);
+  net_read(&m, last, "h_last", NET_ROWS);
+  net_finish_model(n, &m);
+}
+
 /* ---- losses ---- */
 
 static void build_ctc(struct net *n, const struct net_spec *s) {
@@ -396,6 +426,8 @@ void net_list_sequences(struct net_maker *m) {
                 {"many to one", build_many_to_one, 0, LENGTHS_RAGGED, true},
                 {"one to many rnn", build_one_to_many, 0, LENGTHS_RAGGED, true},
                 {"one to many lstm", build_one_to_many, 1, LENGTHS_RAGGED, true},
+                {"own step gru_after", build_own_step, 0, LENGTHS_RAGGED, true},
+                {"own step gru_after, regions", build_own_step, 1, LENGTHS_RAGGED, true},
                 {"ctc", build_ctc, 0, LENGTHS_RAGGED, true},
                 {"ctc sum", build_ctc, 1, LENGTHS_NONE, true},
                 {"ctc mean", build_ctc, 2, LENGTHS_NONE, true},
@@ -432,6 +464,9 @@ void net_list_sequences(struct net_maker *m) {
     s.form = models[i].form;
     s.lengths = models[i].lengths;
     s.grad = models[i].grad;
+    const bool segments = s.build == build_own_step && s.form; /* that end between blocks of 512 rows */
+    s.T = segments ? 33 : 5;
+    s.B = segments ? 64 : 3;
     net_add(m, &s, "");
   }
 }
