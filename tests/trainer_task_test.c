@@ -116,15 +116,16 @@ static const struct trainer_task task = {.build = build,
                                          .data = "sequences"};
 
 static void make(struct toy *toy, int64_t batch, int64_t parts, int64_t evaluated) {
-  const struct trainer_options o = {.seed = 1,
-                                    .clip = 0.5,
-                                    .optimizer = {.kind = UNROLL_SGD, .beta1 = 0.9},
-                                    .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.1},
-                                    .loss_scale = 1,
-                                    .training = {.accumulate = parts}};
+  const unroll_training o = {.batch = batch,
+                             .seed = 1,
+                             .clip = 0.5,
+                             .optimizer = {.kind = UNROLL_SGD, .beta1 = 0.9},
+                             .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.1},
+                             .loss_scale = 1,
+                             .accumulate = parts};
   *toy = (struct toy){.batch = batch, .evaluated = evaluated};
   assert_ok(trainer_begin(&toy->trainer, &task, toy, &cpu, 1, NULL, &err));
-  assert_ok(trainer_options_check(&o, batch, &err));
+  assert_ok(trainer_options_check(&o, &err));
   assert_ok(trainer_options_copy(&o, NULL, &toy->trainer.options, &err));
   assert_error(trainer_ready(&toy->trainer, "trained", &err), UNROLL_E_STATE, "resumed with its sequences");
   assert_ok(trainer_attach(&toy->trainer, 0, (uint64_t)(SEQUENCES / evaluated), &err));

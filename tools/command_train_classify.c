@@ -14,9 +14,7 @@ typedef struct classify_values {
   common_values common;
   train_values train;
   sequence_values data;
-  const char *cell, *scaling;
-  int64_t hidden, layers;
-  double dropout;
+  const char *scaling;
   bool bidirectional;
 } classify_values;
 
@@ -40,16 +38,12 @@ static const option_spec options[] = {
         "scaling", "S", AT(scaling), "each", "each together none",
         "numbers are standardised by the training part: each feature by itself, or all together, where they are of one "
         "kind, as pixels are"),
-    CHOICE("cell", "C", AT(cell), "gru", "rnn lstm gru gru_after", "what a layer is made of"),
-    INTEGER("hidden", "N", AT(hidden), "64", 1, 16384, "units of a layer and direction"),
-    INTEGER("layers", "N", AT(layers), "1", 1, 16, "layers, one above the other"),
-    {.type = OPTION_FLAG,
-     .name = "bidirectional",
-     .offset = AT(bidirectional),
-     .help = "every layer reads both ways; the last states of both are looked at"},
-    NUMBER("dropout", AT(dropout), "0", BELOW_1, "part of each layer's output that is dropped, also of the last state"),
+    OPTIONS_TRAIN_LAYERS(classify_values, "gru", "64", "1"),
+    FLAG("bidirectional", AT(bidirectional), "every layer reads both ways; the last states of both are looked at"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of the split, initial values, orders, dropout"),
+    OPTIONS_TRAIN_DROPOUTS(classify_values, ", also of the last state"),
     HEADING("training"),
+    OPTION_TRAIN_CHECKPOINT(classify_values),
     OPTIONS_TRAIN_UPDATES(classify_values, "sequences of an update, of like length where lengths differ", "32"),
     OPTIONS_TRAIN_VALIDATION(classify_values, "about this share of the sequences is kept for validation; 0: none",
                              "0.1"),
@@ -59,27 +53,15 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"features", "scaling",       "cell",   "hidden",
-                                           "layers",   "bidirectional", "dropout"};
+static const char *const of_the_model[] = {"features", "scaling", "bidirectional"};
 
 static unroll_classifier_options model_options(const command_spec *command, const classify_values *values) {
-  const train_values *train = &values->train;
   unroll_classifier_options o = unroll_classifier_options_default();
-  o.cell = train_cell_code(values->cell);
   while (strcmp(unroll_scaling_name(o.scaling), values->scaling) != 0)
     o.scaling++;
-  o.layers = values->layers;
-  o.hidden = values->hidden;
   o.bidirectional = values->bidirectional;
-  o.batch = train->batch;
-  o.dropout = values->dropout;
-  o.clip = train->clip;
-  o.validation = train->validation;
-  o.seed = (uint64_t)train->seed;
-  o.training = train_training(train);
-  train_set_loss_scale(train, &o.loss_scale, &o.loss_scale_interval);
-  train_set_optimizer(train, &o.optimizer);
-  train_set_schedule(command, values, train, &o.schedule);
+  o.rnn = train_recurrent(&values->train);
+  o.training = train_training(command, values, &values->train);
   return o;
 }
 
@@ -103,12 +85,10 @@ static void introduce(const classify_values *values, const unroll_classifier *c,
   else
     tell("baseline  always '%s', the most frequent class: accuracy %.4f on the validation part",
          unroll_tokens_text(info.labels, info.majority), info.majority_accuracy);
-  tell("model     %s%s, %" PRId64 " layer%s of %" PRId64 " units; %" PRIu64 " parameters",
-       o->bidirectional ? "bidirectional " : "", train_cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s",
-       o->hidden, info.n_parameters);
+  train_tell_model(&o->rnn, o->bidirectional ? "bidirectional " : "", "", info.n_parameters);
   tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
-  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " sequences", info.updates_per_epoch, o->batch);
-  train_tell_more(&o->training, o->batch, o->loss_scale, o->loss_scale_interval, "sequences");
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " sequences", info.updates_per_epoch, o->training.batch);
+  train_tell_more(&o->rnn, &o->training, "sequences");
   if (values->train.resume)
     tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
 }
@@ -180,7 +160,7 @@ static unroll_status open_model(const command_spec *command, const classify_valu
   }
   status = unroll_classifier_resume(*c, *sequences, err);
   if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = info.options.schedule;
+    unroll_schedule schedule = info.options.training.schedule;
     train_set_schedule(command, values, &values->train, &schedule);
     status = unroll_classifier_set_schedule(*c, &schedule, err);
   }

@@ -12,9 +12,9 @@ typedef struct lm_values {
   common_values common;
   train_values train;
   option_files text;
-  const char *unit, *cell;
-  int64_t min_count, hidden, layers, embedding, steps, update_steps, steps_start, steps_increment;
-  double dropout;
+  const char *unit;
+  int64_t min_count, embedding, steps, update_steps, steps_start, steps_increment;
+  bool tied;
 } lm_values;
 
 #define AT(field) offsetof(lm_values, field)
@@ -33,12 +33,11 @@ static const option_spec options[] = {
     OPTIONS_TRAIN_FILES(lm_values, "the same text", "chars_per_s"),
     OPTIONS_TRAIN_LIMITS(lm_values, "the text"),
     HEADING("model"),
-    CHOICE("cell", "C", AT(cell), "lstm", "rnn lstm gru gru_after", "what a layer is made of"),
-    INTEGER("hidden", "N", AT(hidden), "128", 1, 16384, "units of a layer"),
-    INTEGER("layers", "N", AT(layers), "2", 1, 16, "layers, one above the other"),
     INTEGER("embedding", "N", AT(embedding), "64", 1, 16384, "numbers per character"),
-    NUMBER("dropout", AT(dropout), "0", BELOW_1, "part of the values between layers that is dropped"),
+    OPTIONS_TRAIN_LAYERS(lm_values, "lstm", "128", "2"),
+    FLAG("tied", AT(tied), "the softmax's weights are the embedding's; --embedding must be as --hidden"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of initial values and dropout"),
+    OPTIONS_TRAIN_DROPOUTS(lm_values, ""),
     HEADING("training"),
     INTEGER("steps-per-update", "T", AT(steps), "64", 1, 65536, "characters that gradients flow back through"),
     INTEGER("update-every", "K", AT(update_steps), "0", 0, 65536,
@@ -46,6 +45,7 @@ static const option_spec options[] = {
     INTEGER("steps-start", "T", AT(steps_start), "0", 0, 65536,
             "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
     INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
+    OPTION_TRAIN_CHECKPOINT(lm_values),
     OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
     OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none", "0.05"),
     HEADING("where and how"),
@@ -54,30 +54,19 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"unit",         "min-count",   "cell",           "hidden",
-                                           "layers",       "embedding",   "dropout",        "steps-per-update",
+static const char *const of_the_model[] = {"unit",         "min-count",   "embedding",      "tied", "steps-per-update",
                                            "update-every", "steps-start", "steps-increment"};
 
 static unroll_lm_options lm_options(const command_spec *command, const lm_values *values) {
-  const train_values *train = &values->train;
   unroll_lm_options o = unroll_lm_options_default();
-  o.cell = train_cell_code(values->cell);
-  o.layers = values->layers;
-  o.hidden = values->hidden;
   o.embedding = values->embedding;
+  o.tied = values->tied;
   o.steps = values->steps;
   o.update_steps = values->update_steps;
   o.steps_start = values->steps_start;
   o.steps_increment = values->steps_increment;
-  o.batch = train->batch;
-  o.dropout = values->dropout;
-  o.clip = train->clip;
-  o.validation = train->validation;
-  o.seed = (uint64_t)train->seed;
-  o.training = train_training(train);
-  train_set_loss_scale(train, &o.loss_scale, &o.loss_scale_interval);
-  train_set_optimizer(train, &o.optimizer);
-  train_set_schedule(command, values, train, &o.schedule);
+  o.rnn = train_recurrent(&values->train);
+  o.training = train_training(command, values, &values->train);
   return o;
 }
 
@@ -102,13 +91,14 @@ static void introduce(const lm_values *values, const unroll_lm *lm, const unroll
        info.validation_characters);
   if (unroll_text_unknown(text) > 0)
     tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
-  tell("model     %s, %" PRId64 " layer%s of %" PRId64 " units, embedding %" PRId64 "; %" PRIu64 " parameters",
-       train_cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
+  char embedding[64];
+  snprintf(embedding, sizeof embedding, ", %sembedding %" PRId64, o->tied ? "tied " : "", o->embedding);
+  train_tell_model(&o->rnn, "", embedding, info.n_parameters);
   tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
-  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch, o->batch,
-       o->steps, unit);
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch,
+       o->training.batch, o->steps, unit);
   tell_windows(o);
-  train_tell_more(&o->training, o->batch, o->loss_scale, o->loss_scale_interval, "places");
+  train_tell_more(&o->rnn, &o->training, "places");
   if (values->train.resume)
     tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
 }
@@ -169,7 +159,7 @@ static unroll_status open_model(const command_spec *command, const lm_values *va
   }
   status = unroll_lm_resume(*lm, *text, err);
   if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = unroll_lm_describe(*lm).options.schedule;
+    unroll_schedule schedule = unroll_lm_describe(*lm).options.training.schedule;
     train_set_schedule(command, values, &values->train, &schedule);
     status = unroll_lm_set_schedule(*lm, &schedule, err);
   }

@@ -17,6 +17,9 @@
 
 /* How many losses the device keeps until the host reads them. */
 #define TRAINER_HISTORY 64
+#define TRAINER_MAX_LAYERS 16
+#define TRAINER_MAX_WIDTH 16384
+#define TRAINER_MAX_BATCH 65536
 #define TRAINER_MAX_PARAMS 256
 #define TRAINER_MAX_CARRIES 64
 /* So many skipped updates in a row end a run. */
@@ -41,40 +44,36 @@
 #define TRAINER_SCALES "loss_scales"
 #define TRAINER_NONFINITE "nonfinite"
 
-/* ---- options ---- */
-struct trainer_options {
-  uint64_t seed;
-  double clip, validation;
-  unroll_optimizer_attr optimizer;
-  unroll_schedule schedule;
-  double loss_scale;
-  int64_t loss_scale_interval;
-  unroll_training training; /* accumulate at least 1; its texts are owned */
-};
-static inline bool trainer_scale_is_dynamic(const struct trainer_options *o) { return o->loss_scale_interval > 0; }
+/* ---- options: accumulate is at least 1 here, and texts are owned ---- */
+static inline bool trainer_scale_is_dynamic(const unroll_training *o) { return o->loss_scale_interval > 0; }
 /* Counts the device the optimizer's steps, since the host can't know which updates were made? */
-static inline bool trainer_counts_on_device(const struct trainer_options *o) {
-  return trainer_scale_is_dynamic(o) || o->training.nonfinite == UNROLL_NONFINITE_SKIP;
+static inline bool trainer_counts_on_device(const unroll_training *o) {
+  return trainer_scale_is_dynamic(o) || o->nonfinite == UNROLL_NONFINITE_SKIP;
 }
 const char *trainer_optimizer_name(int32_t kind);
 const char *trainer_cell_name(int32_t cell);
 const char *trainer_nonfinite_name(int32_t policy);
-/* batch: the sequences of an update. */
-unroll_status trainer_options_check(const struct trainer_options *o, int64_t batch, unroll_error *err);
+unroll_status trainer_options_check(const unroll_training *o, unroll_error *err);
 unroll_status trainer_check_extent(const char *name, int64_t value, int64_t most, unroll_error *err);
 /* lo <= value < hi */
 unroll_status trainer_check_real(const char *name, double value, double lo, double hi, unroll_error *err);
 /* Copies the texts. On failure nothing is held. */
-unroll_status trainer_options_copy(const struct trainer_options *from, const unroll_allocator *allocator,
-                                   struct trainer_options *to, unroll_error *err);
-void trainer_options_free(struct trainer_options *o, const unroll_allocator *allocator);
+unroll_status trainer_options_copy(const unroll_training *from, const unroll_allocator *allocator, unroll_training *to,
+                                   unroll_error *err);
+void trainer_options_free(unroll_training *o, const unroll_allocator *allocator);
 
-bool trainer_is_frozen(const struct trainer_options *o, const char *name);
-double trainer_l2(const struct trainer_options *o, const char *name);
+bool trainer_is_frozen(const unroll_training *o, const char *name);
+double trainer_l2(const unroll_training *o, const char *name);
 bool trainer_is_recurrent(const char *name);
 /* Patterns that fit none of these parameters are errors, as is a training of none. */
-unroll_status trainer_check_patterns(const struct trainer_options *o, const char *const *names, uint32_t n,
-                                     unroll_error *err);
+unroll_status trainer_check_patterns(const unroll_training *o, const char *const *names, uint32_t n, unroll_error *err);
+
+/* ---- recurrent layers ---- */
+unroll_status trainer_rnn_check(const unroll_recurrent *r, unroll_error *err);
+/* Without lengths, in one direction. */
+unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training);
+/* Rows of the gates' tensors, the widest ones of a layer. */
+int64_t trainer_rnn_width(const unroll_recurrent *r);
 
 /* ---- graphs ---- */
 struct trainer_carry {
@@ -152,7 +151,7 @@ struct trainer {
   uint32_t n_devices;
   const struct trainer_task *task;
   void *owner;
-  struct trainer_options options;
+  unroll_training options;
   struct trainer_tensor *tensors;
   uint32_t n_tensors;
 
@@ -263,8 +262,10 @@ unroll_status trainer_metadata_check(const unroll_safetensors *file, const char 
 bool trainer_add_real(struct text *to, double value);
 /* A decimal number that is finite, whatever the locale. Else false, as where there is no memory. */
 bool trainer_parse_real(const char *text, double *value, const char **end);
-/* The fields of struct trainer_options. */
-struct trainer_fields trainer_option_fields(struct trainer_options *o);
+/* The fields of unroll_training; the recurrent layers', of the model and of its training. */
+struct trainer_fields trainer_option_fields(unroll_training *o);
+struct trainer_fields trainer_rnn_model_fields(unroll_recurrent *r);
+struct trainer_fields trainer_rnn_training_fields(unroll_recurrent *r);
 
 struct trainer_position {
   uint64_t update, best_update;

@@ -129,7 +129,7 @@ static uint64_t epochs_end(const struct trainer *t, double epochs) {
 
 double trainer_learning_rate(const struct trainer *t, uint64_t update) {
   const unroll_schedule *s = &t->options.schedule;
-  const uint64_t warmup = (uint64_t)t->options.training.warmup;
+  const uint64_t warmup = (uint64_t)t->options.warmup;
   if (!t->ready || update == 0)
     return (double)NAN;
   if (update <= warmup)
@@ -151,7 +151,7 @@ static unroll_status queue_update(struct trainer *t, int64_t *items, unroll_erro
   if (!trainer_counts_on_device(&t->options))
     TRY(unroll_binding_write(b, "step", &step, sizeof step, err));
   struct trainer_place place = trainer_place_of(t, t->update);
-  place.parts = t->options.training.accumulate;
+  place.parts = t->options.accumulate;
   for (place.part = 0; place.part < place.parts; place.part++) {
     struct trainer_feed feed = {.n_dims = 0};
     const int32_t part = (int32_t)place.part;
@@ -244,7 +244,7 @@ static unroll_status diverged(struct trainer *t, uint64_t update, float loss, fl
 static unroll_status check_finite(const struct run *r, const float *losses, const float *norms, const float *scales,
                                   uint64_t *skipped, unroll_error *err) {
   struct trainer *t = r->t;
-  const bool may_skip = t->options.training.nonfinite == UNROLL_NONFINITE_SKIP;
+  const bool may_skip = t->options.nonfinite == UNROLL_NONFINITE_SKIP;
   for (uint32_t i = 0; i < r->pending; i++) {
     const bool bad = !isfinite(losses[i]) || !isfinite(norms[i]);
     const bool overflowed = scales && isfinite(losses[i]) && (double)scales[i] > TRAINER_LOSS_SCALE_LEAST;
@@ -397,7 +397,7 @@ static unroll_status check_limits(const struct trainer *t, const unroll_train_op
 /* A cosine that was left open ends where the training does. */
 static unroll_status close_schedule(struct trainer *t, uint64_t last, unroll_error *err) {
   unroll_schedule *s = &t->options.schedule;
-  const uint64_t warmup = (uint64_t)t->options.training.warmup;
+  const uint64_t warmup = (uint64_t)t->options.warmup;
   if (s->kind != UNROLL_SCHEDULE_COSINE || s->total > 0)
     return UNROLL_OK;
   if (last == UINT64_MAX)
@@ -438,10 +438,9 @@ unroll_status trainer_train(struct trainer *t, const unroll_train_options *optio
 
 unroll_status trainer_set_schedule(struct trainer *t, const unroll_schedule *schedule, unroll_error *err) {
   TRY(trainer_not_busy(t, "given a schedule", err));
-  struct trainer_options options = t->options;
+  unroll_training options = t->options;
   options.schedule = *schedule;
-  options.training.accumulate = 1; /* whatever the batch is */
-  TRY(trainer_options_check(&options, 1, err));
+  TRY(trainer_options_check(&options, err));
   t->options.schedule = *schedule;
   return UNROLL_OK;
 }

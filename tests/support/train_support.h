@@ -47,16 +47,16 @@ static inline int end(void **state) {
 /* 2 layers, dropout and a validation part: all that has a state of its own. An epoch has 15 updates: floor(843/7)/8. */
 static inline unroll_lm_options small(int32_t cell) {
   unroll_lm_options o = unroll_lm_options_default();
-  o.cell = cell;
-  o.layers = 2;
-  o.hidden = 12;
+  o.rnn.cell = cell;
+  o.rnn.layers = 2;
+  o.rnn.hidden = 12;
   o.embedding = 6;
   o.steps = 8;
-  o.batch = 7;
-  o.dropout = 0.1;
-  o.validation = 0.0625;
-  o.seed = 7;
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_EXPONENTIAL, .base = 0.01, .decay = 0.5};
+  o.training.batch = 7;
+  o.rnn.dropout = 0.1;
+  o.training.validation = 0.0625;
+  o.training.seed = 7;
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_EXPONENTIAL, .base = 0.01, .decay = 0.5};
   return o;
 }
 #define EPOCH 15
