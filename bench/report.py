@@ -4,7 +4,7 @@ import math
 import sys
 
 from rows import (BEST_PEER_TARGET, CHECKPOINT_STEPS, CHECKPOINT_TARGET, FLOOR, LINEAR_SCAN_NAME, LM_NAME, LM_TARGET,
-                  MEAN_TARGET, MEMORY_NAME, OPTION_TARGETS, OPTIONS_NAME, PEAK_TARGET, ROWS)
+                  MEAN_TARGET, CHECKPOINTS_NAME, OPTION_TARGETS, OPTIONS_NAME, PEAK_TARGET, ROWS)
 
 TORCH = "PyTorch"
 
@@ -137,11 +137,11 @@ def megabytes(n):
     return f"{n / 1e6:.1f}"
 
 
-def memory_part(found):
+def checkpoints_part(found):
     counts = ", ".join(f"{n} with {m}" for m, n in found[0]["table"].items())
     as_published = all(d["table"] == CHECKPOINT_STEPS for d in found)
     other = [d["side"] for d in found if not d["same_bits"]]
-    yield (f"{MEMORY_NAME}, f32, forward and gradient: all steps kept, and within a tenth of their bytes by checkpoints, in "
+    yield (f"{CHECKPOINTS_NAME}, f32, forward and gradient: all steps kept, and within a tenth of their bytes by checkpoints, in "
            "turns. Saved: what the gradient needs of the forward pass, and the gradients of gates. In all: every byte that "
            "a run plans, inputs and outputs among them. Segments of one step would take, of 1000 steps and by states kept, "
            f"{counts}: {'as published' if as_published else 'NOT as published'}. The gradients have "
@@ -230,7 +230,7 @@ def judge_side(results, side):
 
 def judge_times(results, side):
     """Against the same without it."""
-    for found in results["memory"]:
+    for found in results["checkpoints"]:
         if found["side"] == side:
             yield judge_time(side, "checkpoints in a tenth of the bytes, time", found["ms"] / found["all_ms"],
                              CHECKPOINT_TARGET)
@@ -347,8 +347,8 @@ def markdown(results):
               for side, n in row["fallbacks"].items() if n]
     if results["linear_scan"]:
         parts += linear_scan_part(results["linear_scan"])
-    if results["memory"]:
-        parts += memory_part(results["memory"])
+    if results["checkpoints"]:
+        parts += checkpoints_part(results["checkpoints"])
     if results["options"]:
         parts += options_part(results["options"])
     if results["dispatch"]:

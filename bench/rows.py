@@ -5,8 +5,8 @@ GATES = {"rnn": 1, "lstm": 4, "gru_after": 3}
 LM = {"embedding": 128, "hidden": 128, "layers": 2, "steps": 50, "batch": 50}
 LM_NAME = "character model"
 LINEAR_SCAN_NAME = "linear_scan T4096 B8 N1536"  # bench/linear_scan.c
-MEMORY_NAME = "checkpoints LSTM T1000 B16 I256 H256"  # bench/memory.c
-OPTIONS_NAME = "options LSTM T50 B64 I256 H256"  # bench/options.c
+CHECKPOINTS_NAME = "checkpoints LSTM T1000 B16 I256 H256"  # bench/checkpoints.c
+OPTIONS_NAME = "options LSTM T50 B64 I256 H256"  # bench/layer_options.c
 # Of published counts: forward steps of 1000, with so many states kept (Gruslys et al. 2016).
 CHECKPOINT_STEPS = {"2": 29820, "5": 7284, "10": 4636, "20": 3747, "50": 2948}
 QUICK_MAX_FLOPS = 5e9

@@ -47,8 +47,8 @@ def is_a_choice(enumerator):
 
 
 def building_calls(header):
-    calls = re.findall(r"UNROLL_API\s+(unroll_tensor|unroll_\w+_outputs|unroll_attention|unroll_cell_state|void)\s+(\w+)\(",
-                       header)
+    results = "unroll_tensor|unroll_\\w+_outputs|unroll_attention|unroll_cell_state|void"
+    calls = re.findall(r"UNROLL_API\s+(%s)\s+(\w+)\(" % results, header)
     return [name for kind, name in calls if not name.startswith("unroll_init_")]
 
 
@@ -77,10 +77,10 @@ def golden_header(path):
 
 def losses_of(headers):
     """The functions of the headers that are losses or what losses are made of."""
-    section = headers["nn.h"][headers["nn.h"].index("UNROLL_LOSS_MEAN"):headers["nn.h"].index("unroll_clip_global_norm")]
-    names = building_calls(section)
-    for header in ("seq2seq.h", "ctc.h"):
-        names += [n for n in building_calls(headers[header]) if n.endswith("_loss")]
+    header = headers["nn.h"]
+    names = building_calls(header[header.index("UNROLL_LOSS_MEAN"):header.index("unroll_clip_global_norm")])
+    for other in ("seq2seq.h", "ctc.h"):
+        names += [n for n in building_calls(headers[other]) if n.endswith("_loss")]
     return [re.sub(r"^unroll_|_loss$", "", n) for n in names]
 
 
@@ -135,8 +135,8 @@ def main():
     headers = {name: without_comments(read(root, "api", "include", "unroll", name)) for name in HEADERS}
     suites = without_comments("".join(read(root, "api", "conform", name) for name in SUITES))
     golden = os.path.join(root, "tests", "golden")
-    files = {name[:-len(".safetensors")]: golden_header(os.path.join(golden, name)) for name in sorted(os.listdir(golden))
-             if name.endswith(".safetensors")}
+    names = [os.path.splitext(name) for name in sorted(os.listdir(golden))]
+    files = {name: golden_header(os.path.join(golden, name + end)) for name, end in names if end == ".safetensors"}
     faults = [*judge_faults(headers, suites), *golden_faults(headers, files)]
     print("\n".join(faults) if faults else "every call, option and loss has its cases")
     return 1 if faults else 0

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The same seed trains the same way on every device: losses of 30 updates agree with the reference's to 1e-3, and have
- * the same bits when the training is repeated on the device. With everything that draws random numbers: dropout of every
- * kind, zoneout, scheduled sampling; and with a curriculum, whose steps grow.
+ * the same bits when the training is repeated on the device. With everything that draws random numbers: dropout of
+ * every kind, zoneout, scheduled sampling; and with a curriculum, whose steps grow.
  *
- * Other masks or symbols than the reference's change a loss here by some percent: each training is also held against one
- * with another seed, which must not agree.
+ * Other masks or symbols than the reference's change a loss here by some percent: each training is also held against
+ * one with another seed, which must not agree.
  */
 #include "devices.h"
 #include "train_support.h"

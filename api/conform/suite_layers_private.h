@@ -108,9 +108,9 @@ unroll_layer_outputs net_layer(struct net *n, unroll_tensor x, const struct net_
 uint32_t net_weight_list(const struct net_weights *w, unroll_tensor *list);
 
 /*
- * A network of the library's own layers, which make their parameters: these become inputs, W_* and weights of rank 2 scaled
- * by their columns, gains (ln_*) around 1, others around 0. Then the results, and with grad the gradients of all of them with
- * respect to x and the parameters.
+ * A network of the library's own layers, which make their parameters: these become inputs, W_* and weights of rank 2
+ * scaled by their columns, gains (ln_*) around 1, others around 0. Then the results, and with grad the gradients of all
+ * of them with respect to x and the parameters.
  */
 enum { NET_WANTED = 64 };
 struct net_model {

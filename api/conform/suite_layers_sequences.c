@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What seq2seq.h, ctc.h and ssm.h build, and the losses: attention, decoders with each way of being fed, beam search, CTC,
- * REINFORCE, state-space models.
+ * What seq2seq.h, ctc.h and ssm.h build, and the losses: attention, decoders with each way of being fed, beam search,
+ * CTC, REINFORCE, state-space models.
  *
- * What is picked (symbols, the paths of a beam) is compared exactly. Where two probabilities are within rounding of each
- * other f32 and f64 may pick differently; with a few dozen choices a case that is some 1e-5 likely, as a kink is.
+ * What is picked (symbols, the paths of a beam) is compared exactly. Where two probabilities are within rounding of
+ * each other f32 and f64 may pick differently; with a few dozen choices a case that is some 1e-5 likely, as a kink is.
  */
 #include "conform/suite_layers_private.h"
 #include <math.h>
@@ -127,7 +127,7 @@ struct coder {
   unroll_tensor h[2], c[2];
 };
 
-/* A bidirectional encoder and a bridge; for dot products, which want vectors of the decoder's size, one that goes forward. */
+/* A bidirectional encoder and a bridge; for dot products, whose vectors have the decoder's size, one that goes forward. */
 static void encode(struct net *n, struct net_model *m, const struct decoder_case *d, struct coder *k) {
   const struct net_spec *s = n->spec;
   const bool both = d->attention != UNROLL_ATTENTION_DOT && d->attention != UNROLL_ATTENTION_SCALED_DOT;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a long sequence costs in memory: an LSTM of 256 units, T 1000, B 16, forward and gradient, with all steps kept, and
- * within a tenth of the bytes of that by checkpoints, in turns in the same run; and truncated backpropagation in windows of
- * 100 steps beside whole sequences of 1000, 2000 and 4000. Prints one JSON object per device.
+ * What a long sequence costs in memory: an LSTM of 256 units, T 1000, B 16, forward and gradient, with all steps kept,
+ * and within a tenth of the bytes of that by checkpoints, in turns in the same run; and truncated backpropagation in
+ * windows of 100 steps beside whole sequences of 1000, 2000 and 4000. Prints one JSON object per device.
  *
- *     memory [--text] [SECONDS] DEVICE...     of each device, 3 unless said
+ *     checkpoints [--text] [SECONDS] DEVICE...     of each device, 3 unless said
  *
- * Bytes are those that are planned for a run, with every tensor that the caller sees; of windows also what the process has
- * grown by between the sequence's first thousand steps and its last.
+ * Bytes are those that are planned for a run, with every tensor that the caller sees; of windows also what the process
+ * has grown by between the sequence's first thousand steps and its last.
  */
 #include "rig.h"
 #include <inttypes.h>
@@ -210,7 +210,7 @@ int main(int argc, char **argv) {
   double seconds = 3;
   const int first = rig_arguments(argc, argv, NULL, NULL, &seconds, &text);
   if (!first) {
-    fprintf(stderr, "usage: memory [--text] [SECONDS] DEVICE...\n");
+    fprintf(stderr, "usage: checkpoints [--text] [SECONDS] DEVICE...\n");
     return 2;
   }
   unroll_error err = UNROLL_ERROR_INIT;
@@ -230,6 +230,6 @@ int main(int argc, char **argv) {
   }
   unroll_context_destroy(ctx);
   if (status != UNROLL_OK)
-    fprintf(stderr, "memory: %s\n", err.message[0] ? err.message : "out of memory");
+    fprintf(stderr, "checkpoints: %s\n", err.message[0] ? err.message : "out of memory");
   return status == UNROLL_OK ? 0 : 1;
 }

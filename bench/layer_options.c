@@ -2,12 +2,12 @@
 /*
  * What options of a layer cost, and what batches of like length save.
  *
- * An LSTM, T 50, B 64, 256 to 256, forward and gradient: plain, and with dropout of x and of h by one mask each for all steps,
- * with dropout of W_h, with zoneout, with layer normalisation, all in turns in the same run. And, with --dictionary, a
- * language model of the letters of its words, 128 units, batches of 64: every batch as long as the longest word of all, as
- * its own longest, and made of words of like length. Prints one JSON object per device.
+ * An LSTM, T 50, B 64, 256 to 256, forward and gradient: plain, and with dropout of x and of h by one mask each for all
+ * steps, with dropout of W_h, with zoneout, with layer normalisation, all in turns in the same run. And, with
+ * --dictionary, a language model of the letters of its words, 128 units, batches of 64: every batch as long as the
+ * longest word of all, as its own longest, and made of words of like length. Prints one JSON object per device.
  *
- *     options [--text] [--dictionary FILE] [SECONDS] DEVICE...     FILE as the CMU pronouncing dictionary has it
+ *     layer_options [--text] [--dictionary FILE] [SECONDS] DEVICE...     FILE as the CMU pronouncing dictionary has it
  */
 #include "rig.h"
 #include <inttypes.h>
@@ -225,7 +225,7 @@ int main(int argc, char **argv) {
   const char *dictionary = NULL;
   const int first = rig_arguments(argc, argv, &dictionary, "--dictionary", &seconds, &text);
   if (!first) {
-    fprintf(stderr, "usage: options [--text] [--dictionary FILE] [SECONDS] DEVICE...\n");
+    fprintf(stderr, "usage: layer_options [--text] [--dictionary FILE] [SECONDS] DEVICE...\n");
     return 2;
   }
   unroll_error err = UNROLL_ERROR_INIT;
@@ -252,6 +252,6 @@ int main(int argc, char **argv) {
   words_close(&w);
   unroll_context_destroy(ctx);
   if (status != UNROLL_OK)
-    fprintf(stderr, "options: %s\n", err.message[0] ? err.message : "out of memory");
+    fprintf(stderr, "layer_options: %s\n", err.message[0] ? err.message : "out of memory");
   return status == UNROLL_OK ? 0 : 1;
 }
