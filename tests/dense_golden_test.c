@@ -89,6 +89,37 @@ static void dense(void **state) {
       dense_on(dev, dtypes[k]);
 }
 
+static void layer_norm_on(unroll_device *dev, int32_t dtype) {
+  static const char *const given[] = {"x", "gain", "shift"}, *const grads[] = {"grad.x", "grad.gain", "grad.shift"};
+  golden f = golden_open("layer_norm");
+  unroll_graph *g = new_graph();
+  unroll_tensor in[3], d[3];
+  for (int i = 0; i < 3; i++)
+    in[i] = input_like(g, &f, given[i], dtype);
+  const unroll_tensor dy = input_like(g, &f, "dy", dtype);
+  const unroll_tensor y = unroll_layer_norm(in[0], in[1], in[2], golden_number(&f, "epsilon", NAN));
+  unroll_vjp(&y, &dy, 1, in, 3, d);
+  for (int i = 0; i < 3; i++)
+    unroll_output(d[i], grads[i]);
+  unroll_output(y, "y");
+  model m = model_open(g, dev, true);
+  for (int i = 0; i < 3; i++)
+    put_golden(&m, &f, given[i]);
+  put_golden(&m, &f, "dy");
+  model_run(&m);
+  for (int i = 0; i < 3; i++)
+    compare(&m, &f, grads[i], dtype);
+  compare(&m, &f, "y", dtype);
+  model_close(&m);
+  unroll_graph_destroy(g);
+  golden_close(&f);
+}
+static void layer_norm(void **state) {
+  for (int k = 0; k < 2; k++)
+    FOR_EACH_DEVICE(dev, *state, dtypes[k])
+      layer_norm_on(dev, dtypes[k]);
+}
+
 static void losses_on(unroll_device *dev, int32_t dtype) {
   golden f = golden_open("losses");
   unroll_graph *g = new_graph();
@@ -330,7 +361,7 @@ static void misuse(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      DEVICE_TESTS(dense), DEVICE_TESTS(losses),     DEVICE_TESTS(mean_over_run_time_steps),
+      DEVICE_TESTS(dense), DEVICE_TESTS(layer_norm), DEVICE_TESTS(losses),     DEVICE_TESTS(mean_over_run_time_steps),
       DEVICE_TESTS(clip),  DEVICE_TESTS(optimizers), cmocka_unit_test(misuse)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -237,6 +237,19 @@ def losses(folder):
     write(folder, "losses", out, ignore_index=-1)
 
 
+def layer_norm(folder):
+    """torch.nn.functional.layer_norm over rows of 9; in x the rows of the second step lie far from 0, of small spread."""
+    randn, epsilon = random_source("layer_norm"), 1e-3
+    x, gain, shift, dy = randn(4, 3, 9), 1 + randn(9, scale=0.3), randn(9), randn(4, 3, 9)
+    x[1] = 20 + 0.5 * x[1]
+    leaves = [t.requires_grad_() for t in (x, gain, shift)]
+    y = F.layer_norm(x, (9,), gain, shift, epsilon)
+    grads = torch.autograd.grad((y * dy).sum(), leaves)
+    out = {"x": x, "gain": gain, "shift": shift, "dy": dy, "y": y}
+    out.update({f"grad.{name}": g for name, g in zip(("x", "gain", "shift"), grads)})
+    write(folder, "layer_norm", out, epsilon=epsilon)
+
+
 def optimizers(folder):
     cases = {
         "sgd": (torch.optim.SGD, dict(lr=0.1)),
@@ -333,7 +346,7 @@ def main():
     cases += [(cell, 1, 2, "empty") for cell in GATES]
     worst = max(layer(folder, *case) for case in cases)
     held = {name: cell_with_options(folder, name) for name in options.CASES}
-    for make in (losses, optimizers, clip, dense, schedules):
+    for make in (losses, layer_norm, optimizers, clip, dense, schedules):
         make(folder)
     sequences.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))
