@@ -9,12 +9,15 @@
 #include "commands.h"
 #include "console.h"
 #include "eval_classify.h"
+#include "eval_translate.h"
 
 typedef struct eval_values {
   option_marks marks;
   common_values common;
   sequence_values data;
-  const char *model;
+  pair_values pairs;
+  way_values way;
+  const char *model, *part, *errors;
   option_files text;
   bool json;
 } eval_values;
@@ -33,6 +36,13 @@ static const option_spec options[] = {
              "left out and counted"},
     OPTION_CSV(eval_values, "of a classifier: labelled sequences, as those that it was trained on"),
     OPTIONS_SEQUENCES(eval_values, "of CSV: the column of labels, by name or by number from 1 (default: the first)"),
+    OPTION_PAIRS(eval_values, "of a translator: sources and their targets, as those that it was trained on"),
+    OPTIONS_PAIRS(eval_values),
+    CHOICE("part", "P", offsetof(eval_values, part), "all", "all training validation test",
+           "of pairs: those alone that fall into that part of the model's split"),
+    TEXT("errors", "F.tsv", offsetof(eval_values, errors),
+         "of pairs: source, translation, nearest target, edit distance and length of the target, a line each"),
+    OPTIONS_WAY(eval_values),
     {.type = OPTION_FLAG,
      .name = "json",
      .offset = offsetof(eval_values, json),
@@ -92,10 +102,13 @@ static int eval_lm(const eval_values *values, unroll_device *device) {
 }
 
 static bool check_usage(const command_spec *command, const eval_values *values) {
-  if (values->text.count > 0 && values->data.csv)
-    complain("--text is for language models, --csv for classifiers: give one of them");
-  else if (values->text.count == 0 && !values->data.csv)
-    complain("'unroll %s' needs --text FILE..., or --csv FILE", command->name);
+  const int given = (values->text.count > 0) + (values->data.csv != NULL) + (values->pairs.path != NULL);
+  if (given > 1)
+    complain("--text is for language models, --csv for classifiers, --pairs for translators: give one of them");
+  else if (given == 0)
+    complain("'unroll %s' needs --text FILE..., --csv FILE, or --pairs FILE", command->name);
+  else if (values->pairs.path)
+    return pairs_check_usage(&values->pairs) && way_check_usage(command, values, &values->way);
   else
     return sequence_check_usage(&values->data);
   complain("see 'unroll %s --help'", command->name);
@@ -111,6 +124,9 @@ static int run(const command_spec *command, const void *p) {
   int code = EXIT_FAILED;
   if (device && values->data.csv)
     code = eval_classifier(device, values->model, &values->data, values->json);
+  else if (device && values->pairs.path)
+    code = eval_translator(device, values->model, &values->pairs, &values->way, values->part, values->errors,
+                           values->json);
   else if (device)
     code = eval_lm(values, device);
   unroll_device_close(device);
@@ -121,7 +137,7 @@ static int run(const command_spec *command, const void *p) {
 const command_spec command_eval = {
     .name = "eval",
     .purpose = "how good a model is, beside a trivial baseline",
-    .usage = "MODEL --text FILE...|--csv FILE [options]",
+    .usage = "MODEL --text FILE...|--csv FILE|--pairs FILE [options]",
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(eval_values),
@@ -132,8 +148,11 @@ const command_spec command_eval = {
         "at the end\n"
         "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
         "were taken for\n"
-        "which.\n",
+        "which. Beside a translator stands what says the most frequent token at each place of the source; a source "
+        "with\n"
+        "several targets, which follow each other, counts once, with the nearest.\n",
     .example = "  unroll eval book.safetensors --text other.txt\n"
-               "  unroll eval digits.safetensors --csv others.csv --label digit\n",
+               "  unroll eval digits.safetensors --csv others.csv --label digit\n"
+               "  unroll eval phonemes.safetensors --pairs cmudict.dict --format cmudict --no-stress --part test\n",
     .run = run,
 };
