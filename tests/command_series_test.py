@@ -197,7 +197,7 @@ class Series(Case):
                                "--separator", ";", *TINY, "--out", model, "--epochs", "1000000"],
                               stderr=subprocess.PIPE, text=True) as process:
             for line in process.stderr:
-                if "update 1/" in line or ": loss" in line:
+                if "update 1/" in line or line.startswith("epoch "):
                     break
             process.send_signal(signal.SIGINT)
             rest = process.stderr.read()
