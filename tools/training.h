@@ -32,10 +32,14 @@ typedef struct training_task {
   unroll_status (*create)(const command_spec *command, const void *values, unroll_device *device, const void *data,
                           void **model, unroll_error *err);
   unroll_status (*resume)(void *model, const void *data, unroll_error *err);
+  /* What a loaded model is told before it is resumed; NULL: nothing. */
+  unroll_status (*before_resume)(const void *values, void *model, unroll_error *err);
   /* On stderr before a run: data and model, */
   void (*tell_model)(const void *model, const void *data);
   /* and updates. */
   void (*tell_updates)(const void *model);
+  /* After a run: how good it is now; NULL: nothing. */
+  void (*tell_score)(void *model, const void *data);
 
   /* See TRAINING_FUNCTIONS. */
   unroll_status (*load)(unroll_device *device, const char *path, void **model, unroll_error *err);
@@ -46,10 +50,11 @@ typedef struct training_task {
   training_state (*state)(const void *model);
   void (*destroy)(void *model);
 
-  bool is_nats;       /* losses are nats of text: bits stand beside them */
-  const char *pace;   /* "chars": what is counted by the second */
-  const char *metric; /* "accuracy", or NULL */
-  const char *try_it; /* the command that uses a model */
+  bool is_nats;                                /* losses are nats of text: bits stand beside them */
+  const char *pace;                            /* "chars": what is counted by the second */
+  const char *metric;                          /* "accuracy", or NULL */
+  const char *(*metric_of)(const void *model); /* the same, where not all models have one; NULL: they have */
+  const char *try_it;                          /* the command that uses a model */
 } training_task;
 
 /* The functions that every kind of model has under the same names, as a training_task wants them, and its fields. */
@@ -95,6 +100,7 @@ typedef struct training {
   const training_task *task;
   const training_job *job;
   void *model;
+  const char *metric;            /* the task's, or the model's */
   const char *out;               /* the last model, */
   char best[TRAINING_PATH_SIZE]; /* and the best by validation */
   FILE *log;                     /* or NULL */

@@ -11,6 +11,8 @@ static unroll_status open_model(const training_task *task, const training_job *j
   unroll_status status = UNROLL_OK;
   if (resume)
     status = task->load(device, resume, model, err);
+  if (resume && status == UNROLL_OK && task->before_resume)
+    status = task->before_resume(job->values, *model, err);
   if (status == UNROLL_OK)
     status = task->open_data(job->values, *model, data, err);
   if (status != UNROLL_OK)
@@ -51,6 +53,8 @@ int training_main(const training_task *task, const training_job *job) {
   if (device && open_model(task, job, device, &data, &model, &err) == UNROLL_OK) {
     introduce(task, job, model, data, device);
     code = training_run(task, job, model);
+    if (code == EXIT_OK && task->tell_score)
+      task->tell_score(model, data);
   } else if (device)
     complain_of(&err);
   task->destroy(model);

@@ -22,6 +22,7 @@
 #define TRAINER_MAX_BATCH 65536
 #define TRAINER_MAX_PARAMS 256
 #define TRAINER_MAX_CARRIES 64
+#define TRAINER_MAX_VARIANTS 8
 /* So many skipped updates in a row end a run. */
 #define TRAINER_MOST_SKIPPED 100
 
@@ -82,6 +83,7 @@ struct trainer_carry {
 struct trainer_build {
   unroll_graph *graph;
   bool training;
+  uint32_t variant;
   int64_t parts; /* that an update's batch comes in; 1 where nothing is trained */
   struct trainer_carry carries[TRAINER_MAX_CARRIES];
   uint32_t n_carries;
@@ -125,6 +127,14 @@ struct trainer_task {
   unroll_status (*feed_evaluation)(void *owner, uint64_t batch, unroll_binding *b, struct trainer_feed *feed,
                                    unroll_error *err);
   uint64_t (*epoch_updates)(const void *owner, uint64_t epoch);
+  /*
+   * Where sizes that are no run-time ones differ from batch to batch, graphs of different shapes with the same tensors
+   * share parameters and states: which of them, 0 to TRAINER_MAX_VARIANTS - 1, takes this batch? A batch that is
+   * evaluated is told by its index alone. NULL: there is one.
+   */
+  uint32_t (*variant)(void *owner, const struct trainer_place *place, bool training);
+  /* The validation, where it is no mean over evaluated batches; NULL: it is. */
+  unroll_status (*evaluate)(void *owner, double *loss, double *metric, unroll_error *err);
   /* All of the file's metadata. */
   unroll_status (*metadata)(const void *owner, unroll_safetensors_writer *writer, unroll_error *err);
   const char *data; /* what it is resumed with: "text" */
@@ -166,8 +176,10 @@ struct trainer {
   uint64_t steady;    /* from this epoch on, epochs have as many updates as this one; */
   uint64_t *begin_at; /* [steady + 1] the first update of each up to it; NULL where steady is 0 */
   uint64_t evaluation_batches;
-  struct trainer_program train, evaluate;
-  char nonfinite[256]; /* where the last report had no finite number */
+  struct trainer_program train, evaluate; /* variant 0: parameters and states are made there */
+  struct trainer_program more_train[TRAINER_MAX_VARIANTS],
+      more_evaluate[TRAINER_MAX_VARIANTS]; /* by variant, from 1 on */
+  char nonfinite[256];                     /* where the last report had no finite number */
 };
 
 /* ---- life ---- */
@@ -186,8 +198,10 @@ unroll_status trainer_ready(const struct trainer *t, const char *what, unroll_er
 uint64_t trainer_count_parameters(const struct trainer *t);
 
 /* ---- programs ---- */
-unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build *b, unroll_error *err);
-unroll_status trainer_graph_evaluate(const struct trainer *t, unroll_graph **graph, unroll_error *err);
+unroll_status trainer_graph_train(const struct trainer *t, uint32_t variant, struct trainer_build *b,
+                                  unroll_error *err);
+unroll_status trainer_graph_evaluate(const struct trainer *t, uint32_t variant, unroll_graph **graph,
+                                     unroll_error *err);
 /* A state [TRAINER_HISTORY] of what a value of one element was in the latest runs, this one last. last, bool [] or
  * none: is this run one to remember? */
 void trainer_history(struct trainer_build *b, const char *name, unroll_tensor value, unroll_tensor last);
@@ -199,6 +213,9 @@ unroll_status trainer_list_tensors(struct trainer *t, const struct trainer_build
 unroll_status trainer_program_make(const struct trainer *t, unroll_graph *graph, struct trainer_program *program,
                                    unroll_error *err);
 void trainer_program_free(struct trainer_program *program);
+/* Likewise, and its parameters and states are those of `first`, by their names. */
+unroll_status trainer_program_variant(const struct trainer *t, unroll_graph *graph, const struct trainer_program *first,
+                                      struct trainer_program *program, unroll_error *err);
 /* Gives a program that trains nothing its parameters: those of the training binding, or the stored ones. */
 unroll_status trainer_program_parameters(const struct trainer *t, struct trainer_program *program, unroll_error *err);
 

@@ -306,8 +306,9 @@ static unroll_status build_train(const struct trainer *t, struct update *u, unro
   return unroll_graph_status(b->graph, err);
 }
 
-unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build *b, unroll_error *err) {
-  *b = (struct trainer_build){.training = true, .parts = t->options.accumulate};
+unroll_status trainer_graph_train(const struct trainer *t, uint32_t variant, struct trainer_build *b,
+                                  unroll_error *err) {
+  *b = (struct trainer_build){.training = true, .variant = variant, .parts = t->options.accumulate};
   struct update *u = mem_zalloc(&t->allocator, sizeof *u);
   if (!u)
     return fail(err, UNROLL_E_MEMORY, "model: no memory to make its graph");
@@ -323,8 +324,9 @@ unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build 
   return status;
 }
 
-unroll_status trainer_graph_evaluate(const struct trainer *t, unroll_graph **graph, unroll_error *err) {
-  struct trainer_build b = {.training = false, .parts = 1};
+unroll_status trainer_graph_evaluate(const struct trainer *t, uint32_t variant, unroll_graph **graph,
+                                     unroll_error *err) {
+  struct trainer_build b = {.training = false, .variant = variant, .parts = 1};
   TRY(unroll_graph_create(&t->allocator, &b.graph, err));
   const struct trainer_loss of = t->task->build(t->owner, &b);
   trainer_update_carries(&b);

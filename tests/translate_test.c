@@ -1,0 +1,813 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Translators: what they learn, say, score, save, and refuse; words to be said backwards are the task. */
+#include <stdbool.h>
+#include <unroll/translate.h>
+
+#include "train_support.h"
+
+enum { PAIRS = 90, LONGEST = 9 };
+
+/* Words of 1 to LONGEST letters out of five, each once, and the same backwards. shift: other words. */
+static void make_words(int shift, char words[PAIRS][LONGEST + 1]) {
+  for (int i = 0; i < PAIRS; i++) {
+    const int n = 1 + (i * 5 + shift) % LONGEST;
+    unsigned number = (unsigned)(i * 7919 + shift * 104729 + 13);
+    for (int k = 0; k < n; k++, number = number * 1103515245u + 12345u)
+      words[i][k] = (char)('a' + (number >> 16) % 5);
+    words[i][n] = '\0';
+  }
+}
+static void backwards(const char *word, char *to) {
+  const size_t n = strlen(word);
+  for (size_t i = 0; i < n; i++)
+    to[i] = word[n - 1 - i];
+  to[n] = '\0';
+}
+
+static unroll_pairs *load_pairs(const char *text_) {
+  unroll_pairs *pairs = NULL;
+  put_file(in_folder("p.tsv"), text_, strlen(text_));
+  assert_ok(unroll_pairs_load(in_folder("p.tsv"), NULL, NULL, &pairs, &err));
+  return pairs;
+}
+static unroll_pairs *word_pairs(int shift) {
+  char words[PAIRS][LONGEST + 1], all[PAIRS * 2 * (LONGEST + 1) + 1], *at = all, other[LONGEST + 1];
+  make_words(shift, words);
+  for (int i = 0; i < PAIRS; i++) {
+    backwards(words[i], other);
+    at += sprintf(at, "%s\t%s\n", words[i], other);
+  }
+  return load_pairs(all);
+}
+
+static unroll_translator_options toy(int32_t cell) {
+  unroll_translator_options o = unroll_translator_options_default();
+  o.rnn.cell = cell;
+  o.rnn.hidden = 24;
+  o.embedding = 12;
+  o.target_unit = UNROLL_UNIT_CHARACTER;
+  o.testing = 0.1;
+  o.training.batch = 8;
+  o.training.validation = 0.2;
+  o.training.seed = 3;
+  o.training.schedule.base = 0.015;
+  return o;
+}
+
+static unroll_translator *new_on(unroll_device *device, const unroll_pairs *pairs, const unroll_translator_options *o) {
+  unroll_translator *t = NULL;
+  assert_ok(unroll_translator_create(&device, 1, pairs, o, NULL, &t, &err));
+  return t;
+}
+static unroll_translator *new_translator(const unroll_pairs *pairs, const unroll_translator_options *o) {
+  return new_on(cpu, pairs, o);
+}
+static unroll_translator *load_translator(const char *path) {
+  unroll_translator *t = NULL;
+  assert_ok(unroll_translator_load(&cpu, 1, path, NULL, &t, &err));
+  return t;
+}
+
+struct seen {
+  float losses[MOST], norms[MOST];
+  double metrics[MOST], validation[MOST];
+};
+static int see(void *ctx, const unroll_train_progress *p) {
+  struct seen *s = ctx;
+  assert_int_equal(p->n_updates, 1);
+  s->losses[p->update - 1] = p->losses[0];
+  s->norms[p->update - 1] = p->grad_norms[0];
+  s->metrics[p->update - 1] = p->metric;
+  s->validation[p->update - 1] = p->validation_loss;
+  return 0;
+}
+static void run_to(unroll_translator *t, uint64_t updates, struct seen *s) {
+  const unroll_train_options o = {
+      .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s};
+  assert_ok(unroll_translator_train(t, &o, &err));
+  assert_int_equal(unroll_translator_describe(t).update, updates);
+}
+
+/* What was said, one after the other. */
+struct said {
+  char texts[PAIRS][64];
+  double log_probs[PAIRS];
+  int ended[PAIRS], n;
+};
+static int keep(void *ctx, int64_t i, const unroll_translation *x) {
+  struct said *s = ctx;
+  assert_int_equal(i, s->n);
+  snprintf(s->texts[s->n], sizeof s->texts[0], "%s", x->text);
+  s->log_probs[s->n] = x->log_prob;
+  s->ended[s->n++] = x->ended;
+  assert_null(x->weights);
+  return 0;
+}
+static void translate_all(unroll_translator *t, const unroll_pairs *pairs, const unroll_translate_options *o,
+                          struct said *s) {
+  s->n = 0;
+  assert_ok(unroll_translator_translate(t, unroll_pairs_sources(pairs), unroll_pairs_count(pairs), o, keep, s, &err));
+  assert_int_equal(s->n, unroll_pairs_count(pairs));
+}
+
+/* ---- distances ---- */
+
+static int64_t distance(const char *a, const char *b) {
+  int32_t x[600], y[600];
+  const int64_t n = (int64_t)strlen(a), m = (int64_t)strlen(b);
+  for (int64_t i = 0; i < n; i++)
+    x[i] = a[i];
+  for (int64_t i = 0; i < m; i++)
+    y[i] = b[i];
+  return unroll_edit_distance(x, n, y, m);
+}
+
+/* Examples that stand in textbooks: Wagner & Fischer's, Jurafsky & Martin's (with substitutions that cost 1), and others. */
+static void known_distances(void **state) {
+  (void)state;
+  static const struct {
+    const char *a, *b;
+    int64_t distance;
+  } known[] = {{"kitten", "sitting", 3},
+               {"saturday", "sunday", 3},
+               {"intention", "execution", 5},
+               {"flaw", "lawn", 2},
+               {"gumbo", "gambol", 2},
+               {"", "abc", 3},
+               {"abc", "", 3},
+               {"", "", 0},
+               {"abcdef", "abcdef", 0},
+               {"ab", "ba", 2},
+               {"rosettacode", "raisethysword", 8}};
+  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    assert_int_equal(distance(known[i].a, known[i].b), known[i].distance);
+    assert_int_equal(distance(known[i].b, known[i].a), known[i].distance);
+  }
+  char a[520], b[520]; /* past what stands on the stack: every second letter is gone */
+  for (int i = 0; i < 512; i++)
+    a[i] = (char)('a' + i % 26);
+  for (int i = 0; i < 256; i++)
+    b[i] = a[2 * i];
+  a[512] = b[256] = '\0';
+  assert_int_equal(distance(a, b), 256);
+  assert_int_equal(distance(b, a), 256);
+}
+
+/* ---- learning ---- */
+
+/* Ninety words can be known by heart, whatever the attention, the context and the cell. */
+static void every_attention_learns(void **state) {
+  (void)state;
+  static const struct {
+    int32_t cell, attention, context, both, layers;
+  } kinds[] = {{UNROLL_CELL_GRU, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 1, 1},
+               {UNROLL_CELL_LSTM, UNROLL_ATTENTION_MULTIPLICATIVE, UNROLL_CONTEXT_FEEDING, 1, 1},
+               {UNROLL_CELL_GRU_AFTER, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_AFTER, 1, 1},
+               {UNROLL_CELL_LSTM, UNROLL_ATTENTION_SCALED_DOT, UNROLL_CONTEXT_BEFORE, 0, 1},
+               {UNROLL_CELL_RNN, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_AFTER, 1, 1},
+               {UNROLL_CELL_GRU, UNROLL_ATTENTION_NONE, UNROLL_CONTEXT_BEFORE, 1, 2}};
+  static struct seen seen;
+  unroll_pairs *pairs = word_pairs(0);
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    unroll_translator_options o = toy(kinds[i].cell);
+    o.attention = kinds[i].attention;
+    o.context = kinds[i].context;
+    o.bidirectional = kinds[i].both;
+    o.rnn.layers = kinds[i].layers;
+    unroll_translator *t = new_translator(pairs, &o);
+    run_to(t, 400, &seen);
+    float early = 0, late = 0;
+    for (int k = 0; k < 10; k++) {
+      early += seen.losses[k] / 10;
+      late += seen.losses[390 + k] / 10;
+    }
+    if (!(late < 0.5f * early))
+      print_error("case %d: %g to %g\n", (int)i, (double)early, (double)late);
+    assert_true(early > 1 && late < 0.5f * early && seen.metrics[399] > 0.8);
+    assert_true(isnan(seen.validation[0]) && !isnan(seen.validation[399]));
+    unroll_translator_destroy(t);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+/* Scheduled sampling, a curriculum, accumulation and dropout at once; then REINFORCE, with either baseline. */
+static void resumed_is_the_same_as_straight(void **state) {
+  (void)state;
+  static struct seen straight, halves;
+  static struct said said[2];
+  unroll_pairs *pairs = word_pairs(0), *other = word_pairs(1);
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.rnn.dropout = 0.2;
+  o.sampling = (unroll_sampling_schedule){sizeof o.sampling, UNROLL_SAMPLING_LINEAR, 0.9, 0.01, 0.3};
+  o.sampling_pick = UNROLL_PICK_SAMPLE;
+  o.steps_start = 3;
+  o.steps_increment = 2;
+  o.training.accumulate = 2;
+  unroll_translator *t = new_translator(pairs, &o);
+  run_to(t, 50, &straight);
+  assert_ok(unroll_translator_save(t, in_folder("straight"), &err));
+  unroll_translator_destroy(t);
+  t = new_translator(pairs, &o);
+  run_to(t, 11, &halves); /* within the curriculum's third epoch */
+  assert_ok(unroll_translator_save(t, in_folder("half"), &err));
+  unroll_translator_destroy(t);
+  t = load_translator(in_folder("half"));
+  const unroll_train_options run = {.struct_size = sizeof run, .updates = 20};
+  assert_error(unroll_translator_train(t, &run, &err), UNROLL_E_STATE, "resumed with its pairs");
+  assert_error(unroll_translator_resume(t, other, &err), UNROLL_E_STATE, "other pairs than the model was trained on");
+  assert_ok(unroll_translator_resume(t, pairs, &err));
+  assert_error(unroll_translator_resume(t, pairs, &err), UNROLL_E_STATE, "has its pairs already");
+  run_to(t, 50, &halves);
+  assert_ok(unroll_translator_save(t, in_folder("halves"), &err));
+  assert_memory_equal(straight.losses, halves.losses, 50 * sizeof(float));
+  assert_memory_equal(straight.norms, halves.norms, 50 * sizeof(float));
+  assert_same_files(in_folder("straight"), in_folder("halves"));
+  unroll_translator_destroy(t);
+
+  for (int32_t baseline = UNROLL_BASELINE_MEAN; baseline <= UNROLL_BASELINE_GREEDY; baseline++) {
+    const unroll_translator_reinforce_options reinforce = {
+        .struct_size = sizeof reinforce, .baseline = baseline, .decay = 0.75, .seed = 4};
+    for (int cut = 0; cut < 2; cut++) {
+      t = load_translator(in_folder("halves"));
+      assert_ok(unroll_translator_reinforce(t, &reinforce, &err));
+      assert_true(isnan(unroll_translator_describe(t).best_validation_loss));
+      assert_ok(unroll_translator_resume(t, pairs, &err));
+      if (cut) {
+        run_to(t, 57, &halves);
+        assert_ok(unroll_translator_save(t, in_folder("half"), &err));
+        unroll_translator_destroy(t);
+        t = load_translator(in_folder("half"));
+        assert_int_equal(unroll_translator_describe(t).baseline, baseline);
+        assert_error(unroll_translator_reinforce(t, &reinforce, &err), UNROLL_E_STATE, "by REINFORCE already");
+        assert_ok(unroll_translator_resume(t, pairs, &err));
+        assert_error(unroll_translator_reinforce(t, &reinforce, &err), UNROLL_E_STATE, "before it is resumed");
+      }
+      run_to(t, 66, cut ? &halves : &straight);
+      translate_all(t, pairs, NULL, &said[cut]); /* files differ by when they were evaluated */
+      unroll_translator_destroy(t);
+    }
+    assert_memory_equal(straight.losses + 50, halves.losses + 50, 16 * sizeof(float));
+    assert_memory_equal(&said[0], &said[1], sizeof said[0]);
+  }
+  unroll_pairs_destroy(other);
+  unroll_pairs_destroy(pairs);
+}
+
+/* Both devices draw the same numbers. Losses are sums of float32 in another order, over 40 updates of Adam. */
+static void losses_are_those_of_opencl(void **state) {
+  (void)state;
+  unroll_device *opencl = NULL;
+  if (unroll_device_open(context, "opencl", NULL, 0, &opencl, NULL) != UNROLL_OK)
+    skip();
+  static struct seen here, there;
+  unroll_pairs *pairs = word_pairs(0);
+  for (int kind = 0; kind < 2; kind++) {
+    unroll_translator_options o = toy(kind ? UNROLL_CELL_LSTM : UNROLL_CELL_GRU);
+    o.rnn.dropout = 0.2;
+    o.steps_start = 4;
+    o.steps_increment = 2;
+    if (kind == 0) {
+      o.sampling = (unroll_sampling_schedule){sizeof o.sampling, UNROLL_SAMPLING_EXPONENTIAL, 1, 0.98, 0.1};
+      o.sampling_pick = UNROLL_PICK_SAMPLE;
+    } else {
+      o.attention = UNROLL_ATTENTION_MULTIPLICATIVE;
+      o.context = UNROLL_CONTEXT_FEEDING;
+    }
+    o.training.schedule.base = 0.003;
+    unroll_translator *a = new_translator(pairs, &o), *b = new_on(opencl, pairs, &o);
+    run_to(a, 40, &here);
+    run_to(b, 40, &there);
+    for (int i = 0; i < 40; i++)
+      assert_true(fabs((double)here.losses[i] - (double)there.losses[i]) < 1e-3);
+    unroll_translator_destroy(a);
+    unroll_translator_destroy(b);
+  }
+  unroll_pairs_destroy(pairs);
+  unroll_device_close(opencl);
+}
+
+/* With a rate that moves nothing the mean of an epoch's losses, by tokens, is the same in every epoch and for every size
+ * of batches, whichever graphs those take. */
+static void an_epoch_has_each_pair_once(void **state) {
+  (void)state;
+  static struct seen seen;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule.base = 1e-30;
+  o.training.validation = o.testing = 0;
+  double means[2], loss, metric;
+  o.training.batch = 1;
+  unroll_translator *t = new_translator(pairs, &o);
+  run_to(t, 2 * PAIRS, &seen);
+  assert_int_equal(unroll_translator_describe(t).updates_per_epoch, PAIRS);
+  int same = 0;
+  for (int e = 0; e < 2; e++) {
+    means[e] = 0;
+    for (int i = 0; i < PAIRS; i++) /* of single pairs no length is known here: any order has the same sum */
+      means[e] += (double)seen.losses[e * PAIRS + i] / PAIRS;
+  }
+  for (int i = 0; i < PAIRS; i++)
+    same += seen.losses[i] == seen.losses[PAIRS + i];
+  assert_true(fabs(means[0] - means[1]) < 1e-6 && same < PAIRS / 4);
+  assert_error(unroll_translator_evaluate(t, &loss, &metric, &err), UNROLL_E_STATE, "validation is 0");
+  const unroll_padding p = unroll_translator_describe(t).padding;
+  assert_true(p.real == p.padded); /* batches of one */
+  unroll_translator_destroy(t);
+  /* The validation's mean is by tokens: that of single pairs, weighed with their lengths, of the same model. */
+  double by_size[2];
+  for (int k = 0; k < 2; k++) {
+    o = toy(UNROLL_CELL_GRU);
+    o.training.batch = k ? 16 : 1;
+    t = new_translator(pairs, &o);
+    assert_ok(unroll_translator_evaluate(t, &by_size[k], &metric, &err));
+    unroll_translator_destroy(t);
+  }
+  assert_true(fabs(by_size[0] - by_size[1]) < 1e-5);
+  unroll_pairs_destroy(pairs);
+}
+
+/* From a model that has learnt half of it, minus the mean reward falls, whichever the baseline. */
+static void reinforce_lowers_the_error_rate(void **state) {
+  (void)state;
+  static struct seen seen;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.training.batch = 32;
+  unroll_translator *t = new_translator(pairs, &o);
+  run_to(t, 60, &seen);
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_translator_score_info before, after;
+  assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &before, &err));
+  unroll_translator_destroy(t);
+  assert_true(before.error_rate > 0.2 && before.error_rate < 0.8);
+  for (int32_t baseline = UNROLL_BASELINE_MEAN; baseline <= UNROLL_BASELINE_GREEDY; baseline++) {
+    t = load_translator(in_folder("m"));
+    const unroll_translator_reinforce_options reinforce = {
+        .struct_size = sizeof reinforce, .baseline = baseline, .decay = 0.9, .seed = 2};
+    assert_ok(unroll_translator_reinforce(t, &reinforce, &err));
+    assert_ok(unroll_translator_resume(t, pairs, &err));
+    assert_ok(unroll_translator_set_schedule(t, &(unroll_schedule){.base = 0.004}, &err));
+    double loss, metric;
+    assert_ok(unroll_translator_evaluate(t, &loss, &metric, &err));
+    assert_true(loss == -metric && loss > 0 && loss < 1.5);
+    run_to(t, 260, &seen);
+    double first = 0, last = 0;
+    for (int i = 0; i < 20; i++) {
+      first += seen.metrics[60 + i] / 20;
+      last += seen.metrics[240 + i] / 20;
+    }
+    assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &after, &err));
+    if (!(last > first + 0.1 && after.error_rate < 0.85 * before.error_rate))
+      print_error("baseline %d: reward %g to %g, error rate %g to %g\n", baseline, first, last, before.error_rate,
+                  after.error_rate);
+    assert_true(last > first + 0.1 && after.error_rate < 0.85 * before.error_rate);
+    unroll_translator_destroy(t);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+/* ---- translating ---- */
+
+static unroll_translator *half_learnt(const unroll_pairs *pairs, uint64_t updates) {
+  static struct seen seen;
+  const unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  unroll_translator *t = new_translator(pairs, &o);
+  run_to(t, updates, &seen);
+  return t;
+}
+
+static void ways_of_translating(void **state) {
+  (void)state;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator *t = half_learnt(pairs, 120);
+  static struct said greedy, one, four, drawn, again, loaded;
+  unroll_translate_options o = {.struct_size = sizeof o};
+  translate_all(t, pairs, NULL, &greedy);
+  o.beam = 1;
+  translate_all(t, pairs, &o, &one);
+  o.beam = 4;
+  translate_all(t, pairs, &o, &four);
+  double gain = 0;
+  int right = 0, ended = 0;
+  for (int i = 0; i < PAIRS; i++) {
+    assert_string_equal(greedy.texts[i], one.texts[i]); /* a beam of 1 is greedy, */
+    assert_true(fabs(greedy.log_probs[i] - one.log_probs[i]) < 1e-4);
+    if (greedy.ended[i] && four.ended[i])
+      gain += four.log_probs[i] - greedy.log_probs[i]; /* a wider one finds what is likelier on the whole */
+    right += strcmp(greedy.texts[i], unroll_pairs_targets(pairs)[i]) == 0;
+    ended += greedy.ended[i];
+  }
+  assert_true(gain > 0 && right > PAIRS / 8 && ended > PAIRS / 2);
+  o = (unroll_translate_options){.struct_size = sizeof o, .temperature = 1, .seed = 9};
+  translate_all(t, pairs, &o, &drawn);
+  translate_all(t, pairs, &o, &again);
+  assert_memory_equal(&drawn, &again, sizeof drawn);
+  o.seed = 10;
+  translate_all(t, pairs, &o, &again);
+  int same = 0, as_greedy = 0;
+  for (int i = 0; i < PAIRS; i++) {
+    same += strcmp(drawn.texts[i], again.texts[i]) == 0;
+    as_greedy += strcmp(drawn.texts[i], greedy.texts[i]) == 0;
+  }
+  assert_true(same < PAIRS * 3 / 4 && as_greedy < PAIRS * 3 / 4);
+  o.top_k = 1; /* of one alone there is nothing to draw */
+  translate_all(t, pairs, &o, &again);
+  for (int i = 0; i < PAIRS; i++)
+    assert_string_equal(again.texts[i], greedy.texts[i]);
+  /* What is long is cut. */
+  o = (unroll_translate_options){.struct_size = sizeof o, .most = 2};
+  translate_all(t, pairs, &o, &again);
+  for (int i = 0; i < PAIRS; i++) {
+    assert_true(strlen(again.texts[i]) <= 2 && strncmp(again.texts[i], greedy.texts[i], strlen(again.texts[i])) == 0);
+    assert_int_equal(again.ended[i], greedy.ended[i] && strlen(greedy.texts[i]) <= 2);
+  }
+  /* A file says the same, before and after it is resumed. */
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_translator_destroy(t);
+  t = load_translator(in_folder("m"));
+  translate_all(t, pairs, NULL, &loaded);
+  assert_memory_equal(&loaded, &greedy, sizeof loaded);
+  assert_ok(unroll_translator_resume(t, pairs, &err));
+  translate_all(t, pairs, NULL, &loaded);
+  assert_memory_equal(&loaded, &greedy, sizeof loaded);
+  static struct seen seen;
+  run_to(t, 140, &seen); /* and what was compiled before sees the parameters of now */
+  translate_all(t, pairs, NULL, &loaded);
+  double moved = 0;
+  for (int i = 0; i < PAIRS; i++)
+    moved += fabs(loaded.log_probs[i] - greedy.log_probs[i]);
+  assert_true(moved > 0.1);
+  unroll_translator_destroy(t);
+  unroll_pairs_destroy(pairs);
+}
+
+struct looked {
+  int n;
+  float weights[3][16 * 16];
+  int64_t rows[3], columns[3];
+};
+static int look(void *ctx, int64_t i, const unroll_translation *x) {
+  struct looked *l = ctx;
+  assert_int_equal(i, l->n);
+  l->rows[i] = x->n + x->ended;
+  l->columns[i] = x->n_source;
+  assert_true(l->rows[i] * l->columns[i] <= 256 && x->weights);
+  memcpy(l->weights[i], x->weights, (size_t)(l->rows[i] * l->columns[i]) * sizeof(float));
+  for (int64_t r = 0; r < l->rows[i]; r++) {
+    double sum = 0;
+    for (int64_t c = 0; c < l->columns[i]; c++)
+      sum += (double)x->weights[r * l->columns[i] + c];
+    assert_true(fabs(sum - 1) < 1e-5);
+  }
+  l->n++;
+  return 0;
+}
+
+/* Weights of a batch are those of each alone, over the source's own tokens. */
+static void weights_can_be_read(void **state) {
+  (void)state;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator *t = half_learnt(pairs, 60);
+  static struct looked all, one;
+  static const char *const words[] = {"abcdeab", "e", "acbd"};
+  unroll_translate_options o = {.struct_size = sizeof o, .attention = 1, .beam = 2, .most = 12};
+  all.n = 0;
+  assert_ok(unroll_translator_translate(t, words, 3, &o, look, &all, &err));
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(all.columns[i], strlen(words[i]));
+    one.n = 0;
+    assert_ok(unroll_translator_translate(t, words + i, 1, &o, look, &one, &err));
+    assert_true(all.rows[i] == one.rows[0] && all.columns[i] == one.columns[0]);
+    for (int64_t k = 0; k < one.rows[0] * one.columns[0]; k++)
+      assert_true(fabsf(one.weights[0][k] - all.weights[i][k]) < 1e-5f); /* sums over more columns of zeros */
+  }
+  assert_true(all.columns[1] == 1 && all.weights[1][0] == 1);
+  unroll_translator_destroy(t);
+  unroll_pairs_destroy(pairs);
+}
+
+/* ---- scoring ---- */
+
+struct judged {
+  int n;
+  char source[PAIRS][16], translation[PAIRS][64], target[PAIRS][16];
+  int64_t errors, length;
+};
+static int judge(void *ctx, const unroll_translator_scored *x) {
+  struct judged *j = ctx;
+  snprintf(j->source[j->n], 16, "%s", x->source);
+  snprintf(j->translation[j->n], 64, "%s", x->translation);
+  snprintf(j->target[j->n], 16, "%s", x->target);
+  assert_int_equal(x->errors, distance(x->translation, x->target));
+  assert_int_equal(x->length, strlen(x->target));
+  j->errors += x->errors;
+  j->length += x->length;
+  j->n++;
+  return 0;
+}
+
+static void scores(void **state) {
+  (void)state;
+  unroll_pairs *pairs = word_pairs(0), *several, *strange;
+  unroll_translator *t = half_learnt(pairs, 120);
+  static struct said said;
+  static struct judged all, part;
+  unroll_translator_score_info info, of_part;
+  translate_all(t, pairs, NULL, &said);
+  assert_ok(unroll_translator_score(t, pairs, -1, NULL, judge, &all, &info, &err));
+  int64_t errors = 0, tokens = 0, right = 0;
+  for (int i = 0; i < PAIRS; i++) {
+    const char *target = unroll_pairs_targets(pairs)[i];
+    assert_string_equal(all.translation[i], said.texts[i]);
+    errors += distance(said.texts[i], target);
+    tokens += (int64_t)strlen(target);
+    right += strcmp(said.texts[i], target) == 0;
+  }
+  assert_true(info.count == PAIRS && info.tokens == tokens && all.errors == errors && all.length == tokens);
+  assert_true(fabs(info.error_rate - (double)errors / (double)tokens) < 1e-12);
+  assert_true(fabs(info.accuracy - (double)right / PAIRS) < 1e-12);
+  /* The parts are those of the split; together they are all. */
+  int64_t order[PAIRS], counts[UNROLL_PARTS], first = 0;
+  uint64_t hash;
+  assert_ok(unroll_split(unroll_pairs_keys(pairs), PAIRS, 3, 0.2, 0.1, order, counts, &hash, &err));
+  assert_true(unroll_translator_describe(t).split_hash == hash);
+  for (int32_t k = 0; k < UNROLL_PARTS; k++) {
+    part.n = 0;
+    assert_ok(unroll_translator_score(t, pairs, k, NULL, judge, &part, &of_part, &err));
+    assert_int_equal(of_part.count, counts[k]);
+    for (int i = 0; i < part.n; i++)
+      assert_string_equal(part.source[i], unroll_pairs_sources(pairs)[order[first + i]]);
+    first += counts[k];
+  }
+  /* The baseline, by hand. */
+  int64_t table[5][5] = {{0}}, base_errors = 0, base_right = 0;
+  for (int64_t i = 0; i < counts[UNROLL_TRAINING]; i++)
+    for (const char *x = unroll_pairs_sources(pairs)[order[i]], *y = unroll_pairs_targets(pairs)[order[i]]; *x;
+         x++, y++)
+      table[*x - 'a'][*y - 'a']++;
+  for (int i = 0; i < PAIRS; i++) {
+    char guess[16] = "";
+    const char *x = unroll_pairs_sources(pairs)[i];
+    for (int k = 0; x[k]; k++) {
+      int best = 0;
+      for (int y = 1; y < 5; y++)
+        best = table[x[k] - 'a'][y] > table[x[k] - 'a'][best] ? y : best;
+      guess[k] = (char)('a' + best);
+    }
+    base_errors += distance(guess, unroll_pairs_targets(pairs)[i]);
+    base_right += strcmp(guess, unroll_pairs_targets(pairs)[i]) == 0;
+  }
+  assert_true(fabs(info.baseline_error_rate - (double)base_errors / (double)tokens) < 1e-12);
+  assert_true(fabs(info.baseline_accuracy - (double)base_right / PAIRS) < 1e-12);
+  /* Of several targets the nearest counts, whichever comes first; a token that the model lacks is an error. */
+  char text_[256];
+  snprintf(text_, sizeof text_, "%s\tzz%s\n%s\t%s\n%s\t%sab\n", all.source[4], said.texts[4], all.source[4],
+           said.texts[4], all.source[7], said.texts[7]);
+  several = load_pairs(text_);
+  assert_ok(unroll_translator_score(t, several, -1, NULL, NULL, NULL, &of_part, &err));
+  assert_int_equal(of_part.count, 2);
+  assert_true(fabs(of_part.accuracy - 0.5) < 1e-12);
+  assert_true(fabs(of_part.error_rate - 2.0 / (double)(strlen(said.texts[4]) + strlen(said.texts[7]) + 2)) < 1e-12);
+  strange = load_pairs("abc\tzzz\n");
+  assert_ok(unroll_translator_score(t, strange, -1, NULL, NULL, NULL, &of_part, &err));
+  assert_true(of_part.error_rate >= 1 && of_part.baseline_error_rate == 1);
+  assert_error(unroll_translator_score(t, strange, 3, NULL, NULL, NULL, &of_part, &err), UNROLL_E_RANGE, "part 3");
+  int empty = 0;
+  for (int32_t k = 0; k < UNROLL_PARTS; k++)
+    empty += unroll_translator_score(t, strange, k, NULL, NULL, NULL, &of_part, NULL) == UNROLL_E_RANGE;
+  assert_int_equal(empty, 2);
+  unroll_pairs_destroy(strange);
+  unroll_pairs_destroy(several);
+  unroll_translator_destroy(t);
+  unroll_pairs_destroy(pairs);
+}
+
+/* ---- what is refused ---- */
+
+static void wrong_options(void **state) {
+  (void)state;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator *t = NULL;
+#define REFUSED(field, value, words)                                                                     \
+  do {                                                                                                   \
+    unroll_translator_options o = toy(UNROLL_CELL_GRU);                                                  \
+    o.field = value;                                                                                     \
+    assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_INVALID, words); \
+  } while (0)
+  REFUSED(rnn.cell, 9, "cell 9");
+  REFUSED(rnn.dropout, 1.5, "dropout 1.5");
+  REFUSED(encoder_hidden, -1, "encoder hidden -1");
+  REFUSED(embedding, 0, "embedding 0");
+  REFUSED(attention, 5, "attention 5");
+  REFUSED(context, 3, "context 3");
+  REFUSED(attention_units, -2, "attention units -2");
+  REFUSED(source_unit, UNROLL_UNIT_WHOLE, "source unit 2");
+  REFUSED(target_unit, -1, "target unit -1");
+  REFUSED(testing, -0.25, "testing -0.25");
+  REFUSED(testing, 0.9, "sum less than 1");
+  REFUSED(sampling_pick, 2, "sampling pick 2");
+  REFUSED(steps_start, -1, "steps_start -1");
+  REFUSED(steps_start, 2, "steps_increment 0");
+  REFUSED(training.batch, 0, "batch 0");
+  REFUSED(training.validation, 1.0, "validation 1");
+  REFUSED(struct_size, 8, "struct_size 8");
+#undef REFUSED
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.sampling.start = 1.25;
+  assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_RANGE,
+               "epsilon starts at 1.25, expected a probability from 0 to 1");
+  o = toy(UNROLL_CELL_GRU);
+  o.attention = UNROLL_ATTENTION_DOT;
+  o.encoder_hidden = 24;
+  assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_INVALID,
+               "the source's vectors have 48 numbers, the decoder's state 24");
+  o = toy(UNROLL_CELL_GRU);
+  o.training.validation = 1e-9;
+  assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_RANGE, "0 to validate");
+  unroll_pairs *long_ones = load_pairs("aaaa\tbbbb\naaab\tbbbc\naabb\tbbcc\nabbb\tbccc\n");
+  o = toy(UNROLL_CELL_GRU);
+  o.training.validation = o.testing = 0;
+  o.steps_start = 3;
+  o.steps_increment = 1;
+  assert_error(unroll_translator_create(&cpu, 1, long_ones, &o, NULL, &t, &err), UNROLL_E_RANGE,
+               "steps_start 3: no pair of the training part is as short");
+  assert_error(unroll_translator_create(&cpu, 1, NULL, &o, NULL, &t, &err), UNROLL_E_INVALID, "pairs is NULL");
+  unroll_pairs *spelled = load_pairs("a\tb\nc\tone </s> two\n");
+  o.steps_start = 0;
+  o.target_unit = UNROLL_UNIT_WORD;
+  assert_error(unroll_translator_create(&cpu, 1, spelled, &o, NULL, &t, &err), UNROLL_E_FORMAT, "</s>");
+  unroll_pairs_destroy(spelled);
+  unroll_pairs_destroy(long_ones);
+
+  o = toy(UNROLL_CELL_GRU);
+  o.attention = UNROLL_ATTENTION_NONE;
+  t = new_translator(pairs, &o);
+  static struct said said;
+  static const char *const words[] = {"abc", "", "c"}, *const broken[] = {"a\xff"};
+#define REFUSED(status, field, value, words_)                                                        \
+  do {                                                                                               \
+    unroll_translate_options way = {.struct_size = sizeof way};                                      \
+    way.field = value;                                                                               \
+    assert_error(unroll_translator_translate(t, words, 1, &way, keep, &said, &err), status, words_); \
+  } while (0)
+  REFUSED(UNROLL_E_INVALID, beam, -1, "beam -1, it must be from 1 to 7");
+  REFUSED(UNROLL_E_INVALID, beam, 8, "beam 8");
+  REFUSED(UNROLL_E_INVALID, alpha, -0.5, "length penalty -0.5");
+  REFUSED(UNROLL_E_INVALID, temperature, -1.0, "temperature -1");
+  REFUSED(UNROLL_E_INVALID, top_k, 8, "top_k 8");
+  REFUSED(UNROLL_E_INVALID, top_p, 1.5, "top_p 1.5, it must be from 0 to 1");
+  REFUSED(UNROLL_E_INVALID, most, 1 << 20, "most 1048576");
+  REFUSED(UNROLL_E_INVALID, struct_size, 4, "struct_size 4");
+  REFUSED(UNROLL_E_STATE, attention, 1, "the model has no attention");
+  const unroll_translate_options both = {.struct_size = sizeof both, .beam = 2, .temperature = 1};
+  assert_error(unroll_translator_translate(t, words, 1, &both, keep, &said, &err), UNROLL_E_INVALID, "draws nothing");
+  assert_error(unroll_translator_translate(t, words, 3, NULL, keep, &said, &err), UNROLL_E_FORMAT, "text 1 is empty");
+  assert_error(unroll_translator_translate(t, broken, 1, NULL, keep, &said, &err), UNROLL_E_FORMAT, "text 0");
+  assert_error(unroll_translator_translate(t, words, 1, NULL, NULL, &said, &err), UNROLL_E_INVALID, "each is NULL");
+  unroll_translator_reinforce_options r = {.struct_size = sizeof r, .baseline = 1, .decay = 0.9};
+  assert_error(unroll_translator_reinforce(t, &r, &err), UNROLL_E_STATE, "before it is resumed");
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_translator_destroy(t);
+  t = load_translator(in_folder("m"));
+  r.baseline = 3;
+  assert_error(unroll_translator_reinforce(t, &r, &err), UNROLL_E_INVALID, "baseline 3");
+  r.baseline = 1;
+  r.decay = 1;
+  assert_error(unroll_translator_reinforce(t, &r, &err), UNROLL_E_INVALID, "the baseline's decay 1");
+  unroll_translator_destroy(t);
+  assert_null(unroll_attention_name(5));
+  assert_null(unroll_context_name(-1));
+  assert_null(unroll_sampling_name(3));
+  unroll_pairs_destroy(pairs);
+}
+
+/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. */
+static void write_changed(const char *change_key, const char *change_from, const char *change_to) {
+  unroll_safetensors *file;
+  unroll_safetensors_writer *writer;
+  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
+  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
+  static const char *const keys[] = {"unroll.kind",     "unroll.format",   "unroll.version",
+                                     "unroll.sources",  "unroll.targets",  "unroll.model",
+                                     "unroll.training", "unroll.position", "unroll.data"};
+  for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+    const char *value = unroll_safetensors_metadata(file, keys[i]);
+    char text_[4096];
+    assert_non_null(value);
+    snprintf(text_, sizeof text_, "%s", value);
+    if (strcmp(keys[i], change_key) == 0) {
+      const char *at = strstr(value, change_from);
+      assert_non_null(at);
+      snprintf(text_, sizeof text_, "%.*s%s%s", (int)(at - value), value, change_to, at + strlen(change_from));
+    }
+    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], text_, &err));
+  }
+  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
+    unroll_stored_tensor x;
+    assert_ok(unroll_safetensors_get(file, i, &x, &err));
+    assert_ok(unroll_safetensors_writer_add(writer, x.name, x.dtype, x.rank, x.shape, x.data, &err));
+  }
+  assert_ok(unroll_safetensors_writer_commit(writer, &err));
+  unroll_safetensors_writer_destroy(writer);
+  unroll_safetensors_close(file);
+}
+
+static void wrong_files(void **state) {
+  (void)state;
+  unroll_pairs *pairs = load_pairs("ab\tba\nabc\tcba\nb\tb\nac\tca\n");
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.training.validation = o.testing = 0;
+  unroll_translator *t = new_translator(pairs, &o);
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_translator_destroy(t);
+  t = NULL;
+  unroll_lm *lm = NULL;
+  assert_error(unroll_lm_load(&cpu, 1, in_folder("m"), NULL, &lm, &err), UNROLL_E_FORMAT,
+               "'translator', not 'character language model'");
+  static const struct {
+    const char *key, *from, *to, *words;
+  } cases[] = {
+      {"unroll.model", "\"1 2 3\"", "\"1 2 2\"", "source_lengths: '1 2 2' is no list"},
+      {"unroll.model", "\"1 2 3\"", "\"\"", "source_lengths: ''"},
+      {"unroll.model", "\"2 3 4\"", "\"2 3\"", "target_lengths: '2 3'"},
+      {"unroll.model", "\"2 3 4\"", "\"2 3 4 5\"", "target_lengths: '2 3 4 5'"},
+      {"unroll.model", "\"2 3 4\"", "\"2  4\"", "target_lengths: '2  4'"},
+      {"unroll.model", "\"bidirectional\":1", "\"bidirectional\":2", "bidirectional 2"},
+      {"unroll.model", "\"attention\":\"additive\"", "\"attention\":\"some\"",
+       "attention 'some' is none that is known"},
+      {"unroll.model", "\"embedding\":12", "\"embedding\":13", "tensor embed.weight is f32 [4,12]"},
+      {"unroll.model", "\"hidden\":24", "\"hidden\":0", "metadata: hidden 0"},
+      {"unroll.training", "\"testing\":0", "\"testing\":2", "testing 2"},
+      {"unroll.data", "\"by_place\":\"", "\"by_place\":\"9 ", "by_place: '9 "},
+      {"unroll.sources", "{", "[", "metadata unroll.sources: "},
+      {"unroll.targets", "\"specials\":12", "\"specials\":8", "other special tokens"},
+      {"unroll.format", "1", "9", "newer than format 1"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    write_changed(cases[i].key, cases[i].from, cases[i].to);
+    assert_error(unroll_translator_load(&cpu, 1, in_folder("changed"), NULL, &t, &err),
+                 strcmp(cases[i].key, "unroll.format") == 0 ? UNROLL_E_UNSUPPORTED : UNROLL_E_FORMAT, cases[i].words);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+static void memory_runs_out(void **state) {
+  (void)state;
+  unroll_pairs *pairs = load_pairs("ab\tba\nabc\tcba\nb\tb\nac\tca\n");
+  unroll_translator_options o = toy(UNROLL_CELL_RNN);
+  o.rnn.hidden = o.embedding = 2;
+  o.training.validation = o.testing = 0;
+  unroll_translator *t = new_translator(pairs, &o);
+  static struct said said;
+  unroll_translator_score_info info;
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_translator_destroy(t);
+  /* Every allocation of the task's own, and some of those below it: each is seconds of compiling otherwise. */
+  for (int what = 0; what < 2; what++) {
+    struct counting whole = {0, 0, 0};
+    unroll_status status = UNROLL_E_MEMORY;
+    for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < 120 ? 1 : 61) {
+      struct counting k = {0, 0, fail_at};
+      const unroll_allocator allocator = counting_allocator(&k);
+      t = NULL;
+      if (what == 0)
+        status = unroll_translator_create(&cpu, 1, pairs, &o, &allocator, &t, NULL);
+      else {
+        const unroll_translate_options way = {.struct_size = sizeof way, .attention = 0};
+        said.n = 0;
+        status = unroll_translator_load(&cpu, 1, in_folder("m"), &allocator, &t, NULL);
+        if (status == UNROLL_OK)
+          status = unroll_translator_translate(t, unroll_pairs_sources(pairs), 4, &way, keep, &said, NULL);
+        if (status == UNROLL_OK)
+          status = unroll_translator_score(t, pairs, -1, NULL, NULL, NULL, &info, NULL);
+        if (status == UNROLL_OK)
+          status = unroll_translator_resume(t, pairs, NULL);
+        if (status == UNROLL_OK)
+          status = unroll_translator_save(t, in_folder("again"), NULL);
+      }
+      unroll_translator_destroy(t);
+      assert_int_equal(k.live, 0);
+      assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+      whole = k;
+    }
+    assert_true(whole.calls > 120);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(known_distances),
+                                     cmocka_unit_test(every_attention_learns),
+                                     cmocka_unit_test(resumed_is_the_same_as_straight),
+                                     cmocka_unit_test(losses_are_those_of_opencl),
+                                     cmocka_unit_test(an_epoch_has_each_pair_once),
+                                     cmocka_unit_test(reinforce_lowers_the_error_rate),
+                                     cmocka_unit_test(ways_of_translating),
+                                     cmocka_unit_test(weights_can_be_read),
+                                     cmocka_unit_test(scores),
+                                     cmocka_unit_test(wrong_options),
+                                     cmocka_unit_test(wrong_files),
+                                     cmocka_unit_test(memory_runs_out)};
+  return cmocka_run_group_tests(tests, begin, end);
+}
