@@ -327,7 +327,8 @@ static void an_epoch_has_each_pair_once(void **state) {
   unroll_pairs_destroy(pairs);
 }
 
-/* From a model that has learnt half of it, minus the mean reward falls, whichever the baseline. */
+/* From a model that has learnt a part of it, the mean reward of what is drawn rises, and the error rate of what is
+ * likeliest falls, whichever the baseline. */
 static void reinforce_lowers_the_error_rate(void **state) {
   (void)state;
   static struct seen seen;
@@ -335,7 +336,7 @@ static void reinforce_lowers_the_error_rate(void **state) {
   unroll_translator_options o = toy(UNROLL_CELL_GRU);
   o.training.batch = 32;
   unroll_translator *t = new_translator(pairs, &o);
-  run_to(t, 60, &seen);
+  run_to(t, 45, &seen);
   assert_ok(unroll_translator_save(t, in_folder("m"), &err));
   unroll_translator_score_info before, after;
   assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &before, &err));
@@ -347,15 +348,15 @@ static void reinforce_lowers_the_error_rate(void **state) {
         .struct_size = sizeof reinforce, .baseline = baseline, .decay = 0.9, .seed = 2};
     assert_ok(unroll_translator_reinforce(t, &reinforce, &err));
     assert_ok(unroll_translator_resume(t, pairs, &err));
-    assert_ok(unroll_translator_set_schedule(t, &(unroll_schedule){.base = 0.004}, &err));
+    assert_ok(unroll_translator_set_schedule(t, &(unroll_schedule){.base = 0.001}, &err));
     double loss, metric;
     assert_ok(unroll_translator_evaluate(t, &loss, &metric, &err));
     assert_true(loss == -metric && loss > 0 && loss < 1.5);
-    run_to(t, 260, &seen);
+    run_to(t, 445, &seen);
     double first = 0, last = 0;
     for (int i = 0; i < 20; i++) {
-      first += seen.metrics[60 + i] / 20;
-      last += seen.metrics[240 + i] / 20;
+      first += seen.metrics[45 + i] / 20;
+      last += seen.metrics[425 + i] / 20;
     }
     assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &after, &err));
     if (!(last > first + 0.1 && after.error_rate < 0.85 * before.error_rate))
