@@ -114,7 +114,7 @@ class Usage(Case):
         self.assertIn("usage: unroll COMMAND", done.stderr)
 
     def test_nearest_word(self):
-        for arguments, hint in [(["trian"], "did you mean train?"), (["train"], "did you mean 'unroll train lm' or 'unroll train classify'?"),
+        for arguments, hint in [(["trian"], "did you mean train?"), (["train"], "did you mean 'unroll train lm' or 'unroll train classify'"),
                                 (["bench", "lair"], "did you mean 'unroll bench layer'?"),
                                 (["--verison"], "did you mean --version?"),
                                 (["train", "lm", "--hiden", "3"], "did you mean --hidden?"),
