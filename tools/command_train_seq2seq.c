@@ -139,9 +139,10 @@ static void tell_model(const void *model, const void *data) {
   const int64_t *n = info.counts;
   tell("pairs     %" PRId64 "; sources of up to %" PRId64 " of %" PRId32 " %ss, targets of up to %" PRId64
        " of %" PRId32 " %ss",
-       unroll_pairs_count(data), info.longest_source, unroll_tokens_count(info.sources),
+       unroll_pairs_count(data), info.longest_source,
+       unroll_tokens_count(info.sources) - 1, /* without <unk> and </s> */
        o->source_unit == UNROLL_UNIT_WORD ? "word" : "character", info.longest_target,
-       unroll_tokens_count(info.targets), o->target_unit == UNROLL_UNIT_WORD ? "word" : "character");
+       unroll_tokens_count(info.targets) - 2, o->target_unit == UNROLL_UNIT_WORD ? "word" : "character");
   tell("split     %" PRId64 " to train, %" PRId64 " to validate, %" PRId64 " to test, hash %016" PRIx64,
        n[UNROLL_TRAINING], n[UNROLL_VALIDATION], n[UNROLL_TESTING], info.split_hash);
   train_tell_model(&o->rnn, o->bidirectional ? "bidirectional encoder and decoder, " : "encoder and decoder, ", "",
