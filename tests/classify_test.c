@@ -456,36 +456,6 @@ static void wrong_files_and_sequences(void **state) {
   unroll_classifier_destroy(c);
 }
 
-/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. */
-static void write_changed(const char *change_key, const char *change_from, const char *change_to) {
-  unroll_safetensors *file;
-  unroll_safetensors_writer *writer;
-  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
-  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
-  static const char *const keys[] = {"unroll.kind",  "unroll.format",   "unroll.version",  "unroll.labels",
-                                     "unroll.model", "unroll.training", "unroll.position", "unroll.data"};
-  for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-    const char *value = unroll_safetensors_metadata(file, keys[i]);
-    char text_[4096];
-    assert_non_null(value);
-    snprintf(text_, sizeof text_, "%s", value);
-    if (strcmp(keys[i], change_key) == 0) {
-      const char *at = strstr(value, change_from);
-      assert_non_null(at);
-      snprintf(text_, sizeof text_, "%.*s%s%s", (int)(at - value), value, change_to, at + strlen(change_from));
-    }
-    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], text_, &err));
-  }
-  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
-    unroll_stored_tensor t;
-    assert_ok(unroll_safetensors_get(file, i, &t, &err));
-    assert_ok(unroll_safetensors_writer_add(writer, t.name, t.dtype, t.rank, t.shape, t.data, &err));
-  }
-  assert_ok(unroll_safetensors_writer_commit(writer, &err));
-  unroll_safetensors_writer_destroy(writer);
-  unroll_safetensors_close(file);
-}
-
 static void wrong_metadata(void **state) {
   (void)state;
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
@@ -494,6 +464,8 @@ static void wrong_metadata(void **state) {
   unroll_classifier *c = new_classifier(s, &o), *loaded = NULL;
   assert_ok(unroll_classifier_save(c, in_folder("m"), &err));
   unroll_classifier_destroy(c);
+  static const char *const keys[] = {"unroll.kind",  "unroll.format",   "unroll.version",  "unroll.labels",
+                                     "unroll.model", "unroll.training", "unroll.position", "unroll.data"};
   static const struct {
     const char *key, *from, *to, *words;
   } cases[] = {
@@ -515,7 +487,7 @@ static void wrong_metadata(void **state) {
       {"unroll.format", "1", "9", "newer than format 1"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    write_changed(cases[i].key, cases[i].from, cases[i].to);
+    change_metadata(keys, sizeof keys / sizeof keys[0], cases[i].key, cases[i].from, cases[i].to);
     assert_error(unroll_classifier_load(&cpu, 1, in_folder("changed"), NULL, &loaded, &err),
                  strcmp(cases[i].key, "unroll.format") == 0 ? UNROLL_E_UNSUPPORTED : UNROLL_E_FORMAT, cases[i].words);
   }

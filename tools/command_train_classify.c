@@ -42,6 +42,7 @@ static const option_spec options[] = {
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of the split, initial values, orders, dropout"),
     OPTIONS_TRAIN_DROPOUTS(classify_values, ", also of the last state"),
     HEADING("training"),
+    OPTION_TRAIN_CHECKPOINT(classify_values),
     OPTIONS_TRAIN_UPDATES(classify_values, "sequences of an update, of like length where lengths differ", "32"),
     OPTIONS_TRAIN_VALIDATION(classify_values, "about this share of the sequences is kept for validation; 0: none",
                              "0.1"),
@@ -113,6 +114,10 @@ static unroll_status create_model(const command_spec *command, const void *value
   return status;
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_classifier_resume(model, data, err);
+}
+
 TRAINING_FUNCTIONS(unroll_classifier)
 
 static const training_task task = {.data_option = "csv",
@@ -122,6 +127,7 @@ static const training_task task = {.data_option = "csv",
                                    .open_data = open_sequences,
                                    .close_data = close_sequences,
                                    .create = create_model,
+                                   .resume = resume_model,
                                    .tell_model = tell_model,
                                    .tell_updates = tell_updates,
                                    TRAINING_FUNCTION_FIELDS,

@@ -45,6 +45,7 @@ static const option_spec options[] = {
     INTEGER("steps-start", "T", AT(steps_start), "0", 0, 65536,
             "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
     INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
+    OPTION_TRAIN_CHECKPOINT(lm_values),
     OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
     OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none", "0.05"),
     HEADING("where and how"),
@@ -133,6 +134,10 @@ static unroll_status create_model(const command_spec *command, const void *value
   return status;
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_lm_resume(model, data, err);
+}
+
 TRAINING_FUNCTIONS(unroll_lm)
 
 static const training_task task = {.data_option = "text",
@@ -142,6 +147,7 @@ static const training_task task = {.data_option = "text",
                                    .open_data = open_text,
                                    .close_data = close_text,
                                    .create = create_model,
+                                   .resume = resume_model,
                                    .tell_model = tell_model,
                                    .tell_updates = tell_updates,
                                    TRAINING_FUNCTION_FIELDS,

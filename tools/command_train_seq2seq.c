@@ -226,6 +226,10 @@ static unroll_status before_resume(const void *p, void *model, unroll_error *err
   return unroll_translator_reinforce(model, &o, err);
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_translator_resume(model, data, err);
+}
+
 TRAINING_FUNCTIONS(unroll_translator)
 
 static const training_task task = {.data_option = "pairs",
@@ -236,6 +240,7 @@ static const training_task task = {.data_option = "pairs",
                                    .close_data = close_pairs,
                                    .create = create_model,
                                    .before_resume = before_resume,
+                                   .resume = resume_model,
                                    .tell_model = tell_model,
                                    .tell_updates = tell_updates,
                                    .tell_score = tell_score,

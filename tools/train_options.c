@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train_options.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -38,6 +40,33 @@ static const char *const of_every_model[] = {"cell",
                                              "recurrent-decay",
                                              "validation-fraction"};
 
+/* "every=16", "sqrt", "bytes=100M", "all". */
+static bool parse_checkpoint(const char *text, unroll_checkpoint_policy *p) {
+  *p = (unroll_checkpoint_policy){.struct_size = sizeof *p};
+  const size_t n = strcspn(text, "=");
+  while (p->kind < UNROLL_CHECKPOINT_COUNT &&
+         (strlen(unroll_checkpoint_name(p->kind)) != n || strncmp(text, unroll_checkpoint_name(p->kind), n) != 0))
+    p->kind++;
+  if (p->kind == UNROLL_CHECKPOINT_COUNT)
+    return false;
+  if (p->kind != UNROLL_CHECKPOINT_EVERY && p->kind != UNROLL_CHECKPOINT_BYTES)
+    return !text[n];
+  if (!text[n] || text[n + 1] < '0' || text[n + 1] > '9')
+    return false;
+  char *end;
+  errno = 0;
+  const unsigned long long number = strtoull(text + n + 1, &end, 10);
+  const uint64_t unit = *end == 'K' ? 1000 : *end == 'M' ? 1000000 : *end == 'G' ? 1000000000 : 1;
+  if (errno || number == 0 || number > INT64_MAX / unit || end[unit > 1] ||
+      (p->kind == UNROLL_CHECKPOINT_EVERY && unit > 1))
+    return false;
+  if (p->kind == UNROLL_CHECKPOINT_EVERY)
+    p->every = (int64_t)number;
+  else
+    p->bytes = number * unit;
+  return true;
+}
+
 static bool check_resumed(const command_spec *command, const void *values, const char *const *names, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (option_was_given(command, values, names[i])) {
@@ -58,6 +87,12 @@ bool train_check_usage(const command_spec *command, const void *values, const tr
   if (train->resume && (!check_resumed(command, values, of_the_model, n) ||
                         !check_resumed(command, values, of_every_model, COUNT(of_every_model))))
     return false;
+  unroll_checkpoint_policy policy;
+  if (train->checkpoint && !parse_checkpoint(train->checkpoint, &policy)) {
+    complain("--checkpoint: '%s', expected all, sqrt, every=K or bytes=N, where N may end in K, M or G",
+             train->checkpoint);
+    return false;
+  }
   if (!train->resume && train->batch % train->accumulate != 0) {
     complain("--accumulate: %lld does not divide --batch %lld", (long long)train->accumulate, (long long)train->batch);
     return false;
@@ -142,6 +177,9 @@ static int32_t cell_code(const char *name) {
 }
 
 unroll_recurrent train_recurrent(const train_values *train) {
+  unroll_checkpoint_policy checkpoint = {.struct_size = sizeof checkpoint};
+  if (train->checkpoint)
+    parse_checkpoint(train->checkpoint, &checkpoint);
   return (unroll_recurrent){.cell = cell_code(train->cell),
                             .same_mask = train->same_mask,
                             .layers = train->layers,
@@ -153,7 +191,8 @@ unroll_recurrent train_recurrent(const train_values *train) {
                             .zoneout_h = train->zoneout_h,
                             .zoneout_c = train->zoneout_c,
                             .layer_norm = train->layer_norm,
-                            .peepholes = train->peepholes};
+                            .peepholes = train->peepholes,
+                            .checkpoint = checkpoint};
 }
 
 const char *train_cell_name(int32_t cell) {

@@ -19,6 +19,7 @@ typedef struct train_values {
   int64_t hidden, layers;
   double dropout, input_dropout, weight_dropout, state_dropout, zoneout_h, zoneout_c;
   bool same_mask, layer_norm, peepholes;
+  const char *checkpoint;
 } train_values;
 
 #define INTEGER(name_, argument_, offset_, standard_, min_, max_, help_)                                    \
@@ -88,6 +89,12 @@ typedef struct train_values {
              "of the state: units that keep their value of the step before"),                                   \
       NUMBER("zoneout-c", offsetof(T, train.zoneout_c), "0", BELOW_1, "lstm: likewise of the cell state")
 
+#define OPTION_TRAIN_CHECKPOINT(T)                                                                                 \
+  TEXT("checkpoint", "P", offsetof(T, train.checkpoint),                                                           \
+       "less memory for more time, the same numbers: of the states within a sequence keep every=K (every K-th), "  \
+       "sqrt (every square root of their number), or what is best within bytes=N (K, M, G for 10^3, 10^6, 10^9); " \
+       "the rest is made again (default: all)")
+
 /* An update, from the batch on; batch: what it is a number of. */
 #define OPTIONS_TRAIN_UPDATES(T, batch_, standard_batch)                                                               \
   INTEGER("batch", "B", offsetof(T, train.batch), standard_batch, 1, 65536, batch_),                                   \
@@ -145,6 +152,7 @@ void train_set_schedule(const command_spec *command, const void *values, const t
 bool train_changes_schedule(const command_spec *command, const void *values);
 /* How a new model is trained; texts stay where they are. */
 unroll_training train_training(const command_spec *command, const void *values, const train_values *train);
+/* --checkpoint was checked by train_check_usage. */
 unroll_recurrent train_recurrent(const train_values *train);
 const char *train_cell_name(int32_t cell);
 /* Cell, layers and units, and after `more` the options of cells: "lstm, 2 layers of 128 units, layer norm". */

@@ -31,6 +31,7 @@ typedef struct training_task {
   void (*close_data)(void *data);
   unroll_status (*create)(const command_spec *command, const void *values, unroll_device *device, const void *data,
                           void **model, unroll_error *err);
+  unroll_status (*resume)(void *model, const void *data, unroll_error *err);
   /* What a loaded model is told before it is resumed; NULL: nothing. */
   unroll_status (*before_resume)(const void *values, void *model, unroll_error *err);
   /* On stderr before a run: data and model, */
@@ -42,7 +43,6 @@ typedef struct training_task {
 
   /* See TRAINING_FUNCTIONS. */
   unroll_status (*load)(unroll_device *device, const char *path, void **model, unroll_error *err);
-  unroll_status (*resume)(void *model, const void *data, unroll_error *err);
   unroll_status (*train)(void *model, const unroll_train_options *options, unroll_error *err);
   unroll_status (*save)(void *model, const char *path, unroll_error *err);
   unroll_status (*set_schedule)(void *model, const unroll_schedule *schedule, unroll_error *err);
@@ -65,9 +65,6 @@ typedef struct training_task {
     *model = loaded;                                                                                               \
     return status;                                                                                                 \
   }                                                                                                                \
-  static unroll_status resume_model(void *model, const void *data, unroll_error *err) {                            \
-    return Model##_resume(model, data, err);                                                                       \
-  }                                                                                                                \
   static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {                \
     return Model##_train(model, o, err);                                                                           \
   }                                                                                                                \
@@ -84,8 +81,8 @@ typedef struct training_task {
                             info.options.training.schedule};                                                       \
   }                                                                                                                \
   static void destroy_model(void *model) { Model##_destroy(model); }
-#define TRAINING_FUNCTION_FIELDS                                                                                      \
-  .load = load_model, .resume = resume_model, .train = train_model, .save = save_model, .set_schedule = set_schedule, \
+#define TRAINING_FUNCTION_FIELDS                                                              \
+  .load = load_model, .train = train_model, .save = save_model, .set_schedule = set_schedule, \
   .learning_rate = learning_rate, .state = state_of, .destroy = destroy_model
 
 /* What a command was asked for. */

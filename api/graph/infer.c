@@ -2,6 +2,7 @@
 /* infer.c: what comes out of a node, and whether what goes in fits. plugin.h says the meaning of every op. */
 #include "graph/graph_private.h"
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 typedef struct inference {
@@ -499,6 +500,40 @@ static unroll_status linear_scan(inference *f, bool gradient) {
   return UNROLL_OK;
 }
 
+static unroll_status norm_attr(inference *f) {
+  const unroll_layer_norm_attr *a = &f->attr->layer_norm;
+  if (!(a->epsilon >= 0) || !isfinite(a->epsilon))
+    return fail(f->err, UNROLL_E_RANGE, "epsilon is %g, expected a finite number from 0 on", a->epsilon);
+  return UNROLL_OK;
+}
+
+/* first: of the inputs that sums start from, as wide as a row of like. */
+static unroll_status norm_sums(inference *f, uint32_t first, const tensor_spec *row) {
+  const unroll_layer_norm_attr *a = &f->attr->layer_norm;
+  if (a->block < 0 || (a->block == 0 && (in(f, first) || in(f, first + 1))))
+    return fail(f->err, UNROLL_E_INVALID, "blocks of %" PRId64 " indices%s", a->block,
+                a->block < 0 ? "" : ", and sums that go on");
+  TRY(need_spec(f, first, row, true));
+  return need_spec(f, first + 1, row, true);
+}
+
+static unroll_status layer_norm(inference *f, bool gradient) {
+  TRY(norm_attr(f));
+  TRY(need_real(f, 0));
+  TRY(need_rank(f, 0, 1, UNROLL_MAX_RANK));
+  const tensor_spec *x = in(f, 0), row = spec1(x->dtype, x->shape[x->rank - 1]);
+  if (x->dim[x->rank - 1] >= 0)
+    return fail(f->err, UNROLL_E_UNSUPPORTED, "%s: a row of run-time size", describe(f, 0, 0));
+  TRY(need_spec(f, 1, &row, false));
+  f->out[0] = *x;
+  if (!gradient)
+    return need_spec(f, 2, in(f, 2) && in(f, 2)->rank == 1 ? &row : x, true);
+  TRY(need_spec(f, 2, x, false));
+  TRY(norm_sums(f, 3, &row));
+  f->out[1] = f->out[2] = row;
+  return UNROLL_OK;
+}
+
 static unroll_status optimizer(inference *f) {
   const unroll_optimizer_attr *o = &f->attr->optimizer;
   TRY(need_real(f, 0));
@@ -520,6 +555,21 @@ static unroll_status optimizer(inference *f) {
 
 /* ---- recurrent ---- */
 
+/* Of an lstm's gates with the norm of c: gain and shift behind the other inputs, and their gradients. */
+static unroll_status norm_gates(inference *f, uint32_t n_in, uint32_t n_out, int64_t H) {
+  const bool gradient = f->n_in > n_in + 2;
+  const tensor_spec row = spec1(in(f, 1)->dtype, H);
+  if (f->n_out != n_out + (gradient ? 2 : 0))
+    return fail(f->err, UNROLL_E_INVALID, "%u outputs, expected %u", f->n_out, n_out + (gradient ? 2 : 0));
+  TRY(norm_attr(f));
+  TRY(need_spec(f, n_in, &row, false));
+  TRY(need_spec(f, n_in + 1, &row, false));
+  if (!gradient)
+    return UNROLL_OK;
+  f->out[n_out] = f->out[n_out + 1] = row;
+  return norm_sums(f, n_in + 2, &row);
+}
+
 /* H from a tensor [B,H]; its B and dtype are what the other inputs are held against. */
 static unroll_status gates(inference *f, uint32_t op) {
   static const struct {
@@ -539,14 +589,18 @@ static unroll_status gates(inference *f, uint32_t op) {
   TRY(need_rank(f, h_input, 2, UNROLL_MAX_RANK));
   const tensor_spec *s = in(f, h_input);
   const int64_t H = s->shape[s->rank - 1];
-  if (f->n_in != table[op].n_in || f->n_out != table[op].n_out)
+  const bool normed = (op == UNROLL_OP_LSTM_GATES && f->n_in == 4) || (op == UNROLL_OP_LSTM_GATES_GRAD && f->n_in == 8);
+  const uint32_t n_in = table[op].n_in, n_out = table[op].n_out;
+  if (normed)
+    TRY(norm_gates(f, n_in, n_out, H));
+  else if (f->n_in != n_in || f->n_out != n_out)
     return fail(f->err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected %u and %u", f->n_in, f->n_out,
-                table[op].n_in, table[op].n_out);
-  for (uint32_t i = 0; i < f->n_in; i++) {
+                n_in, n_out);
+  for (uint32_t i = 0; i < n_in; i++) {
     const tensor_spec want = with_last(s, H * table[op].in[i]);
     TRY(need_spec(f, i, &want, table[op].optional >> i & 1u));
   }
-  for (uint32_t i = 0; i < f->n_out; i++)
+  for (uint32_t i = 0; i < n_out; i++)
     f->out[i] = with_last(s, H * table[op].out[i]);
   return UNROLL_OK;
 }
@@ -592,6 +646,26 @@ static unroll_status layer_weights(inference *f, int64_t *H, const tensor_spec *
   return need_spec(f, 4, &bn, l->cell != UNROLL_CELL_GRU_AFTER);
 }
 
+/* h_mask, keep_h and keep_c, inputs first and on. */
+static unroll_status layer_masks(inference *f, uint32_t first, const tensor_spec *state, const tensor_spec *y) {
+  static const char *const names[] = {"keep_h", "keep_c"};
+  TRY(need_spec(f, first, state, true));
+  for (uint32_t i = 0; i < 2; i++) {
+    const tensor_spec *k = in(f, first + 1 + i);
+    if (!k)
+      continue;
+    if (i == 1 && f->attr->layer.cell != UNROLL_CELL_LSTM)
+      return fail(f->err, UNROLL_E_INVALID, "input %u, keep_c, is %s; only an lstm has one", first + 1 + i,
+                  describe(f, first + 1 + i, 0));
+    if (k->dtype != UNROLL_BOOL && k->dtype != state->dtype)
+      return fail(f->err, UNROLL_E_DTYPE, "input %u, %s, is %s, expected bool or %s", first + 1 + i, names[i],
+                  describe(f, first + 1 + i, 0), unroll_dtype_name(state->dtype));
+    const tensor_spec of_steps = with_dtype(y, k->dtype), once = with_dtype(state, k->dtype);
+    TRY(need_spec(f, first + 1 + i, k->rank == state->rank ? &once : &of_steps, false));
+  }
+  return UNROLL_OK;
+}
+
 static unroll_status layer(inference *f) {
   int64_t H;
   const tensor_spec *x;
@@ -606,6 +680,7 @@ static unroll_status layer(inference *f) {
     TRY(lengths_of(f, 7, x, 1));
   f->out[0] = prepend_axis_of(&state, x);
   f->out[1] = f->out[2] = state;
+  TRY(layer_masks(f, 8, &state, &f->out[0]));
   for (uint32_t i = 0; i < 4; i++)
     f->out[3 + i] = with_last(&f->out[0], H * (layer_saved_blocks(cell, i) ? layer_saved_blocks(cell, i) : 1));
   return UNROLL_OK;
@@ -635,6 +710,7 @@ static unroll_status layer_grad(inference *f) {
   for (uint32_t i = 0; i < 3; i++)
     TRY(need_spec(f, 13 + i, in(f, 1 + i), true));
   TRY(need_spec(f, 16, &inner, true));
+  TRY(layer_masks(f, 17, &state, &y));
   f->out[0] = *x;
   for (uint32_t i = 1; i <= 3; i++)
     f->out[i] = *in(f, i);
@@ -652,7 +728,8 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
       /* of inputs at most, of outputs; 0: many, or checked there */
       [UNROLL_OP_MATMUL] = {3, 1}, [UNROLL_OP_REDUCE] = {2, 1},      [UNROLL_OP_OPTIMIZER] = {7, 3},
       [UNROLL_OP_TOP_K] = {1, 2},  [UNROLL_OP_LINEAR_SCAN] = {4, 2}, [UNROLL_OP_LINEAR_SCAN_GRAD] = {6, 3},
-      [UNROLL_OP_LAYER] = {8, 7},  [UNROLL_OP_LAYER_GRAD] = {17, 7}};
+      [UNROLL_OP_LAYER_NORM] = {3, 1}, [UNROLL_OP_LAYER_NORM_GRAD] = {5, 3},
+      [UNROLL_OP_LAYER] = {11, 7}, [UNROLL_OP_LAYER_GRAD] = {20, 7}};
   if (op < UNROLL_OP_END && counts[op][0] && (n_in > counts[op][0] || n_out > counts[op][1]))
     return fail(err, UNROLL_E_INVALID, "%u inputs and %u outputs, expected at most %u and %u", n_in, n_out,
                 counts[op][0], counts[op][1]);
@@ -715,6 +792,8 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
   case UNROLL_OP_TOP_K: TRY(top_k(&f)); break;
   case UNROLL_OP_LINEAR_SCAN: TRY(linear_scan(&f, false)); break;
   case UNROLL_OP_LINEAR_SCAN_GRAD: TRY(linear_scan(&f, true)); break;
+  case UNROLL_OP_LAYER_NORM: TRY(layer_norm(&f, false)); break;
+  case UNROLL_OP_LAYER_NORM_GRAD: TRY(layer_norm(&f, true)); break;
   case UNROLL_OP_LENGTH_MASK: TRY(length_mask(&f)); break;
   case UNROLL_OP_OPTIMIZER: TRY(optimizer(&f)); break;
   case UNROLL_OP_LSTM_GATES:

@@ -87,7 +87,7 @@ unroll_tensor nn_dropout(unroll_tensor x, double p, bool same_mask);
 unroll_tensor nn_dropout_matrix(unroll_tensor W, double p);
 /* [B,N] of 0 and 1/(1-p), one a run */
 unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, double p);
-/* bool [T,B,N], T that of x: false with probability p */
+/* bool [T,B,N], T that of x: true with probability p */
 unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p);
 
 /* nn_cells.c: one layer, one direction, as a scan */

@@ -8,7 +8,7 @@
 /* As a name in the file. */
 static const char *switch_name(int32_t on) { return on == 0 ? "no" : on == 1 ? "yes" : NULL; }
 
-enum { GROUP_PARTS = 1, GROUP_DROPOUTS, GROUP_ZONEOUT };
+enum { GROUP_PARTS = 1, GROUP_DROPOUTS, GROUP_ZONEOUT, GROUP_CHECKPOINT };
 
 static const struct trainer_field model_fields[] = {
     {"cell", FIELD_NAME, AT(cell), trainer_cell_name, 1, UNROLL_CELL_COUNT, 0, 0},
@@ -25,12 +25,17 @@ static const struct trainer_field training_fields[] = {
     {"same_mask", FIELD_NAME, AT(same_mask), switch_name, 0, 2, GROUP_DROPOUTS, 0},
     {"zoneout_h", FIELD_REAL, AT(zoneout_h), NULL, 0, 0, GROUP_ZONEOUT, 0},
     {"zoneout_c", FIELD_REAL, AT(zoneout_c), NULL, 0, 0, GROUP_ZONEOUT, 0},
+    {"checkpoint", FIELD_NAME, AT(checkpoint.kind), unroll_checkpoint_name, 0, UNROLL_CHECKPOINT_COUNT,
+     GROUP_CHECKPOINT, 0},
+    {"checkpoint_every", FIELD_EXTENT, AT(checkpoint.every), NULL, 0, 0, GROUP_CHECKPOINT, 0},
+    {"checkpoint_bytes", FIELD_COUNT, AT(checkpoint.bytes), NULL, 0, 0, GROUP_CHECKPOINT, 0},
 };
 
 struct trainer_fields trainer_rnn_model_fields(unroll_recurrent *r) {
   return (struct trainer_fields){model_fields, COUNT(model_fields), r};
 }
 struct trainer_fields trainer_rnn_training_fields(unroll_recurrent *r) {
+  r->checkpoint.struct_size = sizeof r->checkpoint; /* no field of a file */
   return (struct trainer_fields){training_fields, COUNT(training_fields), r};
 }
 
@@ -48,6 +53,9 @@ unroll_status trainer_rnn_check(const unroll_recurrent *r, unroll_error *err) {
   if (!switch_name(r->same_mask) || !switch_name(r->layer_norm) || !switch_name(r->peepholes))
     return fail(err, UNROLL_E_INVALID, "same mask %d, layer norm %d, peepholes %d: each must be 0 or 1", r->same_mask,
                 r->layer_norm, r->peepholes);
+  if (!unroll_checkpoint_name(r->checkpoint.kind))
+    return fail(err, UNROLL_E_INVALID, "checkpoint %d, 0 to %d are known", r->checkpoint.kind,
+                UNROLL_CHECKPOINT_COUNT - 1);
   const char *const lstm_only = r->cell == UNROLL_CELL_LSTM ? NULL
                                 : r->peepholes              ? "peepholes"
                                 : r->zoneout_c > 0          ? "zoneout of c"
@@ -58,6 +66,7 @@ unroll_status trainer_rnn_check(const unroll_recurrent *r, unroll_error *err) {
 }
 
 unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training) {
+  const bool keeps_all = r->checkpoint.kind == UNROLL_CHECKPOINT_ALL;
   return (unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options),
                               .cell = r->cell,
                               .activation = r->cell == UNROLL_CELL_RNN ? UNROLL_TANH : 0,
@@ -73,7 +82,8 @@ unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training)
                               .zoneout_h = r->zoneout_h,
                               .zoneout_c = r->zoneout_c,
                               .layer_norm = r->layer_norm,
-                              .peepholes = r->peepholes};
+                              .peepholes = r->peepholes,
+                              .checkpoint = training && !keeps_all ? &r->checkpoint : NULL};
 }
 
 int64_t trainer_rnn_width(const unroll_recurrent *r) { return nn_gates(r->cell) * r->hidden; }

@@ -434,7 +434,11 @@ unroll_status plan_top_k(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_linear_scan(plan *p);
 unroll_status plan_linear_scan_grad(plan *p);
+unroll_status plan_layer_norm(plan *p);
+unroll_status plan_layer_norm_grad(plan *p);
 unroll_status plan_gates(plan *p);
+unroll_status plan_norm_gates(plan *p); /* an LSTM's, of version 2 */
+unroll_status plan_norm_gates_grad(plan *p);
 unroll_status plan_layer(plan *p);
 unroll_status plan_layer_grad(plan *p);
 unroll_status plan_matmul(plan *p);
@@ -458,6 +462,8 @@ unroll_status plan_gemm(plan *p, const gemm *g);
 bool plan_steady(const plan *p, uint32_t tensor);
 /* y = x where row t·B + b has t < lengths[b], else 0; values of so many bytes. (plan_elements.c) */
 void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, extent rows, int64_t B, int64_t columns);
+/* y = a⊙b, n elements each. (plan_elements.c) */
+void plan_multiply(plan *p, int32_t dtype, uint32_t a, uint32_t b, operand y, int64_t n);
 /* Sums over rows of x, row elements apart: y [columns]. (plan_rows.c) */
 typedef struct row_blocks { /* blocks of so many rows, added to c, or 0, one after the other; 0: one sum */
   int64_t rows;
@@ -466,6 +472,10 @@ typedef struct row_blocks { /* blocks of so many rows, added to c, or 0, one aft
 } row_blocks;
 void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
                       const row_blocks *blocks);
+/* Likewise of parts [..][columns] that are sums of so many rows already, which divide those of a block. */
+void plan_sum_parts(plan *p, int32_t dtype, operand parts, int64_t part, operand y, extent rows, int64_t columns,
+                    const row_blocks *blocks);
+int64_t plan_part_rows(int64_t rows); /* of a part, where a block has so many */
 
 /* ---- launches whose work-groups wait for each other (persistent.c) ---- */
 cl_uint persistent_spins(const unroll_backend_device *d);

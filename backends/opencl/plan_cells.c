@@ -20,6 +20,8 @@ static const struct {
 
 unroll_status plan_gates(plan *p) {
   uint32_t c = 0;
+  if (p->node->op_version > 1)
+    return p->node->op == UNROLL_OP_LSTM_GATES ? plan_norm_gates(p) : plan_norm_gates_grad(p);
   while (cells[c].op != p->node->op)
     c++;
   const unroll_tensor_view *like = plan_view(p, plan_in(p, cells[c].like));

@@ -136,4 +136,33 @@ static inline void assert_same_files(const char *a, const char *b) {
   free(bytes_b);
 }
 
+/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. keys: all that it has. */
+static inline void change_metadata(const char *const *keys, size_t n, const char *key, const char *from,
+                                   const char *to) {
+  unroll_safetensors *file;
+  unroll_safetensors_writer *writer;
+  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
+  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
+  for (size_t i = 0; i < n; i++) {
+    const char *value = unroll_safetensors_metadata(file, keys[i]);
+    char changed[4096];
+    assert_non_null(value);
+    snprintf(changed, sizeof changed, "%s", value);
+    if (strcmp(keys[i], key) == 0) {
+      const char *at = strstr(value, from);
+      assert_non_null(at);
+      snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - value), value, to, at + strlen(from));
+    }
+    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], changed, &err));
+  }
+  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
+    unroll_stored_tensor t;
+    assert_ok(unroll_safetensors_get(file, i, &t, &err));
+    assert_ok(unroll_safetensors_writer_add(writer, t.name, t.dtype, t.rank, t.shape, t.data, &err));
+  }
+  assert_ok(unroll_safetensors_writer_commit(writer, &err));
+  unroll_safetensors_writer_destroy(writer);
+  unroll_safetensors_close(file);
+}
+
 #endif

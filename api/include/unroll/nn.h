@@ -73,8 +73,8 @@ enum {
 };
 
 /*
- * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropouts of
- * inputs, outputs and weights and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
+ * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropout of any
+ * kind, with zoneout and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
  * the inputs of all steps before it. In the order of the computation:
  *
  *   x        input_dropout; from layer 1 on dropout

@@ -29,6 +29,7 @@
  */
 #ifndef UNROLL_TRAIN_H
 #define UNROLL_TRAIN_H
+#include <unroll/checkpoint.h>
 #include <unroll/data.h>
 #include <unroll/runtime.h>
 #ifdef __cplusplus
@@ -153,6 +154,9 @@ typedef struct unroll_recurrent {
   double state_dropout;          /* of h in its product with W_h: one mask for all steps of an update */
   double zoneout_h, zoneout_c;   /* zoneout_c: lstm only */
   int32_t layer_norm, peepholes; /* 1: with; peepholes: lstm only */
+  /* What of a sequence is kept for the gradient and what is made again: changes memory and time, no number on devices that
+   * are deterministic. Zero: all is kept. With a run-time number of steps (a curriculum) it can't be another. */
+  unroll_checkpoint_policy checkpoint;
 } unroll_recurrent;
 
 typedef struct unroll_train_progress {
