@@ -364,14 +364,15 @@ static void lengths_grow(void **state) {
 /* The truth at update 0 alone is that of a teacher there, and of none from then on, over the ends of epochs. */
 static void sampling_goes_by_the_update(void **state) {
   (void)state;
-  static struct seen taught, at_first, never;
+  static struct seen taught, at_first, never, drawn;
   unroll_pairs *pairs = word_pairs(0);
   unroll_translator_options o = toy(UNROLL_CELL_GRU);
   o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
   o.training.schedule.base = 1e-30;
   o.training.batch = 32;
-  struct seen *const all[] = {&taught, &at_first, &never};
-  for (int k = 0; k < 3; k++) {
+  struct seen *const all[] = {&taught, &at_first, &never, &drawn};
+  for (int k = 0; k < 4; k++) {
+    o.sampling_pick = k == 3 ? UNROLL_PICK_SAMPLE : UNROLL_PICK_GREEDY;
     o.sampling.start = k < 2;
     o.sampling.rate = k == 1;
     unroll_translator *t = new_translator(pairs, &o);
@@ -381,6 +382,30 @@ static void sampling_goes_by_the_update(void **state) {
   assert_true(fabs((double)taught.losses[0] - (double)at_first.losses[0]) < 1e-5); /* the sums' order differs */
   assert_true(fabs((double)taught.losses[0] - (double)never.losses[0]) > 1e-4);
   assert_memory_equal(at_first.losses + 1, never.losses + 1, 7 * sizeof(float));
+  for (int i = 0; i < 8; i++)
+    assert_true(never.losses[i] != drawn.losses[i]);
+  unroll_pairs_destroy(pairs);
+}
+
+/* What a model loses by dropout it loses in training alone; without attention only the decoder has something to drop. */
+static void dropout_is_of_the_training(void **state) {
+  (void)state;
+  static struct seen seen[2];
+  unroll_pairs *pairs = word_pairs(0);
+  for (int32_t attention = UNROLL_ATTENTION_NONE; attention <= UNROLL_ATTENTION_ADDITIVE; attention++) {
+    double loss[2], metric[2];
+    for (int k = 0; k < 2; k++) {
+      unroll_translator_options o = toy(UNROLL_CELL_GRU);
+      o.attention = attention;
+      o.rnn.dropout = k ? 0.5 : 0;
+      unroll_translator *t = new_translator(pairs, &o);
+      assert_ok(unroll_translator_evaluate(t, &loss[k], &metric[k], &err));
+      run_to(t, 1, &seen[k]);
+      unroll_translator_destroy(t);
+    }
+    assert_true(loss[0] == loss[1] && metric[0] == metric[1]);
+    assert_true(fabs((double)seen[0].losses[0] - (double)seen[1].losses[0]) > 0.01);
+  }
   unroll_pairs_destroy(pairs);
 }
 
@@ -660,7 +685,7 @@ static void scores(void **state) {
   assert_true(fabs(info.baseline_error_rate - (double)base_errors / (double)tokens) < 1e-12);
   assert_true(fabs(info.baseline_accuracy - (double)base_right / PAIRS) < 1e-12);
   /* Of several targets the nearest counts, whichever comes first; a token that the model lacks is an error. */
-  char text_[256];
+  static char text_[16384];
   snprintf(text_, sizeof text_, "%s\tzz%s\n%s\t%s\n%s\t%sab\n", all.source[4], said.texts[4], all.source[4],
            said.texts[4], all.source[7], said.texts[7]);
   several = load_pairs(text_);
@@ -676,6 +701,13 @@ static void scores(void **state) {
   for (int32_t k = 0; k < UNROLL_PARTS; k++)
     empty += unroll_translator_score(t, strange, k, NULL, NULL, NULL, &of_part, NULL) == UNROLL_E_RANGE;
   assert_int_equal(empty, 2);
+  unroll_pairs_destroy(several);
+  snprintf(text_, sizeof text_, "%s\t%sab\n%s\t%sa\n%s\ta%s\n", all.source[4], said.texts[4], all.source[4],
+           said.texts[4], all.source[4], said.texts[4] + 1); /* 2, 1 and, with one token less, 1 or 0 */
+  several = load_pairs(text_);
+  assert_ok(unroll_translator_score(t, several, -1, NULL, NULL, NULL, &of_part, &err));
+  const bool begins = said.texts[4][0] == 'a';
+  assert_int_equal(of_part.tokens, strlen(said.texts[4]) + !begins); /* of two that are as near, the first */
   unroll_pairs_destroy(strange);
   unroll_pairs_destroy(several);
   unroll_translator_destroy(t);
@@ -691,6 +723,7 @@ int main(void) {
                                      cmocka_unit_test(parts_make_the_same_update),
                                      cmocka_unit_test(lengths_grow),
                                      cmocka_unit_test(sampling_goes_by_the_update),
+                                     cmocka_unit_test(dropout_is_of_the_training),
                                      cmocka_unit_test(an_epoch_has_each_pair_once),
                                      cmocka_unit_test(reinforce_lowers_the_error_rate),
                                      cmocka_unit_test(ways_of_translating),
