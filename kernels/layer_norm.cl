@@ -85,7 +85,7 @@ __kernel VECTORISED void layer_norm_grad(const __global real *x, long x_at, cons
       const vec xhat = (load(from + i, n) - (vec)(mean)) * (vec)(rate);
 #endif
 #if HAS(0)
-      store((vec)(rate) * fma(-xhat, slope, fma(d, load(gain + i, n), -even)), dx + dx_at + row * N + i, n);
+      store((vec)(rate)*fma(-xhat, slope, fma(d, load(gain + i, n), -even)), dx + dx_at + row * N + i, n);
 #endif
 #if HAS(1)
       store(row == first ? d * xhat : fma(d, xhat, load(dgain + i, n)), dgain + i, n);

@@ -61,12 +61,14 @@ __kernel VECTORISED void lstm_norm_gates(const __global real *pre, long pre_at, 
 }
 
 /* kept: two rows for each part, of c and of what flows into the norm. */
-__kernel VECTORISED void lstm_norm_gates_grad(
-    const __global real *gates, long gates_at, const __global real *c_prev, long c_prev_at, const __global real *dh,
-    long dh_at, const __global real *dc, long dc_at, const __global real *gain, long gain_at,
-    const __global real *shift, long shift_at, __global real *dpre, long dpre_at, __global real *dc_prev,
-    long dc_prev_at, __global real *dgain, long dgain_at, __global real *dshift, long dshift_at, __global real *kept,
-    long kept_at, long H, long rows, long each, real epsilon, long items) {
+__kernel VECTORISED void lstm_norm_gates_grad(const __global real *gates, long gates_at, const __global real *c_prev,
+                                              long c_prev_at, const __global real *dh, long dh_at,
+                                              const __global real *dc, long dc_at, const __global real *gain,
+                                              long gain_at, const __global real *shift, long shift_at,
+                                              __global real *dpre, long dpre_at, __global real *dc_prev,
+                                              long dc_prev_at, __global real *dgain, long dgain_at,
+                                              __global real *dshift, long dshift_at, __global real *kept, long kept_at,
+                                              long H, long rows, long each, real epsilon, long items) {
 #if LANES > 1
   __local real shared[LANES];
 #else
@@ -125,7 +127,7 @@ __kernel VECTORISED void lstm_norm_gates_grad(
       const long n = H - j;
       const vec i = load(of + j, n), f = load(of + H + j, n), g = load(of + 2 * H + j, n);
       const vec chat = (load(c + j, n) - (vec)(mean)) * (vec)(rate);
-      vec s = (vec)(rate) * fma(-chat, slope, load(back + j, n) - even);
+      vec s = (vec)(rate)*fma(-chat, slope, load(back + j, n) - even);
 #if HAS(5)
       s += load(dc + dc_at + row * H + j, n);
 #endif

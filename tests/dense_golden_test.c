@@ -361,7 +361,7 @@ static void misuse(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      DEVICE_TESTS(dense), DEVICE_TESTS(layer_norm), DEVICE_TESTS(losses),     DEVICE_TESTS(mean_over_run_time_steps),
+      DEVICE_TESTS(dense), DEVICE_TESTS(layer_norm), DEVICE_TESTS(losses),    DEVICE_TESTS(mean_over_run_time_steps),
       DEVICE_TESTS(clip),  DEVICE_TESTS(optimizers), cmocka_unit_test(misuse)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

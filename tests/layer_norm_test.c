@@ -118,7 +118,8 @@ static void fill(model *m, uint32_t n) {
       continue;
     assert_in_range(count, 1, sizeof values / sizeof *values);
     for (int64_t k = 0; k < count; k++)
-      values[k] = 0.3 + sin((double)(k * k) + 1.7 * (double)k + (double)strlen(t.name) + (double)(unsigned char)t.name[0]);
+      values[k] =
+          0.3 + sin((double)(k * k) + 1.7 * (double)k + (double)strlen(t.name) + (double)(unsigned char)t.name[0]);
     if (t.dtype == UNROLL_I32)
       model_put_i32(m, t.name, lengths, B);
     else
@@ -193,8 +194,7 @@ static void who_lacks_the_parts_leaves_them(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(messages),
-                                     cmocka_unit_test(who_lacks_the_ops_runs_their_parts),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(messages), cmocka_unit_test(who_lacks_the_ops_runs_their_parts),
                                      cmocka_unit_test(who_lacks_the_parts_leaves_them)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -57,10 +57,10 @@ static void layer_norm_grad(op_case_list *list, op_shape x, uint32_t has, int64_
                                        .block_order =
                                            has & FROM_FIRST ? UNROLL_BLOCKS_FROM_FIRST : UNROLL_BLOCKS_FROM_LAST};
   const int64_t N = x.n[x.rank - 1], rows = op_elements(x) / N;
-  op_case *c = op_case_add(list, UNROLL_OP_LAYER_NORM_GRAD, &attr, sizeof attr,
-                           "layer_norm_grad %d of rank %d %s%s%.0d%s%s", (int)op_elements(x), (int)x.rank,
-                           text_of(has), block ? " blocks of " : "", (int)block, has & FROM_FIRST ? " from first" : "",
-                           has & GOES_ON ? " + sums" : "");
+  op_case *c =
+      op_case_add(list, UNROLL_OP_LAYER_NORM_GRAD, &attr, sizeof attr, "layer_norm_grad %d of rank %d %s%s%.0d%s%s",
+                  (int)op_elements(x), (int)x.rank, text_of(has), block ? " blocks of " : "", (int)block,
+                  has & FROM_FIRST ? " from first" : "", has & GOES_ON ? " + sums" : "");
   op_in(c, OP_REAL, x, SPREAD);
   op_in(c, OP_REAL, SHAPE(N), GAIN);
   op_in(c, OP_REAL, x, FILL_DEFAULT);
@@ -100,11 +100,10 @@ static void gates_grad(op_case_list *list, op_shape state, uint32_t has, uint32_
   const int64_t H = state.n[state.rank - 1], rows = op_elements(state) / H;
   op_shape four = state;
   four.n[four.rank - 1] *= 4;
-  op_case *c =
-      op_case_add(list, UNROLL_OP_LSTM_GATES_GRAD, &attr, sizeof attr,
-                  "lstm_gates_grad %dx%d normalised %s absent %x%s%.0d%s%s", (int)rows, (int)H, text_of(has & 6),
-                  (unsigned)absent, block ? " blocks of " : "", (int)block, has & FROM_FIRST ? " from first" : "",
-                  has & GOES_ON ? " + sums" : "");
+  op_case *c = op_case_add(list, UNROLL_OP_LSTM_GATES_GRAD, &attr, sizeof attr,
+                           "lstm_gates_grad %dx%d normalised %s absent %x%s%.0d%s%s", (int)rows, (int)H,
+                           text_of(has & 6), (unsigned)absent, block ? " blocks of " : "", (int)block,
+                           has & FROM_FIRST ? " from first" : "", has & GOES_ON ? " + sums" : "");
   op_in(c, OP_REAL, four, FILL(FILL_UNIFORM, 0, 1));
   op_in(c, OP_REAL, state, FILL(FILL_UNIFORM, -1, 1));
   for (uint32_t i = 0; i < 2; i++)
@@ -125,7 +124,7 @@ static void gates_grad(op_case_list *list, op_shape state, uint32_t has, uint32_
 }
 
 void op_cases_norm(op_case_list *list) {
-  const op_shape shapes[] = {SHAPE(3, 7),  SHAPE(7, 33),    SHAPE(3, 64), SHAPE(7, 65), SHAPE(65, 9),
+  const op_shape shapes[] = {SHAPE(3, 7),    SHAPE(7, 33),    SHAPE(3, 64), SHAPE(7, 65),    SHAPE(65, 9),
                              SHAPE(3, 1000), SHAPE(3, 7, 17), SHAPE(17),    SHAPE(2, 5, 130)};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     for (int shift = NO_SHIFT; shift <= FULL_SHIFT; shift++)

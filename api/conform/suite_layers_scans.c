@@ -299,15 +299,16 @@ static void scan_layer_norm(struct scan_net *k) {
   const int64_t H = k->s->H;
   const unroll_tensor x = sequence(k, 4 * H), h0 = initial(k, "h0", "dh0", -0.8, 0.6),
                       c0 = initial(k, "c0", "dc0", -0.9, 1.4), W = matrix(k, "W", "dW", 4 * H, H);
-  const unroll_tensor gain = row_of(k, "gain", "dgain", 4 * H, 0.3, 0.9), gain_c = row(k, "gain_c", "dgain_c", 0.5, 1.4),
+  const unroll_tensor gain = row_of(k, "gain", "dgain", 4 * H, 0.3, 0.9),
+                      gain_c = row(k, "gain_c", "dgain_c", 0.5, 1.4),
                       shift_c = row(k, "shift_c", "dshift_c", -0.4, 0.7);
   const op_attr attr = {.layer_norm = {.epsilon = 1e-2}};
   unroll_scan *s = begin(k);
   const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0), c = unroll_scan_carry(s, c0);
   const unroll_tensor a = unroll_layer_norm(unroll_matmul_add(h, 0, W, 1, unroll_none()), gain, x_t, 1e-2);
   unroll_tensor out[3];
-  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL, out,
-                 3);
+  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL,
+                 out, 3);
   const unroll_tensor y = unroll_layer_norm(out[0], gain_c, shift_c, 1e-2); /* that row once more */
   unroll_scan_next(s, h, out[0]);
   unroll_scan_next(s, c, out[1]);

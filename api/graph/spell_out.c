@@ -54,10 +54,9 @@ static unroll_tensor row_sum(unroll_tensor x, const unroll_layer_norm_attr *a, u
     s.shape[0] = 1;
     x = graph_reshape(x, &s);
   }
-  const op_attr attr = {.reduce = {.kind = UNROLL_SUM,
-                                   .axes = (1u << (s.rank - 1)) - 1,
-                                   .block = a->block,
-                                   .block_order = a->block_order}};
+  const op_attr attr = {
+      .reduce = {
+          .kind = UNROLL_SUM, .axes = (1u << (s.rank - 1)) - 1, .block = a->block, .block_order = a->block_order}};
   return graph_op(UNROLL_OP_REDUCE, &attr, (unroll_tensor[]){x, before}, before.graph ? 2 : 1, NULL);
 }
 
@@ -176,10 +175,10 @@ static bool copy_edges(unroll_graph *b, const unroll_graph *old, const uint32_t 
     b->carries[b->n_carries] = (scan_carry){map[c->in], map[c->next], c->init, c->last};
   }
   for (; b->n_inputs < old->n_inputs; b->n_inputs++)
-    b->inputs[b->n_inputs] =
-        (scan_edge){map[old->inputs[b->n_inputs].inner], old->inputs[b->n_inputs].outer};
+    b->inputs[b->n_inputs] = (scan_edge){map[old->inputs[b->n_inputs].inner], old->inputs[b->n_inputs].outer};
   for (; b->n_captures < old->n_captures; b->n_captures++)
-    b->captures[b->n_captures] = (scan_edge){map[old->captures[b->n_captures].inner], old->captures[b->n_captures].outer};
+    b->captures[b->n_captures] =
+        (scan_edge){map[old->captures[b->n_captures].inner], old->captures[b->n_captures].outer};
   for (; b->n_outputs < old->n_outputs; b->n_outputs++)
     b->outputs[b->n_outputs] = (scan_edge){map[old->outputs[b->n_outputs].inner], old->outputs[b->n_outputs].outer};
   return true;

@@ -135,10 +135,9 @@ static unroll_status probe_of(const unroll_graph *g, const node *n, unroll_graph
   for (uint32_t i = 0; i < root->n_dims; i++)
     unroll_graph_dim(probe, root->dims[i].name, root->dims[i].min, root->dims[i].max);
   for (uint32_t i = 0; i < n->n_in; i++) {
-    const uint32_t id = n->in[i] == GRAPH_NONE
-                            ? GRAPH_NONE
-                            : graph_add_tensor(probe, &g->tensors[n->in[i]].spec, UNROLL_ROLE_INPUT, GRAPH_NONE,
-                                               mem_printf(&root->allocator, "x%u", i));
+    const uint32_t id = n->in[i] == GRAPH_NONE ? GRAPH_NONE
+                                               : graph_add_tensor(probe, &g->tensors[n->in[i]].spec, UNROLL_ROLE_INPUT,
+                                                                  GRAPH_NONE, mem_printf(&root->allocator, "x%u", i));
     in[i] = graph_handle(probe, id);
   }
   if (!graph_failed(probe))

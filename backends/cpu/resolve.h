@@ -40,7 +40,7 @@ unroll_status cpu_expect_axis(const cpu_resolver *r, int32_t axis, int32_t rank)
 void cpu_choose(const cpu_resolver *r, int32_t dtype, cpu_run_fn f32, cpu_run_fn f64);
 
 static inline int64_t cpu_last(const cpu_tensor *t) { return t->shape.size[t->shape.rank - 1]; }
-int64_t cpu_rows(const cpu_tensor *t); /* at most */
+int64_t cpu_rows(const cpu_tensor *t);              /* at most */
 cpu_shape cpu_with_last(cpu_shape s, int64_t size); /* the last axis has another size */
 cpu_shape cpu_drop_last(cpu_shape s);
 cpu_shape cpu_shape_1(int64_t a);

@@ -39,10 +39,10 @@ CHECK_GATES(gru_reset,            1,    2, 2,   2, 1,                 2, 1)
 CHECK_GATES(gru_reset_grad,       1,    4, 2,   2, 1, 2, 1,           2, 1)
 CHECK_GATES(gru_update,           2,    3, 2,   1, 2, 1,              1, 1)
 CHECK_GATES(gru_update_grad,      2,    4, 3,   2, 1, 1, 1,           1, 2, 1)
-/* clang-format on */
+    /* clang-format on */
 
-/* With the norm of c: n_in and n_out are those without it; a gradient's sums stand behind gain and shift. */
-static unroll_status check_norm(cpu_resolver *r, uint32_t n_in, uint32_t n_out, bool gradient) {
+    /* With the norm of c: n_in and n_out are those without it; a gradient's sums stand behind gain and shift. */
+    static unroll_status check_norm(cpu_resolver *r, uint32_t n_in, uint32_t n_out, bool gradient) {
   const cpu_tensor *s = want_in(r, 1);
   const cpu_shape row = cpu_shape_1(cpu_last(s));
   const bool gain = want_in(r, n_in) != NULL, shift = want_in(r, n_in + 1) != NULL, newer = r->view->op_version > 1;

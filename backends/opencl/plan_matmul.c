@@ -188,7 +188,10 @@ static operand plan_pack(plan *p, const gemm *g, int32_t panels, uint32_t width,
 
 /* Whether k is walked down in strides that few sets of a cache hold, and often enough that a copy of a pays. */
 static bool stands_badly(const gemm *g, sizes max, int panel) {
-  enum { FEW_SETS = 256, LEAST_PANELS = 4 }; /* a stride that so many bytes divide meets a quarter of the sets at most */
+  enum {
+    FEW_SETS = 256,
+    LEAST_PANELS = 4
+  }; /* a stride that so many bytes divide meets a quarter of the sets at most */
   return g->trans_a && !g->batched && a_row(g, max) * (int64_t)dtype_bytes(g->dtype) % FEW_SETS == 0 &&
          max.n >= LEAST_PANELS * panel && max.k >= CHUNK;
 }
@@ -243,7 +246,8 @@ static void plan_cpu(plan *p, const gemm *g) {
                           "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d%s -DHAVE_C=%d "
                           "-DCHUNK=%d -DBLOCKS=%d",
                           dtype_c(g->dtype), dtype_c(stored), width, vecs, (int)rows, pack, g->trans_a,
-                          sides ? " -DSIDES=1" : "", g->have_c && !split, (int)(g->k_block ? g->k_block : CHUNK), split ? 0 : blocks_of(g));
+                          sides ? " -DSIDES=1" : "", g->have_c && !split, (int)(g->k_block ? g->k_block : CHUNK),
+                          split ? 0 : blocks_of(g));
   l->group = 1;
   plan_items(p, g->p, 1);
   plan_items(p, g->m, rows);

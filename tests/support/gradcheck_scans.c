@@ -167,8 +167,8 @@ static void layer_norm_in_steps(grad_build *b) {
   const unroll_tensor product = unroll_matmul_add(h, 0, W, 1, unroll_none());
   const unroll_tensor a = unroll_layer_norm(product, gain, unroll_scan_input(s, x), 0.05);
   unroll_tensor out[3];
-  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL, out,
-                 3);
+  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL,
+                 out, 3);
   unroll_scan_next(s, h, out[0]);
   unroll_scan_next(s, c, out[1]);
   const unroll_tensor y = unroll_scan_output(s, out[0]),
