@@ -45,6 +45,134 @@ static void known_distances(void **state) {
   assert_int_equal(distance(b, a), 256);
 }
 
+/* ---- what is computed ---- */
+
+static const float *parameter(const unroll_safetensors *file, const char *name) {
+  unroll_stored_tensor t;
+  assert_ok(unroll_safetensors_find(file, name, &t, &err));
+  return t.data;
+}
+
+/* y = W·x + y, W [n,m] */
+static void add_product(const float *W, const double *x, int n, int m, double *y) {
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < m; k++)
+      y[i] += (double)W[i * m + k] * x[k];
+}
+
+enum { WIDTH = 10, EMBEDDED = 7, MOST_TOKENS = 12 };
+
+/* h = tanh(W_x·embed[id] + b + W_h·h (+ W_c·c)), of the encoder, or of the decoder, which has a context. */
+static void step_by_hand(const unroll_safetensors *file, const char *who, const float *embed, int32_t id,
+                         const double *read, double *h) {
+  char name[40];
+  double x[EMBEDDED], next[WIDTH];
+  for (int k = 0; k < EMBEDDED; k++)
+    x[k] = (double)embed[id * EMBEDDED + k];
+  snprintf(name, sizeof name, "%s.b.0.0", who);
+  for (int i = 0; i < WIDTH; i++)
+    next[i] = (double)parameter(file, name)[i];
+  snprintf(name, sizeof name, "%s.W_x.0.0", who);
+  add_product(parameter(file, name), x, WIDTH, EMBEDDED, next);
+  snprintf(name, sizeof name, "%s.W_h.0.0", who);
+  add_product(parameter(file, name), h, WIDTH, WIDTH, next);
+  if (read)
+    add_product(parameter(file, "decoder.W_c.0.0"), read, WIDTH, WIDTH, next);
+  for (int i = 0; i < WIDTH; i++)
+    h[i] = tanh(next[i]);
+}
+
+struct by_hand {
+  int n; /* tokens, </s> counted */
+  int32_t ids[MOST_TOKENS];
+  double log_prob, weights[MOST_TOKENS][LONGEST];
+};
+
+/* Greedy: encoder, dot-product attention of h_{t-1}, decoder, in double. */
+static struct by_hand translate_by_hand(const unroll_safetensors *file, const unroll_translator_info *info,
+                                        const int32_t *source, int n) {
+  struct by_hand r = {.n = 0};
+  const int V = unroll_tokens_count(info->targets);
+  const int32_t end = unroll_tokens_special(info->targets, UNROLL_TOKEN_END);
+  double states[LONGEST][WIDTH], h[WIDTH] = {0};
+  for (int s = 0; s < n; s++) {
+    step_by_hand(file, "encoder", parameter(file, "embed.weight"), source[s], NULL, h);
+    memcpy(states[s], h, sizeof h);
+  }
+  for (int32_t id = end; r.n < MOST_TOKENS && (r.n == 0 || id != end); r.n++) {
+    double *a = r.weights[r.n], sum = 0, read[WIDTH] = {0}, logits[16], all = 0;
+    for (int s = 0; s < n; s++) {
+      a[s] = 0;
+      for (int i = 0; i < WIDTH; i++)
+        a[s] += h[i] * states[s][i];
+      sum += a[s] = exp(a[s]);
+    }
+    for (int s = 0; s < n; s++) {
+      a[s] /= sum;
+      for (int i = 0; i < WIDTH; i++)
+        read[i] += a[s] * states[s][i];
+    }
+    step_by_hand(file, "decoder", parameter(file, "decoder.embed.weight"), id, read, h);
+    for (int v = 0; v < V; v++)
+      logits[v] = (double)parameter(file, "decoder.out.b")[v];
+    add_product(parameter(file, "decoder.out.W"), h, V, WIDTH, logits);
+    id = 0;
+    for (int32_t v = 0; v < V; v++) {
+      id = logits[v] > logits[id] ? v : id;
+      all += exp(logits[v]);
+    }
+    r.log_prob += logits[id] - log(all);
+    r.ids[r.n] = id;
+  }
+  return r;
+}
+
+struct against {
+  const unroll_safetensors *file;
+  unroll_translator_info info;
+  int n;
+};
+static int compare(void *ctx, int64_t i, const unroll_translation *x) {
+  struct against *a = ctx;
+  const struct by_hand r = translate_by_hand(a->file, &a->info, x->source, (int)x->n_source);
+  (void)i;
+  if (r.n > MOST_TOKENS - 2) /* by hand it was cut elsewhere */
+    return 0;
+  assert_int_equal(x->n + x->ended, r.n);
+  for (int t = 0; t < r.n; t++) {
+    assert_true(t == x->n || x->ids[t] == r.ids[t]);
+    for (int s = 0; s < x->n_source; s++) /* float32 states over 9 + 11 steps */
+      assert_true(fabs((double)x->weights[t * x->n_source + s] - r.weights[t][s]) < 2e-5);
+  }
+  assert_true(fabs(x->log_prob - r.log_prob) < 1e-4);
+  a->n++;
+  return 0;
+}
+
+static void translations_by_hand(void **state) {
+  (void)state;
+  static struct seen seen;
+  unroll_pairs *pairs = word_pairs(0), *other = word_pairs(2);
+  unroll_translator_options o = toy(UNROLL_CELL_RNN);
+  o.rnn.hidden = WIDTH;
+  o.embedding = EMBEDDED;
+  o.bidirectional = 0;
+  o.attention = UNROLL_ATTENTION_DOT;
+  unroll_translator *t = new_translator(pairs, &o);
+  run_to(t, 150, &seen);
+  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
+  unroll_safetensors *file;
+  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
+  struct against against = {file, unroll_translator_describe(t), 0};
+  const unroll_translate_options way = {.struct_size = sizeof way, .attention = 1};
+  assert_ok(unroll_translator_translate(t, unroll_pairs_sources(other), PAIRS, &way, compare, &against, &err));
+  assert_true(against.n > PAIRS / 2);
+  unroll_safetensors_close(file);
+  unroll_translator_destroy(t);
+  unroll_pairs_destroy(other);
+  unroll_pairs_destroy(pairs);
+}
+
 /* ---- learning ---- */
 
 /* Ninety words can be known by heart, whatever the attention, the context and the cell. */
@@ -176,6 +304,111 @@ static void losses_are_those_of_opencl(void **state) {
   }
   unroll_pairs_destroy(pairs);
   unroll_device_close(opencl);
+}
+
+/* A batch in parts, the last one of which has fewer pairs than rows, is the same update. */
+static void parts_make_the_same_update(void **state) {
+  (void)state;
+  static struct seen whole, cut;
+  unroll_pairs *pairs = word_pairs(0);
+  for (int parts = 1; parts <= 4; parts += 3) {
+    unroll_translator_options o = toy(UNROLL_CELL_LSTM);
+    o.rnn.dropout = 0.2; /* masks belong to a pair */
+    o.training.accumulate = parts;
+    unroll_translator *t = new_translator(pairs, &o);
+    run_to(t, 30, parts == 1 ? &whole : &cut);
+    unroll_translator_destroy(t);
+  }
+  for (int i = 0; i < 30; i++) { /* float32 sums in another order, over 30 updates of Adam */
+    assert_true(fabs((double)whole.losses[i] - (double)cut.losses[i]) < 1e-4);
+    assert_true(fabs(whole.metrics[i] - cut.metrics[i]) < 0.02); /* near ties may fall either way */
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+static int see_epochs(void *ctx, const unroll_train_progress *p) {
+  double *epochs = ctx;
+  assert_int_equal(p->n_updates, 1);
+  epochs[p->update] = p->epoch;
+  return 0;
+}
+
+/* An epoch ends when the pairs that are short enough for it have been there once. */
+static void lengths_grow(void **state) {
+  (void)state;
+  enum { START = 2, INCREMENT = 3, EPOCHS = 5 };
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.steps_start = START;
+  o.steps_increment = INCREMENT;
+  int64_t order[PAIRS], counts[UNROLL_PARTS], expected = 0;
+  assert_ok(unroll_split(unroll_pairs_keys(pairs), PAIRS, o.training.seed, o.training.validation, o.testing, order,
+                         counts, NULL, &err));
+  static double epochs[MOST];
+  unroll_translator *t = new_translator(pairs, &o);
+  const unroll_train_options run = {
+      .struct_size = sizeof run, .report_every = 1, .epochs = EPOCHS, .progress = see_epochs, .ctx = epochs};
+  assert_ok(unroll_translator_train(t, &run, &err));
+  for (int e = 0; e < EPOCHS; e++) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < counts[UNROLL_TRAINING]; i++)
+      n += (int64_t)strlen(unroll_pairs_sources(pairs)[order[i]]) <= START + e * INCREMENT;
+    expected += (n + o.training.batch - 1) / o.training.batch;
+    assert_true(epochs[expected] == e + 1);
+  }
+  assert_int_equal(unroll_translator_describe(t).update, expected);
+  unroll_translator_destroy(t);
+  unroll_pairs_destroy(pairs);
+}
+
+/* The truth at update 0 alone is that of a teacher there, and of none from then on, over the ends of epochs. */
+static void sampling_goes_by_the_update(void **state) {
+  (void)state;
+  static struct seen taught, at_first, never, drawn;
+  unroll_pairs *pairs = word_pairs(0);
+  unroll_translator_options o = toy(UNROLL_CELL_GRU);
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule.base = 1e-30;
+  o.training.batch = 32;
+  struct seen *const all[] = {&taught, &at_first, &never, &drawn};
+  for (int k = 0; k < 4; k++) {
+    o.sampling_pick = k == 3 ? UNROLL_PICK_SAMPLE : UNROLL_PICK_GREEDY;
+    o.sampling.start = k < 2;
+    o.sampling.rate = k == 1;
+    unroll_translator *t = new_translator(pairs, &o);
+    run_to(t, 8, all[k]);
+    unroll_translator_destroy(t);
+  }
+  assert_true(fabs((double)taught.losses[0] - (double)at_first.losses[0]) < 1e-5); /* the sums' order differs */
+  assert_true(fabs((double)taught.losses[0] - (double)never.losses[0]) > 1e-4);
+  assert_memory_equal(at_first.losses + 1, never.losses + 1, 7 * sizeof(float));
+  int other = 0; /* a short batch may draw what is likeliest */
+  for (int i = 0; i < 8; i++)
+    other += never.losses[i] != drawn.losses[i];
+  assert_true(other >= 6);
+  unroll_pairs_destroy(pairs);
+}
+
+/* What a model loses by dropout it loses in training alone; without attention only the decoder has something to drop. */
+static void dropout_is_of_the_training(void **state) {
+  (void)state;
+  static struct seen seen[2];
+  unroll_pairs *pairs = word_pairs(0);
+  for (int32_t attention = UNROLL_ATTENTION_NONE; attention <= UNROLL_ATTENTION_ADDITIVE; attention++) {
+    double loss[2], metric[2];
+    for (int k = 0; k < 2; k++) {
+      unroll_translator_options o = toy(UNROLL_CELL_GRU);
+      o.attention = attention;
+      o.rnn.dropout = k ? 0.5 : 0;
+      unroll_translator *t = new_translator(pairs, &o);
+      assert_ok(unroll_translator_evaluate(t, &loss[k], &metric[k], &err));
+      run_to(t, 1, &seen[k]);
+      unroll_translator_destroy(t);
+    }
+    assert_true(loss[0] == loss[1] && metric[0] == metric[1]);
+    assert_true(fabs((double)seen[0].losses[0] - (double)seen[1].losses[0]) > 0.01);
+  }
+  unroll_pairs_destroy(pairs);
 }
 
 /* With a rate that moves nothing the mean of an epoch's losses, by tokens, is the same in every epoch and for every size
@@ -454,7 +687,7 @@ static void scores(void **state) {
   assert_true(fabs(info.baseline_error_rate - (double)base_errors / (double)tokens) < 1e-12);
   assert_true(fabs(info.baseline_accuracy - (double)base_right / PAIRS) < 1e-12);
   /* Of several targets the nearest counts, whichever comes first; a token that the model lacks is an error. */
-  char text_[256];
+  static char text_[16384];
   snprintf(text_, sizeof text_, "%s\tzz%s\n%s\t%s\n%s\t%sab\n", all.source[4], said.texts[4], all.source[4],
            said.texts[4], all.source[7], said.texts[7]);
   several = load_pairs(text_);
@@ -470,6 +703,13 @@ static void scores(void **state) {
   for (int32_t k = 0; k < UNROLL_PARTS; k++)
     empty += unroll_translator_score(t, strange, k, NULL, NULL, NULL, &of_part, NULL) == UNROLL_E_RANGE;
   assert_int_equal(empty, 2);
+  unroll_pairs_destroy(several);
+  snprintf(text_, sizeof text_, "%s\t%sab\n%s\t%sa\n%s\ta%s\n", all.source[4], said.texts[4], all.source[4],
+           said.texts[4], all.source[4], said.texts[4] + 1); /* 2, 1 and, with one token less, 1 or 0 */
+  several = load_pairs(text_);
+  assert_ok(unroll_translator_score(t, several, -1, NULL, NULL, NULL, &of_part, &err));
+  const bool begins = said.texts[4][0] == 'a';
+  assert_int_equal(of_part.tokens, strlen(said.texts[4]) + !begins); /* of two that are as near, the first */
   unroll_pairs_destroy(strange);
   unroll_pairs_destroy(several);
   unroll_translator_destroy(t);
@@ -478,9 +718,14 @@ static void scores(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(known_distances),
+                                     cmocka_unit_test(translations_by_hand),
                                      cmocka_unit_test(every_attention_learns),
                                      cmocka_unit_test(resumed_is_the_same_as_straight),
                                      cmocka_unit_test(losses_are_those_of_opencl),
+                                     cmocka_unit_test(parts_make_the_same_update),
+                                     cmocka_unit_test(lengths_grow),
+                                     cmocka_unit_test(sampling_goes_by_the_update),
+                                     cmocka_unit_test(dropout_is_of_the_training),
                                      cmocka_unit_test(an_epoch_has_each_pair_once),
                                      cmocka_unit_test(reinforce_lowers_the_error_rate),
                                      cmocka_unit_test(ways_of_translating),

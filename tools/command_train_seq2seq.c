@@ -52,6 +52,7 @@ static const option_spec options[] = {
     OPTIONS_TRAIN_DROPOUTS(seq2seq_values, " and of what the decoder reads; the others are of the encoder"),
     HEADING("training"),
     OPTIONS_TRAIN_UPDATES(seq2seq_values, "pairs of an update, of like length", "128"),
+    OPTION_TRAIN_CHECKPOINT(seq2seq_values),
     OPTIONS_TRAIN_VALIDATION(seq2seq_values, "about this share of the sources is kept for validation; 0: none", "0.05"),
     NUMBER("test-fraction", AT(testing), "0.05", BELOW_1,
            "about this share is never looked at: 'unroll eval --part test'"),
@@ -298,8 +299,8 @@ const command_spec command_train_seq2seq = {
     .n_options = COUNT(options),
     .values_size = sizeof(seq2seq_values),
     .notes = "A source's pairs are all in one part, and equal hashes of a split mean equal sources in equal parts. The "
-             "decoder\nhas the encoder's cell, layers and --dropout; layer norm, peepholes, zoneout and the other "
-             "dropouts are the\nencoder's alone. Ctrl-C and files: as 'unroll train lm' has it.\n",
+             "decoder\nhas the encoder's cell, layers and --dropout; layer norm, peepholes, zoneout, the other "
+             "dropouts and checkpoints are the\nencoder's alone. Ctrl-C and files: as 'unroll train lm' has it.\n",
     .example =
         "  unroll train seq2seq --pairs cmudict.dict --format cmudict --no-stress --dropout 0.2 --minutes 60 \\\n"
         "    --out phonemes.safetensors\n"

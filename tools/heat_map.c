@@ -7,16 +7,23 @@
 #define CELL 22  /* pixels */
 #define LABEL 90 /* to the left of a map, and above it */
 #define GAP 20
-/* As wide as any size is, so that the first line can be written again once it is known. */
-#define HEADER                                                                            \
-  "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%10" PRId64 "\" height=\"%10" PRId64 \
-  "\" font-family=\"sans-serif\" font-size=\"13\">\n"
+#define HEADER 160 /* bytes of the first line, which is written again once the size is known */
+
+/* false: it could not be written. */
+static bool write_header(const heat_map_file *to) {
+  char line[HEADER + 1];
+  const int n = snprintf(line, sizeof line,
+                         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%" PRId64 "\" height=\"%" PRId64
+                         "\" font-family=\"sans-serif\" font-size=\"13\">",
+                         to->width, to->height);
+  return n > 0 && n < HEADER && fprintf(to->file, "%-*s\n", HEADER, line) > 0;
+}
 
 bool heat_map_open(heat_map_file *to, const char *path) {
   const size_t n = strlen(path);
   *to = (heat_map_file){.file = fopen(path, "we"), .is_svg = n > 4 && strcmp(path + n - 4, ".svg") == 0};
   if (to->file && to->is_svg)
-    fprintf(to->file, HEADER, (int64_t)0, (int64_t)0);
+    write_header(to);
   return to->file;
 }
 
@@ -80,12 +87,10 @@ void heat_map_add(heat_map_file *to, const heat_map *m) {
 
 bool heat_map_close(heat_map_file *to) {
   FILE *const f = to->file;
+  bool written = true;
+  if (to->is_svg)
+    written = fputs("</svg>\n", f) >= 0 && fseek(f, 0, SEEK_SET) == 0 && write_header(to);
+  written = !ferror(f) && written;
   to->file = NULL;
-  if (to->is_svg) {
-    fputs("</svg>\n", f);
-    rewind(f);
-    fprintf(f, HEADER, to->width, to->height);
-  }
-  const bool failed = ferror(f);
-  return fclose(f) == 0 && !failed;
+  return fclose(f) == 0 && written;
 }

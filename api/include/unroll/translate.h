@@ -46,7 +46,7 @@ UNROLL_API int64_t unroll_edit_distance(const int32_t *a, int64_t n, const int32
 typedef struct unroll_translator_options {
   uint32_t struct_size;
   int32_t bidirectional; /* not 0: the encoder reads both ways */
-  /* Cell, layers and dropout of both; hidden is the decoder's. The rest, from input_dropout to peepholes, is of the
+  /* Cell, layers and dropout of both; hidden is the decoder's. The rest, from input_dropout to checkpoint, is of the
    * encoder alone: the decoder's cells are plain. dropout also of what the decoder reads and of its last product. */
   unroll_recurrent rnn;
   int64_t encoder_hidden;            /* units of a direction; 0: as the decoder's, or, where the attention is a dot
