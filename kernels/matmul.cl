@@ -18,6 +18,9 @@
 #ifndef TRANS_A
 #define TRANS_A 0
 #endif
+#ifndef SIDES /* a, which stands on its side, is in panels of ROWS */
+#define SIDES 0
+#endif
 #ifndef PACKED /* b is in panels */
 #define PACKED 1
 #endif
@@ -71,7 +74,10 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
 #define B_ROW b_row
 #endif
   const __global real *row[ROWS];
-#if TRANS_A
+#if SIDES
+#define A_STEP ROWS
+#define ROW_AT(r, k) (a + m0 * K + (k)*ROWS + (r))
+#elif TRANS_A
 #define A_STEP a_row
 #define ROW_AT(r, k) (a + min(m0 + (r), M - 1) + (k)*a_row)
 #else
@@ -124,7 +130,7 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
 #endif
       for (long k = 0; k < steps; k++, b += B_ROW) {
         vec x[VECS];
-#if TRANS_A /* a line of every row of a, which is further than the processor looks ahead */
+#if TRANS_A && !SIDES /* a line of every row of a, which is further than the processor looks ahead */
         PREFETCH(row[0] + (k + AHEAD) * a_row);
 #endif
 #pragma unroll

@@ -4,6 +4,8 @@
  *
  *   pack   b [K,N] or [N,K] into panels [N/PANEL_ROW][K][PANEL_ROW], zeros past N: a step of k then reads whole cache
  *          lines one after another, whatever the layout of b was. PANEL is what values are kept as (see vectors.cl)
+ *   sides  a [K,M], which stands on its side, into panels [M/ROWS][K][ROWS], zeros past M: a's rows at one place of k
+ *          lie in one line, and lines that follow each other do not share a few sets of the caches
  *   add    the sum of the blocks of k, in order, and c; with BLOCKS c comes first, then (1) the last block or (2) the
  *   first
  */
@@ -48,6 +50,37 @@ __kernel VECTORISED void pack(const __global real *b, long b_at, __global panel 
     for (int v = 0; v < VECS; v++)
       PANEL_VSTORE(CAT(vload, WIDTH)(v, line), v, out + k * PANEL_ROW);
   }
+}
+
+#ifndef ROWS /* of a tile of y; as the product's */
+#define ROWS 8
+#endif
+
+/* One item: SIDE_K steps of k of EACH_SIDES panels, whole lines of a where ROWS divides them. */
+#define SIDE_K 16
+#define EACH_SIDES 4
+__kernel VECTORISED void sides(const __global real *a, long a_at, __global real *out, long out_at, long M, long K,
+                               long a_row, long items) {
+  const long id = (long)get_global_id(0);
+  if (id >= items)
+    return;
+  const long tiles = (M + ROWS - 1) / ROWS, strips = (tiles + EACH_SIDES - 1) / EACH_SIDES;
+  const long part = id / strips, first = (id - part * strips) * EACH_SIDES, last = min(first + EACH_SIDES, tiles);
+  const long k0 = part * SIDE_K, k1 = min(k0 + SIDE_K, K);
+  a += a_at;
+  out += out_at;
+  for (long k = k0; k < k1; k++)
+    for (long tile = first; tile < last; tile++) {
+      const __global real *from = a + k * a_row + tile * ROWS;
+      __global real *to = out + (tile * K + k) * ROWS;
+      const long rows = min((long)ROWS, M - tile * ROWS);
+      if (rows == ROWS)
+        for (int r = 0; r < ROWS; r++)
+          to[r] = from[r];
+      else
+        for (int r = 0; r < ROWS; r++)
+          to[r] = r < rows ? from[r] : 0;
+    }
 }
 
 #ifndef BLOCKS

@@ -146,6 +146,7 @@ int op_case_list_make(op_case_list *list, const unroll_allocator *allocator) {
   op_cases_moves(list);
   op_cases_cells(list);
   op_cases_scan(list);
+  op_cases_norm(list);
   op_cases_forms(list);
   op_cases_exact(list);
   if (!list->failed)

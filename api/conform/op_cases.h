@@ -74,6 +74,7 @@ typedef struct op_node {
     unroll_random_attr random;
     unroll_top_k_attr top_k;
     unroll_linear_scan_attr linear_scan;
+    unroll_layer_norm_attr layer_norm;
     unroll_length_mask_attr length_mask;
     unroll_optimizer_attr optimizer;
   } attr;
@@ -132,6 +133,7 @@ void op_cases_moves(op_case_list *list);
 void op_cases_cells(op_case_list *list);
 void op_cases_forms(op_case_list *list); /* derived from those before: templates, run-time sizes, two nodes */
 void op_cases_scan(op_case_list *list);
+void op_cases_norm(op_case_list *list);
 void op_cases_exact(op_case_list *list); /* whole numbers, compared bit by bit */
 
 /*

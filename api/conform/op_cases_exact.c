@@ -135,8 +135,8 @@ static void reductions(op_case_list *list) {
 
 /* Sums over axis 0 in blocks, which go on from c or begin anew; the last block is smaller. */
 static void blocks(op_case_list *list) {
-  static const int64_t sizes[][4] = {
-      {33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512}, {5, 700, 600, 600}, {3, 64, 7, 100}};
+  static const int64_t sizes[][4] = {{33, 1000, 17, 96}, {66, 1030, 130, 512}, {400, 2060, 40, 512},
+                                     {5, 700, 600, 600}, {3, 64, 7, 100},      {128, 1030, 130, 512}};
   for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (uint32_t form = 0; form < 4; form++) {
       const int64_t m = sizes[i][0], k = sizes[i][1], n = sizes[i][2];

@@ -107,6 +107,21 @@ static void recurrences(op_case_list *list, int32_t direction, int is_kept, int6
   op_carry(c, state, next, is_kept);
   op_round(c, 28 * (double)steps, 0);
 
+  const unroll_layer_norm_attr norm = {.epsilon = 1e-2};
+  c = op_case_add(list, UNROLL_OP_LSTM_GATES, &norm, sizeof norm, "recurrence lstm_gates normalised %dx%d %s %s",
+                  (int)b, (int)h, way, place);
+  op_in(c, OP_REAL, SHAPE(b, 4 * h), FILL(FILL_UNIFORM, -3, 4));
+  state = op_in(c, OP_REAL, SHAPE(b, h), FILL(FILL_UNIFORM, -1, 1));
+  const uint32_t gain = op_in(c, OP_REAL, SHAPE(h), FILL(FILL_UNIFORM, 0.3, 1.2));
+  const uint32_t shift = op_in(c, OP_REAL, SHAPE(h), FILL_DEFAULT);
+  op_out(c, OP_REAL, SHAPE(b, h));
+  next = op_out(c, OP_REAL, SHAPE(b, h));
+  op_no_out(c);
+  op_template(c, steps, first, count, direction);
+  op_stepped(c, ALL & ~(1u << state | 1u << next | 1u << gain | 1u << shift));
+  op_carry(c, state, next, is_kept);
+  op_round(c, 56 * (double)steps, (double)h);
+
   unroll_matmul_attr product = {.trans_a = 0, .trans_b = 1};
   c = op_case_add(list, UNROLL_OP_MATMUL, &product, sizeof product, "recurrence lstm step %dx%d %s %s", (int)b, (int)h,
                   way, place);
@@ -203,6 +218,20 @@ static void derive_dynamic(op_case_list *list) {
        257,
        {1, 130}},
       {UNROLL_OP_LINEAR_SCAN_GRAD, 1 | 2 | 8 | 32 | 64, "linear_scan_grad 300x1 of rank 2", 300, {1, 129}},
+      {UNROLL_OP_LAYER_NORM, 1 | 8, "layer_norm 357 of rank 3 row", 3, {1, 2}},
+      {UNROLL_OP_LAYER_NORM, 1 | 4 | 8, "layer_norm 231 of rank 2 full", 7, {1, 5}},
+      {UNROLL_OP_LAYER_NORM_GRAD, 1 | 4 | 8, "layer_norm_grad 231 of rank 2 all", 7, {1, 5}},
+      {UNROLL_OP_LAYER_NORM_GRAD,
+       1 | 4 | 32,
+       "layer_norm_grad 4420 of rank 3 dgain dshift blocks of 8 from first",
+       65,
+       {1, 33}},
+      {UNROLL_OP_LSTM_GATES, 1 | 2 | 16 | 32 | 64, "lstm_gates 7x17 normalised absent 0", 7, {1, 5}},
+      {UNROLL_OP_LSTM_GATES_GRAD,
+       1 | 2 | 4 | 8 | 64 | 128,
+       "lstm_gates_grad 7x17 normalised dgain dshift absent 0",
+       7,
+       {1, 5}},
       {UNROLL_OP_LENGTH_MASK, 1 | 2 | 8, "length_mask 595 of rank 3 other", 5, {1, 3}},
       {UNROLL_OP_LSTM_GATES, ALL, "lstm_gates 7x17 absent 0", 7, {1, 5}},
       {UNROLL_OP_LSTM_GATES_GRAD, ALL, "lstm_gates_grad 7x17 absent 0", 7, {1, 5}},

@@ -32,6 +32,8 @@ static uint32_t version_of(const op_node *n) {
   case UNROLL_OP_REDUCE: return n->n_in > 1 ? 2 : 1;
   case UNROLL_OP_DROPOUT: return n->attr.dropout.t0 != 0 ? 2 : 1;
   case UNROLL_OP_CATEGORICAL: return n->attr.categorical.top_p > 0 ? 2 : 1;
+  case UNROLL_OP_LSTM_GATES: return n->n_in > 2 ? 2 : 1;
+  case UNROLL_OP_LSTM_GATES_GRAD: return n->n_in > 4 ? 2 : 1;
   default: return 1;
   }
 }

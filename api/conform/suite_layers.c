@@ -8,6 +8,7 @@
  *     exact layer ...                           whole numbers, compared bit by bit; else as above
  *     net WHAT CELL DIRECTION [LENGTHS] Tn Bn In Hn [grad], DTYPE
  *     scan WHAT DIRECTION [LENGTHS] Tn Bn In Hn [MODIFIER] [grad], DTYPE
+ *     model WHAT [LENGTHS] Tn Bn In Hn [grad], DTYPE     what nn.h, seq2seq.h, ctc.h, ssm.h build
  *
  *     CELL        rnn lstm gru gru_after
  *     DIRECTION   forward reverse; of a net with layers of both: that of its first
@@ -229,6 +230,8 @@ static void cover_masks(struct conform_list *list, const struct net_spec *s, uin
 
 /* Covers what the case's own layer, or scan, is; a scan's gradient is one that runs the other way. */
 static void cover(struct conform_list *list, const struct net_spec *s) {
+  if (s->is_model) /* of many ops */
+    return;
   if (s->cell != UNROLL_CELL_NONE) {
     const int32_t value = CONFORM_LAYER(s->cell, s->direction, s->lengths != LENGTHS_NONE, s->activation);
     cover_as(list, s, UNROLL_OP_LAYER, COVER_LAYER, value);
@@ -252,7 +255,9 @@ static void name_of(const struct net_spec *s, const char *modifiers, char *name,
   const char *lengths = lengths_names[s->lengths], *direction = direction_names[s->direction];
   const char *cell = cell_names[s->cell], *grad = s->grad ? " grad" : "";
   const bool has_activation = s->cell == UNROLL_CELL_RNN;
-  if (s->cell == UNROLL_CELL_NONE)
+  if (s->is_model)
+    snprintf(name, size, "model %s%s %s%s", s->what, lengths, sizes, grad);
+  else if (s->cell == UNROLL_CELL_NONE)
     snprintf(name, size, "scan %s %s%s %s%s%s", s->what, direction, lengths, sizes, modifiers, grad);
   else if (s->what)
     snprintf(name, size, "net %s %s %s%s %s%s%s", s->what, cell, direction, lengths, sizes, modifiers, grad);
@@ -470,6 +475,8 @@ static void all_cases(struct net_maker *m) {
     masked_layers(m);
     net_list_scans(m);
     net_list_nets(m);
+    net_list_models(m);
+    net_list_sequences(m);
     sized_layers(m);
     if (m->dtype == UNROLL_F64)
       return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scans with bodies of a user's own, and their gradients. */
 #include "conform/suite_layers_private.h"
+#include "graph/graph_private.h"
 #include <math.h>
 
 enum { SCAN_RESULTS = 4, SCAN_WRT = 8 };
@@ -31,8 +32,12 @@ static unroll_tensor initial(struct scan_net *k, const char *name, const char *g
   const int64_t shape[] = {k->s->B, k->s->H};
   return wanted(k, net_in(k->n, UNROLL_ROLE_INPUT, name, lo, hi, 0, 2, shape), gradient, NET_ROWS);
 }
+static unroll_tensor row_of(struct scan_net *k, const char *name, const char *gradient, int64_t width, double lo,
+                            double hi) {
+  return wanted(k, net_in(k->n, UNROLL_ROLE_PARAM, name, lo, hi, 0, 1, &width), gradient, 0);
+}
 static unroll_tensor row(struct scan_net *k, const char *name, const char *gradient, double lo, double hi) {
-  return wanted(k, net_in(k->n, UNROLL_ROLE_PARAM, name, lo, hi, 0, 1, &k->s->H), gradient, 0);
+  return row_of(k, name, gradient, k->s->H, lo, hi);
 }
 static unroll_tensor matrix(struct scan_net *k, const char *name, const char *gradient, int64_t rows, int64_t columns) {
   const double scale = 1 / sqrt((double)columns);
@@ -289,6 +294,31 @@ static void scan_normalised(struct scan_net *k) {
   unroll_scan_end(s);
 }
 
+/* The same by ops of their own, of what x gives and of what h gives, and in the gates of an lstm; gains and shifts captured. */
+static void scan_layer_norm(struct scan_net *k) {
+  const int64_t H = k->s->H;
+  const unroll_tensor x = sequence(k, 4 * H), h0 = initial(k, "h0", "dh0", -0.8, 0.6),
+                      c0 = initial(k, "c0", "dc0", -0.9, 1.4), W = matrix(k, "W", "dW", 4 * H, H);
+  const unroll_tensor gain = row_of(k, "gain", "dgain", 4 * H, 0.3, 0.9),
+                      gain_c = row(k, "gain_c", "dgain_c", 0.5, 1.4),
+                      shift_c = row(k, "shift_c", "dshift_c", -0.4, 0.7);
+  const op_attr attr = {.layer_norm = {.epsilon = 1e-2}};
+  unroll_scan *s = begin(k);
+  const unroll_tensor x_t = unroll_scan_input(s, x), h = unroll_scan_carry(s, h0), c = unroll_scan_carry(s, c0);
+  const unroll_tensor a = unroll_layer_norm(unroll_matmul_add(h, 0, W, 1, unroll_none()), gain, x_t, 1e-2);
+  unroll_tensor out[3];
+  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL,
+                 out, 3);
+  const unroll_tensor y = unroll_layer_norm(out[0], gain_c, shift_c, 1e-2); /* that row once more */
+  unroll_scan_next(s, h, out[0]);
+  unroll_scan_next(s, c, out[1]);
+  result(k, unroll_scan_output(s, y), "y", NET_TIME);
+  result(k, unroll_scan_last(s, h), "h_last", NET_ROWS);
+  result(k, unroll_scan_last(s, c), "c_last", NET_ROWS);
+  unroll_scan_end(s);
+  k->K = (double)H;
+}
+
 /* A state that is a projection of what the gates gave (Sak et al. 2014), a bounded cell state, a part of the state of before
  * added, and gates that are no sigmoids. */
 static void scan_projected(struct scan_net *k) {
@@ -385,6 +415,7 @@ static const struct {
              {"random", scan_random, UNROLL_CELL_RNN, false},
              {"zoneout", scan_zoneout, UNROLL_CELL_RNN, false},
              {"normalised", scan_normalised, UNROLL_CELL_LSTM, false},
+             {"layer_norm", scan_layer_norm, UNROLL_CELL_LSTM, false},
              {"projected", scan_projected, UNROLL_CELL_LSTM, false},
              {"attend", scan_attend, UNROLL_CELL_LSTM, false},
              {"paths", scan_paths, UNROLL_CELL_LSTM, false}};

@@ -186,6 +186,8 @@ static void add_properties(struct text *t, const dump *d, place at, const node *
   case UNROLL_OP_TOP_K: text_add(t, " k=%" PRId64, a->top_k.k); break;
   case UNROLL_OP_LINEAR_SCAN:
   case UNROLL_OP_LINEAR_SCAN_GRAD: text_add(t, a->linear_scan.direction == UNROLL_REVERSE ? " reverse" : ""); break;
+  case UNROLL_OP_LAYER_NORM:
+  case UNROLL_OP_LAYER_NORM_GRAD: text_add(t, " epsilon=%g", a->layer_norm.epsilon); break;
   case UNROLL_OP_LENGTH_MASK: text_add(t, a->length_mask.invert ? " invert" : ""); break;
   case UNROLL_OP_OPTIMIZER:
     text_add(t, " %s beta1=%g beta2=%g epsilon=%g weight_decay=%g", optimizers[a->optimizer.kind], a->optimizer.beta1,

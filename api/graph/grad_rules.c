@@ -114,12 +114,16 @@ static void matmul(const rule *r) {
   const unroll_tensor dy = dout(r, 0), none = unroll_none();
   const bool batched = spec(r, 1).rank == 3;
   if (want(r, 0)) {
+    const unroll_tensor before = r->v->joins ? r->v->so_far(r->v, r->n, 0) : none;
     unroll_tensor da;
     if (t.trans_a)
-      da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, none);
+      da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, before);
     else
-      da = product(dy, 0, in(r, 1), !t.trans_b, none, (unroll_matmul_attr){.m_block = rows_of_block(r, dy)});
-    give(r, 0, da);
+      da = product(dy, 0, in(r, 1), !t.trans_b, before, (unroll_matmul_attr){.m_block = rows_of_block(r, dy)});
+    if (before.graph)
+      put(r, 0, da);
+    else
+      give(r, 0, da);
   }
   if (want(r, 1)) {
     unroll_tensor a = in(r, 0), d = dy;
@@ -253,6 +257,56 @@ static void by_op(const rule *r, uint32_t op, const unroll_tensor *inputs, uint3
     give(r, i, d[i]);
 }
 
+/* The inputs that an op sums over rows: sums go on from what is there; where time is one of the rows, in blocks. */
+static op_attr sums_of(const rule *r, uint32_t first, unroll_tensor *so_far) {
+  op_attr attr = r->n->attr;
+  attr.layer_norm.block = r->v->block;
+  attr.layer_norm.block_order = r->v->block_order;
+  for (uint32_t i = 0; i < 2; i++)
+    so_far[i] = r->v->block && want(r, first + i) ? r->v->so_far(r->v, r->n, first + i) : unroll_none();
+  if (r->n->n_in > first + 1 && r->n->in[first] == r->n->in[first + 1]) /* one tensor is both */
+    so_far[1] = unroll_none();
+  return attr;
+}
+
+static void give_sums(const rule *r, uint32_t first, const unroll_tensor *sums) {
+  const bool same = r->n->n_in > first + 1 && r->n->in[first] == r->n->in[first + 1];
+  for (uint32_t i = 0; i < 2; i++)
+    if (r->v->block && !(same && i))
+      put(r, first + i, sums[i]);
+    else
+      give(r, first + i, sums[i]);
+}
+
+static void layer_norm(const rule *r) {
+  const unroll_tensor dy = dout(r, 0);
+  unroll_tensor x[5] = {in(r, 0), in(r, 1), dy}, d[3];
+  const bool row = want(r, 2) && spec(r, 2).rank == 1;
+  if (want(r, 0) || want(r, 1) || row) {
+    const op_attr attr = sums_of(r, 1, x + 3);
+    if (!row)
+      x[4] = unroll_none(); /* a shift of x's shape */
+    graph_add_node(r->g, UNROLL_OP_LAYER_NORM_GRAD, &attr, x, 5, NULL, d, 3);
+    give(r, 0, d[0]);
+    if (!row)
+      d[2] = unroll_none();
+    give_sums(r, 1, d + 1);
+  }
+  if (!row)
+    give(r, 2, dy);
+}
+
+static void lstm_gates(const rule *r) {
+  const bool normed = r->n->n_in > 2;
+  unroll_tensor x[8] = {out(r, 2), in(r, 1), dout(r, 0), dout(r, 1), in(r, 2), in(r, 3)}, d[4];
+  const op_attr attr = sums_of(r, 2, x + 6);
+  graph_add_node(r->g, UNROLL_OP_LSTM_GATES_GRAD, normed ? &attr : NULL, x, normed ? 8 : 4, NULL, d, normed ? 4 : 2);
+  give(r, 0, d[0]);
+  give(r, 1, d[1]);
+  if (normed)
+    give_sums(r, 2, d + 2);
+}
+
 static void layer(const rule *r) {
   const int32_t cell = r->n->attr.layer.cell;
   unroll_tensor x[20], d[7];
@@ -371,6 +425,7 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     give(r, 0, graph_op(UNROLL_OP_GATHER_GRAD, NULL, (unroll_tensor[]){out(r, 1), dout(r, 0)}, 2, &x));
     break;
   }
+  case UNROLL_OP_LAYER_NORM: layer_norm(r); break;
   case UNROLL_OP_LINEAR_SCAN:
     by_op(r, UNROLL_OP_LINEAR_SCAN_GRAD,
           (unroll_tensor[]){in(r, 0), out(r, 0), in(r, 2), dout(r, 0), dout(r, 1), in(r, 3)}, 6, 3);
@@ -380,7 +435,7 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
       unsupported(r); /* its third result is for this very rule, not for anybody's loss */
       break;
     }
-    by_op(r, UNROLL_OP_LSTM_GATES_GRAD, (unroll_tensor[]){out(r, 2), in(r, 1), dout(r, 0), dout(r, 1)}, 4, 2);
+    lstm_gates(r);
     break;
   case UNROLL_OP_GRU_AFTER_GATES:
     by_op(r, UNROLL_OP_GRU_AFTER_GATES_GRAD, (unroll_tensor[]){out(r, 1), in(r, 2), dout(r, 0)}, 3, 3);

@@ -10,7 +10,7 @@
 #include "graph/graph_private.h"
 
 typedef struct late {
-  uint32_t node, input;
+  uint32_t node, inputs; /* a bit for each */
 } late;
 
 typedef struct pass {
@@ -64,10 +64,17 @@ static bool is_late(const pass *p, const node *n, uint32_t input) {
   case UNROLL_OP_BINARY:
     return y->rank < UNROLL_MAX_RANK && w->spec.rank < y->rank && n->in[0] != n->in[1] &&
            graph_same_shape(&t[n->in[1 - input]].spec, y);
+  case UNROLL_OP_LAYER_NORM:
+    return y->rank < UNROLL_MAX_RANK && t[n->in[0]].role != UNROLL_ROLE_CAPTURE &&
+           (input == 1 || (input == 2 && w->spec.rank == 1 && y->rank > 1));
+  case UNROLL_OP_LSTM_GATES: return input >= 2 && y->rank < UNROLL_MAX_RANK;
   case UNROLL_OP_EMBEDDING: return input == 0 && y->rank < UNROLL_MAX_RANK && t[n->in[1]].role != UNROLL_ROLE_CAPTURE;
   default: return false;
   }
 }
+
+/* Do the late rules of this node read what flows into output o? */
+static bool reads_late(const node *n, uint32_t o) { return n->op != UNROLL_OP_LSTM_GATES || o == 0; }
 
 /* ---- the rules inside the loop ---- */
 
@@ -87,14 +94,20 @@ static void flow(pass *p, uint32_t t, unroll_tensor x) {
   p->adjoint[t] = p->adjoint[t].graph ? unroll_add(p->adjoint[t], x) : x;
 }
 static void step_give(vjp *v, const node *n, uint32_t input, unroll_tensor x) { flow(v->user, n->in[input], x); }
+static unroll_tensor step_so_far(vjp *v, const node *n, uint32_t input) {
+  return ((pass *)v->user)->adjoint[n->in[input]];
+}
+static void step_put(vjp *v, const node *n, uint32_t input, unroll_tensor x) {
+  ((pass *)v->user)->adjoint[n->in[input]] = x;
+}
 
 /* ---- the rules after it, on all steps at once ---- */
 
 static unroll_tensor late_value(vjp *v, uint32_t t) { return all_steps(v->user, t); }
 static unroll_tensor late_adjoint(vjp *v, uint32_t t) { return ((pass *)v->user)->adjoint_all[t]; }
 static bool late_wants(vjp *v, const node *n, uint32_t input) {
-  (void)n; /* the node that the rule is of */
-  return ((const pass *)v->user)->now.input == input;
+  const pass *p = v->user;
+  return p->now.inputs >> input & 1u && p->needs[n->in[input]];
 }
 static unroll_tensor late_so_far(vjp *v, const node *n, uint32_t input) {
   const pass *p = v->user;
@@ -129,25 +142,37 @@ static void mark(pass *p) {
 
 static void walk_body(pass *p) {
   const unroll_graph *b = p->body;
-  vjp v = {.graph = b, .user = p, .value = step_value, .adjoint = step_adjoint, .wants = step_wants, .give = step_give};
+  vjp v = {.graph = b,
+           .user = p,
+           .value = step_value,
+           .adjoint = step_adjoint,
+           .wants = step_wants,
+           .give = step_give,
+           .so_far = step_so_far,
+           .put = step_put,
+           .joins = true};
   for (uint32_t i = b->n_nodes; i-- > 0 && !graph_failed(p->g);) {
     const node copy = b->nodes[i], *n = &copy; /* what a rule reads may become an output by a node more */
     bool flows = false, needed = false;
+    uint32_t later = 0;
     for (uint32_t k = 0; k < n->n_out; k++)
       flows = flows || p->adjoint[n->out[k]].graph;
     for (uint32_t k = 0; flows && k < n->n_in; k++) {
       if (n->in[k] == GRAPH_NONE || !p->needs[n->in[k]])
         continue;
-      needed = needed || !is_late(p, n, k);
-      if (!is_late(p, n, k))
-        continue;
+      if (is_late(p, n, k))
+        later |= 1u << k;
+      else
+        needed = true;
+    }
+    if (later) {
       if (!mem_grow(&p->g->allocator, &p->lates, &p->lates_capacity, p->n_lates + 1, sizeof *p->lates)) {
         graph_fail(p->g, UNROLL_E_MEMORY, "out of memory for the gradient of a scan");
         return;
       }
-      p->lates[p->n_lates++] = (late){i, k};
+      p->lates[p->n_lates++] = (late){i, later};
       for (uint32_t o = 0; o < n->n_out; o++)
-        if (p->adjoint[n->out[o]].graph)
+        if (p->adjoint[n->out[o]].graph && reads_late(n, o))
           p->adjoint_all[n->out[o]] = unroll_scan_output(p->scan, p->adjoint[n->out[o]]);
     }
     if (flows && needed)

@@ -34,6 +34,10 @@ uint32_t graph_attr_size(uint32_t op) {
   case UNROLL_OP_TOP_K: return sizeof(unroll_top_k_attr);
   case UNROLL_OP_LINEAR_SCAN:
   case UNROLL_OP_LINEAR_SCAN_GRAD: return sizeof(unroll_linear_scan_attr);
+  case UNROLL_OP_LAYER_NORM:
+  case UNROLL_OP_LAYER_NORM_GRAD:
+  case UNROLL_OP_LSTM_GATES:
+  case UNROLL_OP_LSTM_GATES_GRAD: return sizeof(unroll_layer_norm_attr);
   case UNROLL_OP_OPTIMIZER: return sizeof(unroll_optimizer_attr);
   case UNROLL_OP_LAYER:
   case UNROLL_OP_LAYER_GRAD: return sizeof(unroll_layer_attr);
@@ -57,6 +61,8 @@ uint32_t graph_op_version(const node *n) {
   case UNROLL_OP_DROPOUT: newer = n->attr.dropout.t0 != 0; break;
   case UNROLL_OP_CATEGORICAL: newer = n->attr.categorical.top_p > 0 && n->attr.categorical.top_p < 1; break;
   case UNROLL_OP_LAYER: newer = has_input_from(n, LAYER_INPUTS); break;
+  case UNROLL_OP_LSTM_GATES: newer = n->n_in > 2 && n->in[2] != GRAPH_NONE; break;
+  case UNROLL_OP_LSTM_GATES_GRAD: newer = n->n_in > 4 && n->in[4] != GRAPH_NONE; break;
   case UNROLL_OP_LAYER_GRAD:
     if (has_input_from(n, LAYER_GRAD_SUMS))
       return 3;

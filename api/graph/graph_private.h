@@ -41,6 +41,7 @@ typedef union op_attr {
   unroll_random_attr random;
   unroll_top_k_attr top_k;
   unroll_linear_scan_attr linear_scan;
+  unroll_layer_norm_attr layer_norm;
   unroll_length_mask_attr length_mask;
   unroll_optimizer_attr optimizer;
   unroll_layer_attr layer;
@@ -202,9 +203,16 @@ typedef struct layer_fate {
   bool keep;              /* the layer, or layer_grad, stays as it is */
   uint32_t only;          /* with reserve_bytes: node.only of the copy */
   uint64_t reserve_bytes; /* above 0: one opaque u8 tensor of that size stands for the saved values */
+  bool spell_out;         /* of what graph_can_spell_out, or of a scan with such in its body, all of which go */
 } layer_fate;
+/* spell_out.c: layer norm, alone and in gates, as elementary ops; out has the node's outputs in their order. */
+bool graph_can_spell_out(const node *n);
+void graph_spell_out(const node *n, const unroll_tensor *in, unroll_tensor *out);
+/* A body once more in `to`, with all such nodes spelled out and the same tensors around it. NULL: no memory, or to failed. */
+unroll_graph *graph_spell_out_body(unroll_graph *to, const unroll_graph *body);
 /* A copy of the graph in which the layers that are not kept have become products and scans, and in which only what an output
- * or an update needs is left. fates: one per node, looked at for layers; NULL lowers all. A layer and the gradients that
+ * or an update needs is left. fates: one per node, looked at for layers and what is spelled out;
+ * NULL lowers all layers. A layer and the gradients that
  * read what it saves have the same reserve. Inputs, parameters and states stand in the same order in both; outputs have the
  * same names. */
 unroll_status graph_lower(const unroll_graph *from, const layer_fate *fates, unroll_graph **lowered, unroll_error *err);
@@ -223,6 +231,7 @@ struct vjp {
   /* What has flowed into an input so far, and what takes its place: for sums that go on where they were interrupted. */
   unroll_tensor (*so_far)(vjp *, const node *, uint32_t input);
   void (*put)(vjp *, const node *, uint32_t input, unroll_tensor);
+  bool joins; /* a product adds what has flowed into an operand so far: it is of that shape, and one op less */
   int64_t block; /* above 0: time is axis 0 of the operands, and sums over it are of blocks of so many steps, */
   int32_t block_order;
 };

@@ -117,8 +117,8 @@ failed:
 }
 
 /* A scan, body and all. map: from the old graph's tensors to the new one's. */
-static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map) {
-  unroll_graph *b = graph_copy_body(to, n->body);
+static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n, uint32_t *map, bool spell_out) {
+  unroll_graph *b = spell_out ? graph_spell_out_body(to, n->body) : graph_copy_body(to, n->body);
   if (!b)
     return false;
   const uint32_t index = to->n_nodes;
@@ -160,7 +160,7 @@ static bool copy_scan(unroll_graph *to, const unroll_graph *from, const node *n,
 bool graph_clone_node(unroll_graph *g, uint32_t i, uint32_t *map) {
   const node n = g->nodes[i]; /* a copy: the array moves */
   if (n.body)
-    return copy_scan(g, g, &n, map);
+    return copy_scan(g, g, &n, map, false);
   node c = n;
   const uint32_t index = g->n_nodes;
   c.region = g->region;
@@ -214,6 +214,8 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     layer_lower(to, n, x, used, out);
   } else if (n->op == UNROLL_OP_LAYER_GRAD && !keep)
     layer_grad_lower(to, n, x, out);
+  else if (fate && fate->spell_out)
+    graph_spell_out(n, x, out);
   else {
     const uint32_t index =
         graph_add_node(to, n->op, &n->attr, x, n->n_in, &from->tensors[n->out[0]].spec, out, n->n_out);
@@ -283,7 +285,7 @@ unroll_status graph_lower(const unroll_graph *from, const layer_fate *fates, unr
   for (uint32_t i = 0; ok && i < from->n_nodes; i++) {
     const node *n = &from->nodes[i];
     if (used[i])
-      ok = n->op == UNROLL_OP_SCAN ? copy_scan(to, from, n, map)
+      ok = n->op == UNROLL_OP_SCAN ? copy_scan(to, from, n, map, fates && fates[i].spell_out)
                                    : copy_node(to, from, n, map, live, fates ? &fates[i] : NULL);
   }
   ok = ok && copy_roles(to, from, map);

@@ -171,6 +171,11 @@ unroll_tensor unroll_linear_scan(unroll_tensor a, unroll_tensor b, unroll_tensor
   return out[0];
 }
 
+unroll_tensor unroll_layer_norm(unroll_tensor x, unroll_tensor gain, unroll_tensor shift, double epsilon) {
+  const op_attr attr = {.layer_norm = {.epsilon = epsilon}};
+  return graph_op(UNROLL_OP_LAYER_NORM, &attr, (unroll_tensor[]){x, gain, shift}, 3, NULL);
+}
+
 unroll_tensor unroll_categorical(unroll_tensor logits, int64_t top_k) {
   return unroll_categorical_top_p(logits, top_k, 0);
 }

@@ -5,7 +5,6 @@
  */
 #include "nn/nn_private.h"
 #include <inttypes.h>
-#include <math.h>
 
 typedef struct cell {
   const nn_rnn *r;
@@ -24,32 +23,6 @@ static unroll_tensor param(const cell *k, const char *what, int64_t rows, int64_
   return nn_layer_param(k->g, k->in->prefix, what, k->in->layer, k->in->direction, k->dtype, columns ? 2 : 1, shape);
 }
 
-/*
- * (x - mean)/sqrt(variance + epsilon)·gain over the last axis, n wide. With d = x - mean that is
- * d·(Σd² + n·epsilon)^-1/2·(gain·sqrt(n)): sums, products and numbers for a row, as their gradients take fewer passes over
- * whole rows than those of differences and quotients.
- */
-static unroll_tensor normalised(const cell *k, unroll_tensor x, unroll_tensor gain, bool is_centred) {
-  if (!x.graph || graph_failed(x.graph))
-    return unroll_none();
-  const tensor_spec *s = graph_spec(x);
-  const uint32_t last = 1u << (s->rank - 1);
-  const double n = (double)s->shape[s->rank - 1];
-  const unroll_tensor epsilon = unroll_constant(x.graph, k->dtype, 0, NULL, n * k->r->o.layer_norm_epsilon);
-  const unroll_tensor d = is_centred ? x : unroll_add(x, unroll_scale(unroll_reduce(x, UNROLL_SUM, last, 1), -1 / n));
-  const unroll_tensor squares = unroll_add(unroll_reduce(d, UNROLL_SUM_SQUARES, last, 1), epsilon);
-  const unroll_tensor factor = unroll_unary(unroll_unary(squares, UNROLL_SQRT), UNROLL_RECIPROCAL);
-  return unroll_mul(unroll_mul(d, factor), unroll_scale(gain, sqrt(n)));
-}
-
-/* W less the mean of its rows: the mean of what its product gives is 0, and no step needs to take it off. */
-static unroll_tensor centred(unroll_tensor W) {
-  if (!W.graph || graph_failed(W.graph))
-    return unroll_none();
-  const double n = (double)graph_spec(W)->shape[0];
-  return unroll_sub(W, unroll_scale(unroll_reduce(W, UNROLL_SUM, 1u, 1), 1 / n));
-}
-
 /* Rows of a matrix or of a vector; outside of the scan. */
 static unroll_tensor rows_of(unroll_tensor x, int64_t first, int64_t rows) {
   if (!x.graph || graph_failed(x.graph) || graph_spec(x)->shape[0] == rows)
@@ -65,7 +38,7 @@ static unroll_tensor from_inputs(const cell *k, unroll_tensor x, int64_t first, 
   if (!k->r->o.layer_norm)
     return unroll_matmul_add(x, 0, W, 1, b);
   const unroll_tensor gain = rows_of(param(k, "ln_x", GH, 0), first, rows);
-  return unroll_add(normalised(k, unroll_matmul_add(x, 0, centred(W), 1, unroll_none()), gain, true), b);
+  return unroll_layer_norm(unroll_matmul_add(x, 0, W, 1, unroll_none()), gain, b, k->r->o.layer_norm_epsilon);
 }
 
 /* In the step: (m⊙h)·W_hᵀ + other, of the gates that stand in these rows. */
@@ -76,8 +49,7 @@ static unroll_tensor from_state(const cell *k, unroll_tensor h, int64_t first, i
   if (!k->r->o.layer_norm)
     return unroll_matmul_add(h, 0, W, 1, other);
   const unroll_tensor gain = rows_of(param(k, "ln_h", k->r->G * k->r->H, 0), first, rows);
-  const unroll_tensor y = normalised(k, unroll_matmul_add(h, 0, centred(W), 1, unroll_none()), gain, true);
-  return other.graph ? unroll_add(y, other) : y;
+  return unroll_layer_norm(unroll_matmul_add(h, 0, W, 1, unroll_none()), gain, other, k->r->o.layer_norm_epsilon);
 }
 
 static unroll_tensor activate(const cell *k, unroll_tensor x, const unroll_activation *a) {
@@ -107,9 +79,14 @@ static void lstm_step(cell *k, const unroll_tensor *pre) {
   const nn_rnn *r = k->r;
   const unroll_rnn_options *o = &r->o;
   const unroll_tensor a = from_state(k, k->h, 0, r->G * r->H, unroll_scan_input(k->scan, pre[0]));
-  const bool one_op = r->standard && !r->coupled && !o->peepholes;
+  const bool one_op = r->standard && !r->coupled && !o->peepholes, whole = one_op && o->cell_clip == 0;
   unroll_tensor out[3] = {unroll_none(), unroll_none(), unroll_none()};
-  if (one_op) {
+  if (whole && o->layer_norm) {
+    const op_attr attr = {.layer_norm = {.epsilon = o->layer_norm_epsilon}};
+    const unroll_tensor in[] = {a, k->c, param(k, "ln_c", r->H, 0), param(k, "ln_s", r->H, 0)};
+    graph_add_node(unroll_scan_body(k->scan), UNROLL_OP_LSTM_GATES, &attr, in, 4, NULL, out, 3);
+    k->c_new = out[1];
+  } else if (one_op) {
     graph_add_node(unroll_scan_body(k->scan), UNROLL_OP_LSTM_GATES, NULL, (unroll_tensor[]){a, k->c}, 2, NULL, out, 3);
     k->c_new = out[1];
   } else {
@@ -119,13 +96,13 @@ static void lstm_step(cell *k, const unroll_tensor *pre) {
     k->c_new = unroll_add(unroll_mul(f, k->c), unroll_mul(i, g));
   }
   k->c_new = nn_bound(k->c_new, o->cell_clip);
-  if (one_op && o->cell_clip == 0 && !o->layer_norm)
+  if (whole)
     k->h_new = out[0];
   else {
     const unroll_tensor gate = activate(k, peep(k, block(k, a, r->G - 1), "p_o", k->c_new), &r->f);
     unroll_tensor seen = k->c_new;
     if (o->layer_norm)
-      seen = unroll_add(normalised(k, seen, param(k, "ln_c", r->H, 0), false), param(k, "ln_s", r->H, 0));
+      seen = unroll_layer_norm(seen, param(k, "ln_c", r->H, 0), param(k, "ln_s", r->H, 0), o->layer_norm_epsilon);
     k->h_new = unroll_mul(gate, activate(k, seen, &r->h));
   }
   if (o->projection)

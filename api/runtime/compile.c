@@ -281,6 +281,7 @@ unroll_status unroll_compile(const unroll_graph *graph, unroll_device *const *de
   for (bool settled = false; st == UNROLL_OK && !settled;) {
     attempt t = {.exe = e, .strict = options && options->strict, .crossing = options && options->allow_step_crossing};
     TRY_GOTO(st, offer_layers(graph, &e->devices, no_layers, fates, err), done);
+    TRY_GOTO(st, offer_norms(graph, &e->devices, fates, err), done);
     TRY_GOTO(st, graph_lower(graph, fates, &e->graph, err), done);
     st = attempts(&t, err);
     settled = !t.failed_layers;

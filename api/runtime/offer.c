@@ -124,6 +124,107 @@ unroll_status offer_layers(const unroll_graph *g, const device_list *devices, ui
   return st;
 }
 
+/* ---- what is spelled out for those who don't know it ---- */
+
+/* A graph of this node alone, spelled out. */
+static unroll_status probe_of(const unroll_graph *g, const node *n, unroll_graph **out, unroll_error *err) {
+  const unroll_graph *root = graph_root_of(g);
+  unroll_graph *probe;
+  TRY(unroll_graph_create(&root->allocator, &probe, err));
+  unroll_tensor in[8], made[4] = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
+  for (uint32_t i = 0; i < root->n_dims; i++)
+    unroll_graph_dim(probe, root->dims[i].name, root->dims[i].min, root->dims[i].max);
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    const uint32_t id = n->in[i] == GRAPH_NONE ? GRAPH_NONE
+                                               : graph_add_tensor(probe, &g->tensors[n->in[i]].spec, UNROLL_ROLE_INPUT,
+                                                                  GRAPH_NONE, mem_printf(&root->allocator, "x%u", i));
+    in[i] = graph_handle(probe, id);
+  }
+  if (!graph_failed(probe))
+    graph_spell_out(n, in, made);
+  const unroll_status st = unroll_graph_status(probe, err);
+  if (st != UNROLL_OK)
+    unroll_graph_destroy(probe);
+  else
+    *out = probe;
+  return st;
+}
+
+/* Does the device take all of a node that is spelled out? */
+static unroll_status takes_spelled_out(const unroll_graph *g, const node *n, unroll_device *d, bool *takes,
+                                       unroll_error *err) {
+  unroll_graph *probe;
+  unroll_claim *claims;
+  TRY(probe_of(g, n, &probe, err));
+  unroll_status st = claims_alloc(probe, &claims, err);
+  if (st == UNROLL_OK) {
+    st = ask(probe, d, claims, err);
+    *takes = st == UNROLL_OK;
+    for (uint32_t i = 0; *takes && i < probe->n_nodes; i++)
+      *takes = is_host_view(&probe->nodes[i]) || claims[i].group != 0;
+    mem_free(&probe->allocator, claims);
+  }
+  unroll_graph_destroy(probe);
+  return st;
+}
+
+/* The first device that takes it one way or the other decides. The reference takes every node as it is. */
+static unroll_status offer_spelled_out(const unroll_graph *g, const device_list *devices, bool *spell_out,
+                                       unroll_error *err) {
+  bool any = false;
+  for (uint32_t i = 0; i < g->n_nodes; i++) {
+    spell_out[i] = false;
+    any = any || graph_can_spell_out(&g->nodes[i]);
+  }
+  if (!any)
+    return UNROLL_OK;
+  unroll_claim *claims;
+  bool *settled = mem_array(&g->allocator, g->n_nodes, sizeof *settled);
+  if (!settled)
+    return fail(err, UNROLL_E_MEMORY, "out of memory for the claims on a graph");
+  unroll_status st = claims_alloc(g, &claims, err);
+  if (st != UNROLL_OK) {
+    mem_free(&g->allocator, settled);
+    return st;
+  }
+  for (uint32_t d = 0; st == UNROLL_OK && d < devices->n; d++) {
+    st = ask(g, devices->device[d], claims, err);
+    for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++) {
+      if (settled[i] || !graph_can_spell_out(&g->nodes[i]))
+        continue;
+      if (claims[i].group == 0)
+        st = takes_spelled_out(g, &g->nodes[i], devices->device[d], &spell_out[i], err);
+      settled[i] = claims[i].group != 0 || spell_out[i];
+    }
+  }
+  mem_free(&g->allocator, claims);
+  mem_free(&g->allocator, settled);
+  return st;
+}
+
+unroll_status offer_norms(const unroll_graph *g, const device_list *devices, layer_fate *fates, unroll_error *err) {
+  uint32_t most = g->n_nodes;
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i].body && g->nodes[i].body->n_nodes > most)
+      most = g->nodes[i].body->n_nodes;
+  bool *spell_out = mem_array(&g->allocator, (uint64_t)most + 1, sizeof *spell_out);
+  if (!spell_out)
+    return fail(err, UNROLL_E_MEMORY, "out of memory for the claims on a graph");
+  unroll_status st = offer_spelled_out(g, devices, spell_out, err);
+  for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++)
+    fates[i].spell_out = spell_out[i];
+  for (uint32_t i = 0; st == UNROLL_OK && i < g->n_nodes; i++) {
+    const unroll_graph *body = g->nodes[i].body;
+    if (!body)
+      continue;
+    st = offer_spelled_out(body, devices, spell_out, err);
+    for (uint32_t k = 0; st == UNROLL_OK && k < body->n_nodes; k++)
+      fates[i].spell_out = fates[i].spell_out || spell_out[k];
+  }
+  mem_free(&g->allocator, spell_out);
+  return st;
+}
+
 unroll_status offer(const unroll_graph *g, const device_list *devices, const uint32_t *barred, taker *taken,
                     unroll_error *err) {
   unroll_claim *claims;

@@ -81,6 +81,8 @@ unroll_status offer(const unroll_graph *graph, const device_list *devices, const
  */
 unroll_status offer_layers(const unroll_graph *graph, const device_list *devices, uint32_t barred, layer_fate *fates,
                            unroll_error *err);
+/* Which nodes are spelled out: where the first device that takes one does so only as elementary ops. */
+unroll_status offer_norms(const unroll_graph *graph, const device_list *devices, layer_fate *fates, unroll_error *err);
 /* The same for a template; where allow_crossing is false, one device for all nodes. */
 unroll_status offer_template(unroll_context *ctx, const unroll_graph *body, const node *scan,
                              const device_list *devices, const uint32_t *barred, bool allow_crossing, taker *taken,

@@ -112,6 +112,7 @@ typedef union cpu_attr {
   unroll_random_attr random;
   unroll_top_k_attr top_k;
   unroll_linear_scan_attr linear_scan;
+  unroll_layer_norm_attr layer_norm;
   unroll_length_mask_attr length_mask;
   unroll_optimizer_attr optimizer;
 } cpu_attr;

@@ -35,6 +35,10 @@ cpu_run_fn cpu_reduce_run(int32_t dtype);
   X(top_k)                \
   X(linear_scan)          \
   X(linear_scan_grad)     \
+  X(layer_norm)           \
+  X(layer_norm_grad)      \
+  X(lstm_norm_gates)      \
+  X(lstm_norm_gates_grad) \
   X(dropout)              \
   X(random)               \
   X(argmax)               \

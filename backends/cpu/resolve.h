@@ -40,6 +40,7 @@ unroll_status cpu_expect_axis(const cpu_resolver *r, int32_t axis, int32_t rank)
 void cpu_choose(const cpu_resolver *r, int32_t dtype, cpu_run_fn f32, cpu_run_fn f64);
 
 static inline int64_t cpu_last(const cpu_tensor *t) { return t->shape.size[t->shape.rank - 1]; }
+int64_t cpu_rows(const cpu_tensor *t);              /* at most */
 cpu_shape cpu_with_last(cpu_shape s, int64_t size); /* the last axis has another size */
 cpu_shape cpu_drop_last(cpu_shape s);
 cpu_shape cpu_shape_1(int64_t a);
@@ -77,6 +78,10 @@ unroll_status cpu_check_linear_scan(cpu_resolver *r);
 unroll_status cpu_check_linear_scan_grad(cpu_resolver *r);
 unroll_status cpu_check_length_mask(cpu_resolver *r);
 unroll_status cpu_check_optimizer(cpu_resolver *r);
+/* resolve_norm.c */
+unroll_status cpu_check_norm_attr(const cpu_resolver *r, bool goes_on); /* goes_on: sums start from what is there */
+unroll_status cpu_check_layer_norm(cpu_resolver *r);
+unroll_status cpu_check_layer_norm_grad(cpu_resolver *r);
 /* resolve_gates.c */
 unroll_status cpu_check_lstm_gates(cpu_resolver *r);
 unroll_status cpu_check_lstm_gates_grad(cpu_resolver *r);

@@ -346,6 +346,7 @@ static const char *const left_to_others[] = {
     "*random *",
     "*top_k *",
     "*linear_scan*",
+    "*layer_norm*",
     "*constant * u8",
     "*lstm_gates*",
     "*gru_after_gates*",

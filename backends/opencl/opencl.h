@@ -434,7 +434,18 @@ unroll_status plan_top_k(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_linear_scan(plan *p);
 unroll_status plan_linear_scan_grad(plan *p);
+/* Neighbours in a step that are one launch (plan_join.c). The node is a sum that the next one's kernel adds up. */
+bool plan_adds_into_next(const plan *p, uint32_t node);
+/* Of the node that is planned: the second addend of such a sum, and the first instead of *first; or UNROLL_NO_TENSOR. */
+uint32_t plan_added(const plan *p, uint32_t *first);
+/* The activation that the next node is, of what this layer_norm gives; UNROLL_COPY: none. */
+int32_t plan_activates(const plan *p, uint32_t node);
+bool plan_is_joined(const plan *p, uint32_t node); /* to a neighbour: it needs no launch of its own */
+unroll_status plan_layer_norm(plan *p);
+unroll_status plan_layer_norm_grad(plan *p);
 unroll_status plan_gates(plan *p);
+unroll_status plan_norm_gates(plan *p); /* an LSTM's, of version 2 */
+unroll_status plan_norm_gates_grad(plan *p);
 unroll_status plan_layer(plan *p);
 unroll_status plan_layer_grad(plan *p);
 unroll_status plan_matmul(plan *p);
@@ -468,6 +479,10 @@ typedef struct row_blocks { /* blocks of so many rows, added to c, or 0, one aft
 } row_blocks;
 void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
                       const row_blocks *blocks);
+/* Likewise of parts [..][columns] that are sums of so many rows already, which divide those of a block. */
+void plan_sum_parts(plan *p, int32_t dtype, operand parts, int64_t part, operand y, extent rows, int64_t columns,
+                    const row_blocks *blocks);
+int64_t plan_part_rows(int64_t rows); /* of a part, where a block has so many */
 
 /* ---- launches whose work-groups wait for each other (persistent.c) ---- */
 cl_uint persistent_spins(const unroll_backend_device *d);

@@ -351,6 +351,8 @@ static const struct {
     [UNROLL_OP_TOP_K] = {plan_top_k, UNROLL_SIZE_TO(unroll_top_k_attr, k), 0x1, 0},
     [UNROLL_OP_LINEAR_SCAN] = {plan_linear_scan, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
     [UNROLL_OP_LINEAR_SCAN_GRAD] = {plan_linear_scan_grad, UNROLL_SIZE_TO(unroll_linear_scan_attr, direction), 0x3, 0},
+    [UNROLL_OP_LAYER_NORM] = {plan_layer_norm, UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon), 0x3, 1},
+    [UNROLL_OP_LAYER_NORM_GRAD] = {plan_layer_norm_grad, UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order), 0x7, 0},
     [UNROLL_OP_LENGTH_MASK] = {plan_length_mask, UNROLL_SIZE_TO(unroll_length_mask_attr, invert), 0x5, 1},
     [UNROLL_OP_OPTIMIZER] = {plan_optimizer, UNROLL_SIZE_TO(unroll_optimizer_attr, weight_decay), 0xf, 0},
     [UNROLL_OP_LAYER] = {plan_layer, UNROLL_SIZE_TO(unroll_layer_attr, activation), 0x2f, 0},
@@ -373,6 +375,8 @@ static uint32_t newer_size(uint32_t op, uint32_t version) {
   case UNROLL_OP_CATEGORICAL: return version == 2 ? UNROLL_SIZE_TO(unroll_categorical_attr, top_p) : 0;
   case UNROLL_OP_LAYER: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_attr, segment) : 0;
   case UNROLL_OP_LAYER_GRAD: return version <= 3 ? UNROLL_SIZE_TO(unroll_layer_attr, segment) : 0;
+  case UNROLL_OP_LSTM_GATES: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon) : 0;
+  case UNROLL_OP_LSTM_GATES_GRAD: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order) : 0;
   default: return 0;
   }
 }
@@ -395,6 +399,8 @@ unroll_status plan_node(plan *p, uint32_t node) {
     if ((families[op].inputs >> i & 1u && plan_in(p, i) == UNROLL_NO_TENSOR) ||
         (i < families[op].outputs && plan_out(p, i) == UNROLL_NO_TENSOR))
       return plan_decline(p, "edge %u is absent", i);
+  if (plan_is_joined(p, node))
+    return UNROLL_OK;
   const unroll_status status = families[op].plan(p);
   return p->status != UNROLL_OK ? p->status : status;
 }

@@ -186,6 +186,34 @@ static operand plan_pack(plan *p, const gemm *g, int32_t panels, uint32_t width,
   return packed;
 }
 
+/* Whether k is walked down in strides that one set of a cache holds, and often enough that a copy of a pays. */
+static bool stands_badly(const gemm *g, sizes max, int panel) {
+  enum {
+    ONE_SET = 4096,
+    LEAST_PANELS = 4
+  }; /* a stride that so many bytes divide meets one set of a first cache of 64 */
+  return g->trans_a && !g->batched && a_row(g, max) * (int64_t)dtype_bytes(g->dtype) % ONE_SET == 0 &&
+         max.n >= LEAST_PANELS * panel && max.k >= CHUNK;
+}
+
+/* a in panels of rows. */
+static operand plan_sides(plan *p, const gemm *g, uint32_t width, int64_t rows) {
+  enum { SIDE_K = 16, EACH_SIDES = 4 };
+  const sizes max = largest(p, g);
+  const int64_t tiles = (max.m + rows - 1) / rows;
+  const operand out = plan_scratch(p, (uint64_t)(tiles * rows * max.k) * dtype_bytes(g->dtype));
+  plan_launch(p, "matmul_pack.cl", "sides", "-Dreal=%s -DWIDTH=%u -DROWS=%d", dtype_c(g->dtype), width, (int)rows);
+  plan_items(p, g->m, rows * EACH_SIDES);
+  plan_items(p, g->k, SIDE_K);
+  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, out, g->dtype);
+  arg_extent(p, g->m);
+  arg_extent(p, g->k);
+  arg_long(p, a_row(g, max));
+  arg_kind_of(p, ARG_ITEMS, 0);
+  return out;
+}
+
 static void plan_cpu(plan *p, const gemm *g) {
   const sizes max = largest(p, g);
   const uint32_t width = plan_width(p, g->dtype);
@@ -212,17 +240,20 @@ static void plan_cpu(plan *p, const gemm *g) {
     k_block = near_block(g, max, k_block, stands ? CHUNK : NEAR_K);
   const bool split = k_block < max.k;
   const operand y = split ? plan_scratch(p, parts_bytes(g, max, k_block)) : g->y;
+  const bool sides = stands_badly(g, max, panel);
+  const operand a = sides ? plan_sides(p, g, width, rows) : g->a;
   launch *l = plan_launch(p, "matmul.cl", "product",
-                          "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d -DHAVE_C=%d "
+                          "-Dreal=%s -DPANEL=%s -DWIDTH=%u -DVECS=%d -DROWS=%d -DPACKED=%d -DTRANS_A=%d%s -DHAVE_C=%d "
                           "-DCHUNK=%d -DBLOCKS=%d",
                           dtype_c(g->dtype), dtype_c(stored), width, vecs, (int)rows, pack, g->trans_a,
-                          g->have_c && !split, (int)(g->k_block ? g->k_block : CHUNK), split ? 0 : blocks_of(g));
+                          sides ? " -DSIDES=1" : "", g->have_c && !split, (int)(g->k_block ? g->k_block : CHUNK),
+                          split ? 0 : blocks_of(g));
   l->group = 1;
   plan_items(p, g->p, 1);
   plan_items(p, g->m, rows);
   plan_items(p, g->n, panel);
   plan_items(p, g->k, k_block);
-  arg_operand(p, g->a, g->dtype);
+  arg_operand(p, a, g->dtype);
   arg_operand(p, b, stored);
   arg_operand(p, split ? nothing() : g->c, g->dtype);
   arg_operand(p, y, g->dtype);
@@ -381,7 +412,8 @@ static unroll_status plan_whole(plan *p, const gemm *g);
 static unroll_status plan_groups(plan *p, const gemm *g, int64_t group, bool one_sum) {
   const sizes max = largest(p, g);
   const int64_t step = group * g->k_block, groups = (max.k + step - 1) / step;
-  const uint64_t bytes = dtype_bytes(g->dtype);
+  const uint64_t bytes = dtype_bytes(g->dtype), before = p->node_workspace;
+  uint64_t most = before;
   for (int64_t i = 0; i < groups; i++) {
     const int64_t first = (g->from_first ? i : groups - 1 - i) * step;
     gemm part = *g;
@@ -398,8 +430,11 @@ static unroll_status plan_groups(plan *p, const gemm *g, int64_t group, bool one
     }
     if (one_sum)
       part.k_block = 0;
+    p->node_workspace = before; /* one group's scratch is the next one's */
     TRY(plan_whole(p, &part));
+    most = most > p->node_workspace ? most : p->node_workspace;
   }
+  p->node_workspace = most;
   return UNROLL_OK;
 }
 

@@ -88,19 +88,31 @@ static int64_t part_of(int64_t rows) {
   return rows;
 }
 
+int64_t plan_part_rows(int64_t rows) { return part_of(rows); }
+
+void plan_sum_parts(plan *p, int32_t dtype, operand parts, int64_t part, operand y, extent rows, int64_t columns,
+                    const row_blocks *b) {
+  const int64_t longest = extent_max(p, rows);
+  const extent one = {1, -1}, inner = {columns, -1};
+  if (!b->rows) {
+    plan_fold(p, UNROLL_SUM, dtype, parts, y, one, rows, part, inner, columns, (longest + part - 1) / part);
+    return;
+  }
+  operand sums = parts;
+  if (part < b->rows) {
+    sums = plan_scratch(p, (uint64_t)((longest + b->rows - 1) / b->rows * columns) * dtype_bytes(dtype));
+    plan_fold(p, UNROLL_SUM, dtype, parts, sums, one, rows, part, inner, columns, b->rows / part);
+  }
+  plan_add_blocks(p, dtype, sums, y, rows, columns, b);
+}
+
 static void plan_block_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,
                             const row_blocks *b) {
-  const int64_t longest = extent_max(p, rows), part = part_of(b->rows);
-  const uint64_t line = (uint64_t)columns * dtype_bytes(dtype);
-  const extent one = {1, -1}, inner = {columns, -1};
-  const operand sums = plan_scratch(p, (uint64_t)((longest + b->rows - 1) / b->rows) * line);
-  if (part < b->rows) {
-    const operand parts = plan_scratch(p, (uint64_t)((longest + part - 1) / part) * line);
-    plan_fold(p, UNROLL_SUM, dtype, x, parts, one, rows, 1, inner, row ? row : columns, part);
-    plan_fold(p, UNROLL_SUM, dtype, parts, sums, one, rows, part, inner, columns, b->rows / part);
-  } else
-    plan_fold(p, UNROLL_SUM, dtype, x, sums, one, rows, 1, inner, row ? row : columns, part);
-  plan_add_blocks(p, dtype, sums, y, rows, columns, b);
+  const int64_t part = part_of(b->rows);
+  const uint64_t bytes = (uint64_t)((extent_max(p, rows) + part - 1) / part * columns) * dtype_bytes(dtype);
+  const operand parts = plan_scratch(p, bytes);
+  plan_fold(p, UNROLL_SUM, dtype, x, parts, (extent){1, -1}, rows, 1, (extent){columns, -1}, row ? row : columns, part);
+  plan_sum_parts(p, dtype, parts, part, y, rows, columns, b);
 }
 
 void plan_column_sums(plan *p, int32_t dtype, operand x, int64_t row, operand y, extent rows, int64_t columns,

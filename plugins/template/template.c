@@ -388,7 +388,7 @@ static const char *const unsupported[] = {
     "*unary abs *", "*unary exp *", "*unary log *", "*unary reciprocal *", "*unary sign *", "*unary sqrt *",
     "*unary square *", "*binary div *", "*binary max *", "*binary min *", "*reduce *", "*softmax *", "*slice *",
     "*pad *", "*concat *", "*transpose *", "*constant *", "*dropout *", "*random *", "*top_k *",
-    "*linear_scan*",
+    "*linear_scan*", "*layer_norm*",
     "*unary expm1 *", "*unary log1p *", "*lstm_gates*", "*gru_*"};
 static const unroll_conform conform = {sizeof conform, sizeof unsupported / sizeof *unsupported, unsupported};
 static const void *extension(unroll_backend *b, const char *id) {

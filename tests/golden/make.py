@@ -222,14 +222,32 @@ def losses(folder):
         loss = F.cross_entropy(logits, targets, ignore_index=-1, reduction=reduction)
         out[f"cross_entropy.{reduction}"] = loss.reshape(1)
         out[f"grad.cross_entropy.{reduction}"] = torch.autograd.grad(loss, logits)[0]
-    out["cross_entropy.rows"] = F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
+    rows = F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
     prediction, wanted = randn(4, 3).requires_grad_(), randn(4, 3)
     out.update({"mse.prediction": prediction, "mse.target": wanted})
-    square = {"mean": F.mse_loss(prediction, wanted), "half_sum": 0.5 * F.mse_loss(prediction, wanted, reduction="sum")}
+    square = {kind: F.mse_loss(prediction, wanted, reduction=kind) for kind in ("mean", "sum")}
+    square["half_sum"] = 0.5 * F.mse_loss(prediction, wanted, reduction="sum")
     for name, loss in square.items():
         out[f"mse.{name}"] = loss.reshape(1)
         out[f"grad.mse.{name}"] = torch.autograd.grad(loss, prediction)[0]
+    squares = F.mse_loss(prediction, wanted, reduction="none")
+    for name, loss, x in (("cross_entropy", rows, logits), ("mse", squares, prediction)):
+        out[f"{name}.none"], out[f"d.{name}.none"] = loss, randn(*loss.shape)
+        out[f"grad.{name}.none"] = torch.autograd.grad(loss, x, out[f"d.{name}.none"])[0]
     write(folder, "losses", out, ignore_index=-1)
+
+
+def layer_norm(folder):
+    """torch.nn.functional.layer_norm over rows of 9; in x the rows of the second step lie far from 0, of small spread."""
+    randn, epsilon = random_source("layer_norm"), 1e-3
+    x, gain, shift, dy = randn(4, 3, 9), 1 + randn(9, scale=0.3), randn(9), randn(4, 3, 9)
+    x[1] = 20 + 0.5 * x[1]
+    leaves = [t.requires_grad_() for t in (x, gain, shift)]
+    y = F.layer_norm(x, (9,), gain, shift, epsilon)
+    grads = torch.autograd.grad((y * dy).sum(), leaves)
+    out = {"x": x, "gain": gain, "shift": shift, "dy": dy, "y": y}
+    out.update({f"grad.{name}": g for name, g in zip(("x", "gain", "shift"), grads)})
+    write(folder, "layer_norm", out, epsilon=epsilon)
 
 
 def optimizers(folder):
@@ -328,7 +346,7 @@ def main():
     cases += [(cell, 1, 2, "empty") for cell in GATES]
     worst = max(layer(folder, *case) for case in cases)
     held = {name: cell_with_options(folder, name) for name in options.CASES}
-    for make in (losses, optimizers, clip, dense, schedules):
+    for make in (losses, layer_norm, optimizers, clip, dense, schedules):
         make(folder)
     sequences.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))

@@ -4,6 +4,7 @@
  *
  *     mask=OP,OP          does not claim those ops
  *     take=OP,OP          claims no others
+ *     version=1           claims no node of a higher version
  *     group=runs          claims private groups: claimed nodes that stand side by side, views between them aside
  *     group=one           one private group of all claimed nodes, convex or not
  *     fixed_dims=1        wants every run-time size fixed
@@ -28,7 +29,7 @@ static const unroll_backend_ops *cpu; /* the same for every backend that is open
 typedef struct patch_device {
   struct unroll_backend_device cpu; /* first: the cpu backend's functions take it for theirs */
   bool masked[UNROLL_OP_END], taken[UNROLL_OP_END];
-  bool some_taken, fixed_dims, layers, small;
+  bool some_taken, fixed_dims, layers, small, old;
   int grouping, compiles, fail_compile;
   unroll_status fail_code;
 } patch_device;
@@ -89,6 +90,8 @@ static unroll_status set_option(patch_device *d, const unroll_option *o, unroll_
   }
   if (strcmp(o->key, "group") == 0)
     d->grouping = strcmp(o->value, "one") == 0 ? GROUP_ONE : GROUP_RUNS;
+  else if (strcmp(o->key, "version") == 0)
+    d->old = number == 1;
   else if (strcmp(o->key, "fixed_dims") == 0)
     d->fixed_dims = number != 0;
   else if (strcmp(o->key, "layers") == 0)
@@ -153,7 +156,8 @@ static unroll_status claim(unroll_backend_device *device, const unroll_graph_vie
       *c = (unroll_claim){.group = UNROLL_GROUP_HOST};
     if (op == UNROLL_OP_RESHAPE)
       continue;
-    if (op >= UNROLL_OP_END || d->masked[op] || (d->some_taken && !d->taken[op]))
+    if (op >= UNROLL_OP_END || d->masked[op] || (d->some_taken && !d->taken[op]) ||
+        (d->old && cpu_view_node(view, i)->op_version > 1))
       c->group = 0;
     if (c->group == 0)
       group += d->grouping == GROUP_RUNS;

@@ -113,6 +113,17 @@ static void top_k(grad_build *b) {
   grad_result(b, values);
   grad_result(b, unroll_gather(unroll_unary(x, UNROLL_SQUARE), ids));
 }
+/* Of rows and of a single one; a shift that is a row, of x's shape, or none; one tensor that is gain and shift. */
+static void layer_norm(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1.5, SHAPE(2, 3, 5)), gain = grad_real(b, 0.3, 1.2, SHAPE(5)),
+                      shift = grad_real(b, -1, 1, SHAPE(5)), full = grad_real(b, -1, 1, SHAPE(2, 3, 5)),
+                      one = grad_real(b, -1, 1.5, SHAPE(5));
+  grad_result(b, unroll_layer_norm(unroll_tanh(x), gain, shift, 0.01));
+  grad_result(b, unroll_layer_norm(x, unroll_tanh(gain), full, 0.1));
+  grad_result(b, unroll_layer_norm(x, shift, unroll_none(), 0.1));
+  grad_result(b, unroll_layer_norm(full, gain, gain, 0.1));
+  grad_result(b, unroll_layer_norm(one, gain, shift, 0.01));
+}
 /* Through every step, through the last state, from the first one, of each sequence's own length; and without h0. */
 static void linear_scan(grad_build *b, int32_t direction, bool is_ragged) {
   const unroll_tensor a = grad_real(b, -0.9, 1.2, SHAPE(4, 3, 2)), x = grad_real(b, -1, 1.3, SHAPE(4, 3, 2)),
@@ -333,6 +344,7 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(gather),
                                    CASE(top_k),
                                    CASE(random_numbers),
+                                   CASE(layer_norm),
                                    CASE(linear_scan_forward),
                                    CASE(linear_scan_reverse),
                                    CASE(linear_scan_ragged),

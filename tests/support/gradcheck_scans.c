@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gradcheck_scans.c: recurrences with a body of the user's own. */
 #include "gradcheck.h"
+#include "graph/graph_private.h"
 #include <unroll/seq2seq.h>
 
 enum { T = 4, B = 3, I = 2, H = 3 };
@@ -152,6 +153,31 @@ static void attention(grad_build *b) {
   grad_adopt(b, "query.b", -1, 1);
   grad_result(b, y);
   grad_result(b, w);
+}
+
+/* Layer norm of a row each step, and of the cell state in the gates: gains and shifts captured, and summed after the loop. */
+static void layer_norm_in_steps(grad_build *b) {
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, 4 * H)), h0 = grad_real(b, -1, 1, SHAPE(B, H)),
+                      c0 = grad_real(b, -1, 1, SHAPE(B, H)), W = grad_real(b, -1, 1, SHAPE(4 * H, H)),
+                      gain = grad_real(b, 0.4, 1.3, SHAPE(4 * H)), gain_c = grad_real(b, 0.4, 1.3, SHAPE(H)),
+                      shift_c = grad_real(b, -1, 1, SHAPE(H));
+  const op_attr attr = {.layer_norm = {.epsilon = 0.05}};
+  unroll_scan *s = unroll_scan_begin(b->g, UNROLL_REVERSE, unroll_none());
+  const unroll_tensor h = unroll_scan_carry(s, h0), c = unroll_scan_carry(s, c0);
+  const unroll_tensor product = unroll_matmul_add(h, 0, W, 1, unroll_none());
+  const unroll_tensor a = unroll_layer_norm(product, gain, unroll_scan_input(s, x), 0.05);
+  unroll_tensor out[3];
+  graph_add_node(unroll_scan_body(s), UNROLL_OP_LSTM_GATES, &attr, (unroll_tensor[]){a, c, gain_c, shift_c}, 4, NULL,
+                 out, 3);
+  unroll_scan_next(s, h, out[0]);
+  unroll_scan_next(s, c, out[1]);
+  const unroll_tensor y = unroll_scan_output(s, out[0]),
+                      z = unroll_scan_output(s, unroll_layer_norm(out[0], gain_c, shift_c, 0.05));
+  const unroll_tensor last = unroll_scan_last(s, c);
+  unroll_scan_end(s);
+  grad_result(b, y);
+  grad_result(b, z);
+  grad_result(b, last);
 }
 
 /* Carries that swap, that stay, that get one value together; outputs: a carry, an input, one tensor twice, a capture. */
@@ -330,6 +356,7 @@ const grad_case grad_scan_cases[] = {CASE(forward),
                                      CASE(embedding_in_body),
                                      CASE(greedy_decoder),
                                      CASE(attention),
+                                     CASE(layer_norm_in_steps),
                                      CASE(unusual_edges),
                                      CASE(random_and_top_k_in_body),
                                      CASE(dropout_in_body),

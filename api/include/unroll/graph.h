@@ -135,6 +135,12 @@ UNROLL_API unroll_tensor unroll_gather(unroll_tensor x, unroll_tensor ids);
  * as largest. Either may be NULL. UNROLL_E_RANGE where k is not in 1..N. */
 UNROLL_API void unroll_top_k(unroll_tensor x, int64_t k, unroll_tensor *values, unroll_tensor *ids);
 /*
+ * Layer normalisation of each row (Ba, Kiros & Hinton 2016, eq. 3 and 4): x [..,N], gain [N] -> gain⊙(x - mean)/sqrt(variance +
+ * epsilon) + shift, mean and variance over the row, the variance divided by N. shift: [N], of x's shape, or none for 0.
+ * UNROLL_E_RANGE where epsilon is not a finite number from 0 on.
+ */
+UNROLL_API unroll_tensor unroll_layer_norm(unroll_tensor x, unroll_tensor gain, unroll_tensor shift, double epsilon);
+/*
  * The linear recurrence h_t = a_t⊙h_{t-1} + b_t over a sequence at once, in parallel over time where there is too little else to
  * do (Blelloch 1990; Martin & Cundy 2018): a, b [T,B,..] -> h at every step, [T,B,..]. h0 [B,..] or none: zeros. direction
  * UNROLL_FORWARD or UNROLL_REVERSE (h_t = a_t⊙h_{t+1} + b_t). lengths i32 [B] or none: past its length a sequence's result is 0,

@@ -175,13 +175,24 @@ enum {
  *             The same scan the other way: g_t = dy_t + a_{t+1}⊙g_{t+1}, where dh_last stands for the second term at the last
  *             step; db_t = g_t, da_t = g_t⊙h_{t-1}, dh0 = a_1⊙g_1 (dh_last, where a length is 0). Past its length 0.
  *                                                                                                attr unroll_linear_scan_attr
+ * LAYER_NORM  x [..,N], gain [N], (shift, [N] or of x's shape) -> y of x's shape                 attr unroll_layer_norm_attr
+ *             y = gain⊙(x - mean)/sqrt(variance + epsilon) + shift, with mean and variance (the mean of (x - mean)²) of each
+ *             row of N numbers                                                                   (Ba, Kiros & Hinton 2016)
+ * LAYER_NORM_GRAD       x, gain, dy, (sum_gain [N]), (sum_shift [N]) -> dx, dgain [N], dshift [N]
+ *             With x̂ = (x - mean)/sqrt(variance + epsilon) and d = dy⊙gain: dx = (d - mean(d) - x̂⊙mean(d⊙x̂))/sqrt(variance +
+ *             epsilon), means over a row; dgain = Σ dy⊙x̂ and dshift = Σ dy over all rows, in a fixed order, or in blocks:
+ *             see the attribute. The sums are what those of blocks start from.                   attr unroll_layer_norm_attr
  * OPTIMIZER   param, grad, lr [], step i32 [], (scale []), (s1), (s2) -> param', (s1'), (s2')    attr unroll_optimizer_attr
  *             g = grad·scale. step counts from 1. Formulas beside the attribute struct. Output i may be written over its input.
  *
  * The pointwise half of one step of a cell. B rows, H units; row blocks as named.
- * LSTM_GATES  pre [B,4H] (i f g o), c_prev [B,H] -> h, c [B,H], gates [B,4H] = σ(i) σ(f) tanh(g) σ(o)
+ * LSTM_GATES  pre [B,4H] (i f g o), c_prev [B,H], (gain [H], shift [H])
+ *             -> h, c [B,H], gates [B,4H] = σ(i) σ(f) tanh(g) σ(o)                               attr unroll_layer_norm_attr
  *             c = f⊙c_prev + i⊙g, h = o⊙tanh(c)                            (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
- * LSTM_GATES_GRAD       gates, c_prev, (dh), (dc) -> dpre [B,4H], dc_prev [B,H]
+ *             With gain and shift, which come together and with op_version 2 alone, h = o⊙tanh(LAYER_NORM(c, gain, shift)).
+ * LSTM_GATES_GRAD       gates, c_prev, (dh), (dc), (gain, shift), (sum_gain [H]), (sum_shift [H])
+ *             -> dpre [B,4H], dc_prev [B,H], dgain, dshift [H]                                   attr unroll_layer_norm_attr
+ *             The last two of the outputs with gain and shift alone, summed as those of LAYER_NORM_GRAD.
  * GRU_AFTER_GATES       xp [B,3H] (r z n), hp [B,3H], h_prev [B,H] -> h [B,H], gates [B,4H] = r z n and hp's n block
  *             r = σ(xr+hr), z = σ(xz+hz), n = tanh(xn + r⊙hn), h = (1-z)⊙n + z⊙h_prev            (Cho et al. 2014, cuDNN's form)
  * GRU_AFTER_GATES_GRAD  gates, h_prev, dh -> dxp [B,3H], dhp [B,3H], dh_prev [B,H]
@@ -261,12 +272,14 @@ enum {
   X(UNROLL_OP_GATHER_GRAD, 38, "gather_grad")                   \
   X(UNROLL_OP_TOP_K, 39, "top_k")                               \
   X(UNROLL_OP_LINEAR_SCAN, 40, "linear_scan")                   \
-  X(UNROLL_OP_LINEAR_SCAN_GRAD, 41, "linear_scan_grad")
+  X(UNROLL_OP_LINEAR_SCAN_GRAD, 41, "linear_scan_grad")         \
+  X(UNROLL_OP_LAYER_NORM, 42, "layer_norm")                     \
+  X(UNROLL_OP_LAYER_NORM_GRAD, 43, "layer_norm_grad")
 enum {
 #define UNROLL_OP_CODE(name, value, text) name = (value),
   UNROLL_OPS(UNROLL_OP_CODE)
 #undef UNROLL_OP_CODE
-      UNROLL_OP_END = 42 /* one past the last code */
+      UNROLL_OP_END = 44 /* one past the last code */
 };
 
 #define UNROLL_UNARIES(X)                    \
@@ -400,6 +413,12 @@ typedef struct unroll_top_k_attr {
 typedef struct unroll_linear_scan_attr {
   int32_t direction, reserved;
 } unroll_linear_scan_attr;
+typedef struct unroll_layer_norm_attr {
+  double epsilon; /* 0 or more */
+  /* Of a gradient, above 0: dgain and dshift are sums of blocks of so many indices of axis 0, see unroll_matmul_attr. */
+  int64_t block;
+  int32_t block_order, reserved;
+} unroll_layer_norm_attr;
 typedef struct unroll_length_mask_attr {
   int32_t time_axis, invert;
 } unroll_length_mask_attr;
