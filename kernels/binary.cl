@@ -106,8 +106,9 @@ static out_v apply(in_v a, in_v b) {
 #endif
 }
 
-__kernel void binary(const __global in_t *a, long a_at, ADDED_ARGUMENT const __global in_t *b, long b_at, __global out_t *y, long y_at,
-                     long8 extent, long8 y_stride, long8 a_stride, long8 b_stride, long inner, long items) {
+__kernel void binary(const __global in_t *a, long a_at, ADDED_ARGUMENT const __global in_t *b, long b_at,
+                     __global out_t *y, long y_at, long8 extent, long8 y_stride, long8 a_stride, long8 b_stride,
+                     long inner, long items) {
   const long id = (long)get_global_id(0), strips = (inner + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

@@ -38,9 +38,10 @@ __kernel VECTORISED void gru_after_gates(const __global real *xp, long xp_at, co
 }
 
 __kernel VECTORISED void gru_after_gates_grad(const __global real *gates, long gates_at, const __global real *h_prev,
-                                              long h_prev_at, const __global real *dh, long dh_at, ADDED_ARGUMENT __global real *dxp,
-                                              long dxp_at, __global real *dhp, long dhp_at, __global real *dh_prev,
-                                              long dh_prev_at, long H, long items) {
+                                              long h_prev_at, const __global real *dh, long dh_at,
+                                              ADDED_ARGUMENT __global real *dxp, long dxp_at, __global real *dhp,
+                                              long dhp_at, __global real *dh_prev, long dh_prev_at, long H,
+                                              long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

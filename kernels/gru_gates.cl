@@ -79,8 +79,9 @@ __kernel VECTORISED void gru_update(const __global real *pre, long pre_at, const
 
 __kernel VECTORISED void gru_update_grad(const __global real *rz, long rz_at, const __global real *n_in, long n_in_at,
                                          const __global real *h_prev, long h_prev_at, const __global real *dh,
-                                         long dh_at, ADDED_ARGUMENT __global real *dpre, long dpre_at, __global real *drz, long drz_at,
-                                         __global real *dh_prev, long dh_prev_at, long H, long items) {
+                                         long dh_at, ADDED_ARGUMENT __global real *dpre, long dpre_at,
+                                         __global real *drz, long drz_at, __global real *dh_prev, long dh_prev_at,
+                                         long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

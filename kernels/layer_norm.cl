@@ -47,6 +47,8 @@ __kernel VECTORISED void layer_norm(const __global real *x, long x_at, const __g
   gain += gain_at;
 #if HAS(0)
   shift += shift_at + row * shift_row;
+  if (shift_row)
+    expect_row(shift, N);
 #endif
   const real mean = mean_of(x, N, shared), rate = rate_of(x, N, mean, epsilon, shared);
   for (long i = LANE * WIDTH; i < N; i += LANES * WIDTH) {

@@ -42,9 +42,9 @@ __kernel VECTORISED void lstm_gates(const __global real *pre, long pre_at, const
 
 /* tanh(c) is computed again: that is cheaper than to keep it. */
 __kernel VECTORISED void lstm_gates_grad(const __global real *gates, long gates_at, const __global real *c_prev,
-                                         long c_prev_at, const __global real *dh, long dh_at, ADDED_ARGUMENT const __global real *dc,
-                                         long dc_at, __global real *dpre, long dpre_at, __global real *dc_prev,
-                                         long dc_prev_at, long H, long items) {
+                                         long c_prev_at, const __global real *dh, long dh_at,
+                                         ADDED_ARGUMENT const __global real *dc, long dc_at, __global real *dpre,
+                                         long dpre_at, __global real *dc_prev, long dc_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;

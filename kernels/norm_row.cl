@@ -5,6 +5,7 @@
  */
 #ifndef NORM_ROW
 #define NORM_ROW
+#include "prefetch.cl"
 #include "vectors.cl"
 #ifndef LANES
 #define LANES 1
@@ -33,11 +34,34 @@ static real all_lanes(real value, __local real *shared) {
 #define ROW_WRITTEN
 #endif
 
+/* By halves, so that few additions wait for each other. */
 static real lanes_of(vec v) {
-  real sum = 0;
-  for (int i = 0; i < WIDTH; i++)
-    sum += ((real *)&v)[i];
-  return sum;
+#if WIDTH == 1
+  return v;
+#else
+#if WIDTH == 16
+  const CAT(real, 8) v8 = v.lo + v.hi;
+#elif WIDTH == 8
+  const vec v8 = v;
+#endif
+#if WIDTH >= 8
+  const CAT(real, 4) v4 = v8.lo + v8.hi;
+#elif WIDTH == 4
+  const vec v4 = v;
+#endif
+#if WIDTH >= 4
+  const CAT(real, 2) v2 = v4.lo + v4.hi;
+#else
+  const vec v2 = v;
+#endif
+  return v2.lo + v2.hi;
+#endif
+}
+
+/* Asks for a row that is far away, while another one is worked on. */
+static void expect_row(const __global real *x, long N) {
+  for (long i = LANE * WIDTH; i < N; i += LANES * WIDTH)
+    PREFETCH(x + i);
 }
 
 static real mean_of(const __global real *x, long N, __local real *shared) {

@@ -159,8 +159,8 @@ enum { OP_RAN = 0, OP_UNSUPPORTED = 1, OP_DECLINED = 2, OP_BROKEN = 3 };
 
 /*
  * Runs one case, laid out as a host would, or as plain nodes. data: an array per storage, read and written; internal: a bit per
- * storage that has no slot and so no result. OP_UNSUPPORTED: the device lacks an element type. OP_DECLINED: it does not claim
- * a node, which the message names; err->native has a bit per op that is not claimed. OP_BROKEN: err says what went wrong. In
+ * storage that has no slot, or that nobody looks at, and so no result. OP_UNSUPPORTED: the device lacks an element type.
+ * OP_DECLINED: it does not claim a node, which the message names; err->native has a bit per op that is not claimed. OP_BROKEN: err says what went wrong. In
  * op_run.c.
  */
 int op_run(const op_target *target, const op_case *c, int32_t dtype, uint32_t layout, void **data, uint32_t *internal,

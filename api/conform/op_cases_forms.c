@@ -142,6 +142,70 @@ static void recurrences(op_case_list *list, int32_t direction, int is_kept, int6
   op_round(c, 30 * (double)steps, (double)(steps * h));
 }
 
+/* Neighbours in a step that a backend may run as one: a sum and what reads it, a norm and its activation. */
+static void joined(op_case_list *list, int32_t direction, op_shape x) {
+  const char *way = direction ? "reverse" : "forward";
+  const unroll_binary_attr add = {UNROLL_ADD, 0};
+  const int64_t steps = 6, first = direction ? 4 : 1, count = 4, H = x.n[1];
+  for (int32_t kind = UNROLL_TANH_GRAD; kind <= UNROLL_RELU_GRAD; kind++) {
+    const unroll_binary_attr slope = {kind, 0};
+    op_case *c = op_case_add(list, UNROLL_OP_BINARY, &add, sizeof add, "joined add and slope %d %d %s", (int)kind,
+                             (int)op_elements(x), way);
+    op_in(c, OP_REAL, x, FILL_DEFAULT);
+    op_in(c, OP_REAL, x, FILL_DEFAULT);
+    const uint32_t sum = op_out(c, OP_REAL, x);
+    op_case_node(c, UNROLL_OP_BINARY, &slope, sizeof slope);
+    op_in_of(c, sum);
+    op_in(c, OP_REAL, x, FILL(FILL_UNIFORM, -0.9, 0.9));
+    op_out(c, OP_REAL, x);
+    op_template(c, steps, first, count, direction);
+    op_stepped(c, ALL & ~(1u << sum));
+    op_round(c, 6, 0);
+  }
+  const struct {
+    uint32_t op, n_in, n_out, dh;
+    int32_t in[4], out[3];
+  } gates[] = {{UNROLL_OP_LSTM_GATES_GRAD, 4, 2, 2, {4, 1, 1, 1}, {4, 1}},
+               {UNROLL_OP_GRU_AFTER_GATES_GRAD, 3, 3, 2, {4, 1, 1}, {3, 3, 1}},
+               {UNROLL_OP_GRU_UPDATE_GRAD, 4, 3, 3, {2, 1, 1, 1}, {1, 2, 1}}};
+  for (int k = 0; k < 3; k++) {
+    op_case *c = op_case_add(list, UNROLL_OP_BINARY, &add, sizeof add, "joined add and gates %d %d %s", k,
+                             (int)op_elements(x), way);
+    op_in(c, OP_REAL, x, FILL(FILL_UNIFORM, -1, 1));
+    op_in(c, OP_REAL, x, FILL(FILL_UNIFORM, -0.5, 1));
+    const uint32_t sum = op_out(c, OP_REAL, x);
+    op_case_node(c, gates[k].op, NULL, 0);
+    for (uint32_t i = 0; i < gates[k].n_in; i++)
+      if (i == gates[k].dh)
+        op_in_of(c, sum);
+      else
+        op_in(c, OP_REAL, SHAPE(x.n[0], gates[k].in[i] * H), FILL(FILL_UNIFORM, i ? -1 : 0, 1));
+    for (uint32_t i = 0; i < gates[k].n_out; i++)
+      op_out(c, OP_REAL, SHAPE(x.n[0], gates[k].out[i] * H));
+    op_template(c, steps, first, count, direction);
+    op_stepped(c, ALL & ~(1u << sum));
+    op_round(c, 30, 0);
+  }
+  const int32_t activations[] = {UNROLL_TANH, UNROLL_SIGMOID, UNROLL_RELU};
+  for (int k = 0; k < 3; k++) {
+    const unroll_layer_norm_attr norm = {.epsilon = 1e-3};
+    const unroll_unary_attr after = {activations[k], 0};
+    op_case *c =
+        op_case_add(list, UNROLL_OP_LAYER_NORM, &norm, sizeof norm, "joined layer_norm and activation %d %d %s",
+                    (int)activations[k], (int)op_elements(x), way);
+    op_in(c, OP_REAL, x, FILL(FILL_UNIFORM, -3, 4));
+    const uint32_t gain = op_in(c, OP_REAL, SHAPE(H), FILL(FILL_UNIFORM, 0.3, 1.2));
+    op_in(c, OP_REAL, x, FILL_DEFAULT);
+    const uint32_t y = op_out(c, OP_REAL, x);
+    op_case_node(c, UNROLL_OP_UNARY, &after, sizeof after);
+    op_in_of(c, y);
+    op_out(c, OP_REAL, x);
+    op_template(c, steps, first, count, direction);
+    op_stepped(c, ALL & ~(1u << gain | 1u << y));
+    op_round(c, 24, (double)H);
+  }
+}
+
 static void two_nodes(op_case_list *list) {
   for (int i = 0; i < 4; i++) {
     op_shape x = (const op_shape[]){SHAPE(7, 17), SHAPE(1), SHAPE(3, 7, 65), SHAPE(33, 64)}[i];
@@ -269,6 +333,10 @@ void op_cases_forms(op_case_list *list) {
   for (int form = 0; form < 4; form++) {
     recurrences(list, form & 1, form >> 1, 3, 7);
     recurrences(list, form & 1, form >> 1, 7, 33);
+  }
+  for (int32_t direction = UNROLL_FORWARD; direction <= UNROLL_REVERSE; direction++) {
+    joined(list, direction, SHAPE(7, 17));
+    joined(list, direction, SHAPE(3, 64));
   }
   two_nodes(list);
 }

@@ -32,7 +32,7 @@ static void layer_norm(op_case_list *list, op_shape x, int shift, int is_far) {
 
 static void in_blocks(op_case *c, uint32_t has, op_shape row) {
   for (uint32_t i = 0; i < 2; i++)
-    if (has & GOES_ON && has & (HAS_DGAIN << i))
+    if (has & GOES_ON && has & ((uint32_t)HAS_DGAIN << i))
       op_in(c, OP_REAL, row, FILL_DEFAULT);
     else
       op_no_in(c);
@@ -40,7 +40,7 @@ static void in_blocks(op_case *c, uint32_t has, op_shape row) {
 
 static void results(op_case *c, uint32_t has, op_shape row) {
   for (uint32_t i = 0; i < 2; i++)
-    if (has & (HAS_DGAIN << i))
+    if (has & ((uint32_t)HAS_DGAIN << i))
       op_out(c, OP_REAL, row);
     else
       op_no_out(c);

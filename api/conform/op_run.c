@@ -474,6 +474,9 @@ static int run_laid_out(run_state *r, const op_case *c, int32_t dtype, uint32_t 
   args.first = c->first;
   args.count = c->is_template ? c->count : 1;
   result = execute(r, &args, err);
+  for (uint32_t s = 0; s < c->n_storages; s++)
+    if (c->is_template && c->storages[s].is_internal) /* nobody looks at what the step's nodes leave to each other */
+      *internal |= 1u << s;
   for (uint32_t s = 0; s < c->n_storages && !result; s++)
     if (!(*internal >> s & 1))
       result = read_storage(r, s, &places[s], data[s], err);
