@@ -34,6 +34,14 @@
 #ifndef B_INNER
 #define B_INNER 1
 #endif
+#ifndef ADDED /* a is a sum of two: of a and of more, which lies as a does */
+#define ADDED 0
+#endif
+#if ADDED
+#define ADDED_ARGUMENT const __global in_t *more, long more_at,
+#else
+#define ADDED_ARGUMENT
+#endif
 #include "walk.cl"
 
 /* A vector of which n lanes exist. */
@@ -98,16 +106,21 @@ static out_v apply(in_v a, in_v b) {
 #endif
 }
 
-__kernel void binary(const __global in_t *a, long a_at, const __global in_t *b, long b_at, __global out_t *y, long y_at,
+__kernel void binary(const __global in_t *a, long a_at, ADDED_ARGUMENT const __global in_t *b, long b_at, __global out_t *y, long y_at,
                      long8 extent, long8 y_stride, long8 a_stride, long8 b_stride, long inner, long items) {
   const long id = (long)get_global_id(0), strips = (inner + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
   const long row = OUTER > 0 ? id / strips : 0, i = (id - row * strips) * WIDTH, n = inner - i;
+#if ADDED
+  more += more_at + place(extent, a_stride, row) + i;
+#endif
   a += a_at + place(extent, a_stride, row);
   b += b_at + place(extent, b_stride, row);
   y += y_at + place(extent, y_stride, row) + i;
-#if A_INNER
+#if ADDED
+  const in_v p = load(a + i, n) + load(more, n);
+#elif A_INNER
   const in_v p = load(a + i, n);
 #else
   const in_v p = (in_v)(*a);

@@ -7,6 +7,7 @@
  *   r = sigmoid(xr + hr), z = sigmoid(xz + hz), n = tanh(xn + r hn), h = (1 - z) n + z h_prev
  */
 #include "activations.cl"
+#include "added.cl"
 #include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
@@ -37,7 +38,7 @@ __kernel VECTORISED void gru_after_gates(const __global real *xp, long xp_at, co
 }
 
 __kernel VECTORISED void gru_after_gates_grad(const __global real *gates, long gates_at, const __global real *h_prev,
-                                              long h_prev_at, const __global real *dh, long dh_at, __global real *dxp,
+                                              long h_prev_at, const __global real *dh, long dh_at, ADDED_ARGUMENT __global real *dxp,
                                               long dxp_at, __global real *dhp, long dhp_at, __global real *dh_prev,
                                               long dh_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
@@ -46,7 +47,7 @@ __kernel VECTORISED void gru_after_gates_grad(const __global real *gates, long g
   const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   gates += gates_at + row * 4 * H + j;
   const vec r = load(gates, n), z = load(gates + H, n), y = load(gates + 2 * H, n), inner = load(gates + 3 * H, n);
-  const vec d = load(dh + dh_at + at, n), before = load(h_prev + h_prev_at + at, n);
+  const vec d = load(dh + dh_at + at, n) PLUS_ADDED(at, n), before = load(h_prev + h_prev_at + at, n);
   const vec d_n = d * ((vec)(1) - z) * fma(-y, y, (vec)(1));
   const vec d_z = d * (before - y) * z * ((vec)(1) - z);
   const vec d_r = d_n * inner * r * ((vec)(1) - r);

@@ -6,6 +6,7 @@
  *   r, z = sigmoid(pre), rh = r h_prev;  then n = tanh(pre of the second product), h = (1 - z) n + z h_prev
  */
 #include "activations.cl"
+#include "added.cl"
 #include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
@@ -78,14 +79,14 @@ __kernel VECTORISED void gru_update(const __global real *pre, long pre_at, const
 
 __kernel VECTORISED void gru_update_grad(const __global real *rz, long rz_at, const __global real *n_in, long n_in_at,
                                          const __global real *h_prev, long h_prev_at, const __global real *dh,
-                                         long dh_at, __global real *dpre, long dpre_at, __global real *drz, long drz_at,
+                                         long dh_at, ADDED_ARGUMENT __global real *dpre, long dpre_at, __global real *drz, long drz_at,
                                          __global real *dh_prev, long dh_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
   if (id >= items)
     return;
   const long row = id / strips, j = (id - row * strips) * WIDTH, n = H - j, at = row * H + j;
   const vec z = load(rz + rz_at + row * 2 * H + H + j, n), y = load(n_in + n_in_at + at, n);
-  const vec d = load(dh + dh_at + at, n);
+  const vec d = load(dh + dh_at + at, n) PLUS_ADDED(at, n);
 #if HAS(4)
   store(d * ((vec)(1) - z) * fma(-y, y, (vec)(1)), dpre + dpre_at + at, n);
 #endif

@@ -9,10 +9,27 @@
  * up in a row of their own: parts, which further launches add up in order.
  */
 #include "norm_row.cl"
+#ifndef AFTER /* what y goes through, as unroll/plugin.h numbers the unary functions; 0: nothing */
+#define AFTER 0
+#endif
+#if AFTER
+#include "activations.cl"
+#endif
 #ifndef HAVE /* of layer_norm bit 0: shift; of the gradient bits 0 to 2: dx, dgain, dshift */
 #define HAVE 7
 #endif
 #define HAS(i) ((HAVE >> (i)) & 1)
+
+#if AFTER == 9
+#define ACTIVATED(v) hyperbolic_tangent(v)
+#elif AFTER == 10
+#define ACTIVATED(v) sigmoid(v)
+#elif AFTER == 11
+static vec rectified(vec x) { return x <= (vec)(0) ? (vec)(0) : x; }
+#define ACTIVATED(v) rectified(v)
+#else
+#define ACTIVATED(v) (v)
+#endif
 
 __kernel VECTORISED void layer_norm(const __global real *x, long x_at, const __global real *gain, long gain_at,
                                     const __global real *shift, long shift_at, __global real *y, long y_at, long N,
@@ -36,9 +53,9 @@ __kernel VECTORISED void layer_norm(const __global real *x, long x_at, const __g
     const long n = N - i;
     const vec xhat = (load(x + i, n) - (vec)(mean)) * (vec)(rate);
 #if HAS(0)
-    store(fma(xhat, load(gain + i, n), load(shift + i, n)), y + i, n);
+    store(ACTIVATED(fma(xhat, load(gain + i, n), load(shift + i, n))), y + i, n);
 #else
-    store(xhat * load(gain + i, n), y + i, n);
+    store(ACTIVATED(xhat * load(gain + i, n)), y + i, n);
 #endif
   }
 }

@@ -7,6 +7,7 @@
  *   c = f c_prev + i g, h = o tanh(c)               i, f, o = sigmoid(pre), g = tanh(pre)
  */
 #include "activations.cl"
+#include "added.cl"
 #include "vectors.cl"
 #ifndef HAVE /* bit i: edge i, inputs before outputs, is there */
 #define HAVE 0xFFFFFFFFu
@@ -41,7 +42,7 @@ __kernel VECTORISED void lstm_gates(const __global real *pre, long pre_at, const
 
 /* tanh(c) is computed again: that is cheaper than to keep it. */
 __kernel VECTORISED void lstm_gates_grad(const __global real *gates, long gates_at, const __global real *c_prev,
-                                         long c_prev_at, const __global real *dh, long dh_at, const __global real *dc,
+                                         long c_prev_at, const __global real *dh, long dh_at, ADDED_ARGUMENT const __global real *dc,
                                          long dc_at, __global real *dpre, long dpre_at, __global real *dc_prev,
                                          long dc_prev_at, long H, long items) {
   const long id = (long)get_global_id(0), strips = (H + WIDTH - 1) / WIDTH;
@@ -52,7 +53,7 @@ __kernel VECTORISED void lstm_gates_grad(const __global real *gates, long gates_
   const vec i = load(gates, n), f = load(gates + H, n), g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
   const vec before = load(c_prev + c_prev_at + at, n), y = hyperbolic_tangent(fma(f, before, i * g));
 #if HAS(2)
-  const vec d_h = load(dh + dh_at + at, n);
+  const vec d_h = load(dh + dh_at + at, n) PLUS_ADDED(at, n);
 #else
   const vec d_h = (vec)(0);
 #endif

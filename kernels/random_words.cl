@@ -31,21 +31,13 @@ static void random_blocks(uint block, uint row, ulong t, uint key0, uint key1, w
   word[3] = c3;
 }
 
-/* The words in the order of units, block by block: SIXTEENS vectors of them. */
+/* The words in the order of units, block by block: SIXTEENS vectors of them. Put together as vectors.cl does it. */
 #define SIXTEENS (LANES / 4)
 static void in_order(const words *word, uint16 *all) {
-  const wides first = CAT(convert_, wides)(word[1]) << 32 | CAT(convert_, wides)(word[0]);
-  const wides second = CAT(convert_, wides)(word[3]) << 32 | CAT(convert_, wides)(word[2]);
+  const wides a = CAT(convert_, wides)(word[1]) << 32 | CAT(convert_, wides)(word[0]);
+  const wides b = CAT(convert_, wides)(word[3]) << 32 | CAT(convert_, wides)(word[2]);
+  all[0] = as_uint16((ulong8)(a.s0, b.s0, a.s1, b.s1, a.s2, b.s2, a.s3, b.s3));
 #if LANES == 8
-  ulong16 x;
-  x.even = first;
-  x.odd = second;
-  all[0] = as_uint16(x.lo);
-  all[1] = as_uint16(x.hi);
-#else
-  ulong8 x;
-  x.even = first;
-  x.odd = second;
-  all[0] = as_uint16(x);
+  all[1] = as_uint16((ulong8)(a.s4, b.s4, a.s5, b.s5, a.s6, b.s6, a.s7, b.s7));
 #endif
 }

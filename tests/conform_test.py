@@ -55,8 +55,8 @@ class Cpu(Case):
     def test_no_hole(self):
         self.assertEqual([c for c in self.report["coverage"] if c["cases"] == 0], [])
         ops = [c["op"] for c in self.report["coverage"] if c["attribute"] == ""]
-        self.assertEqual(len(ops), 41)
-        self.assertEqual(len(set(ops)), 41)
+        self.assertEqual(len(ops), 43)
+        self.assertEqual(len(set(ops)), 43)
 
     def test_shape_of_the_report(self):
         report = self.report

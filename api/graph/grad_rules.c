@@ -114,12 +114,16 @@ static void matmul(const rule *r) {
   const unroll_tensor dy = dout(r, 0), none = unroll_none();
   const bool batched = spec(r, 1).rank == 3;
   if (want(r, 0)) {
+    const unroll_tensor before = r->v->joins ? r->v->so_far(r->v, r->n, 0) : none;
     unroll_tensor da;
     if (t.trans_a)
-      da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, none);
+      da = unroll_matmul_add(in(r, 1), t.trans_b, dy, 1, before);
     else
-      da = product(dy, 0, in(r, 1), !t.trans_b, none, (unroll_matmul_attr){.m_block = rows_of_block(r, dy)});
-    give(r, 0, da);
+      da = product(dy, 0, in(r, 1), !t.trans_b, before, (unroll_matmul_attr){.m_block = rows_of_block(r, dy)});
+    if (before.graph)
+      put(r, 0, da);
+    else
+      give(r, 0, da);
   }
   if (want(r, 1)) {
     unroll_tensor a = in(r, 0), d = dy;

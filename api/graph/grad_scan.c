@@ -94,6 +94,12 @@ static void flow(pass *p, uint32_t t, unroll_tensor x) {
   p->adjoint[t] = p->adjoint[t].graph ? unroll_add(p->adjoint[t], x) : x;
 }
 static void step_give(vjp *v, const node *n, uint32_t input, unroll_tensor x) { flow(v->user, n->in[input], x); }
+static unroll_tensor step_so_far(vjp *v, const node *n, uint32_t input) {
+  return ((pass *)v->user)->adjoint[n->in[input]];
+}
+static void step_put(vjp *v, const node *n, uint32_t input, unroll_tensor x) {
+  ((pass *)v->user)->adjoint[n->in[input]] = x;
+}
 
 /* ---- the rules after it, on all steps at once ---- */
 
@@ -136,7 +142,15 @@ static void mark(pass *p) {
 
 static void walk_body(pass *p) {
   const unroll_graph *b = p->body;
-  vjp v = {.graph = b, .user = p, .value = step_value, .adjoint = step_adjoint, .wants = step_wants, .give = step_give};
+  vjp v = {.graph = b,
+           .user = p,
+           .value = step_value,
+           .adjoint = step_adjoint,
+           .wants = step_wants,
+           .give = step_give,
+           .so_far = step_so_far,
+           .put = step_put,
+           .joins = true};
   for (uint32_t i = b->n_nodes; i-- > 0 && !graph_failed(p->g);) {
     const node copy = b->nodes[i], *n = &copy; /* what a rule reads may become an output by a node more */
     bool flows = false, needed = false;

@@ -231,6 +231,7 @@ struct vjp {
   /* What has flowed into an input so far, and what takes its place: for sums that go on where they were interrupted. */
   unroll_tensor (*so_far)(vjp *, const node *, uint32_t input);
   void (*put)(vjp *, const node *, uint32_t input, unroll_tensor);
+  bool joins; /* a product adds what has flowed into an operand so far: it is of that shape, and one op less */
   int64_t block; /* above 0: time is axis 0 of the operands, and sums over it are of blocks of so many steps, */
   int32_t block_order;
 };

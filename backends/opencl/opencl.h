@@ -434,6 +434,13 @@ unroll_status plan_top_k(plan *p);
 unroll_status plan_categorical(plan *p);
 unroll_status plan_linear_scan(plan *p);
 unroll_status plan_linear_scan_grad(plan *p);
+/* Neighbours in a step that are one launch (plan_join.c). The node is a sum that the next one's kernel adds up. */
+bool plan_adds_into_next(const plan *p, uint32_t node);
+/* Of the node that is planned: the second addend of such a sum, and the first instead of *first; or UNROLL_NO_TENSOR. */
+uint32_t plan_added(const plan *p, uint32_t *first);
+/* The activation that the next node is, of what this layer_norm gives; UNROLL_COPY: none. */
+int32_t plan_activates(const plan *p, uint32_t node);
+bool plan_is_joined(const plan *p, uint32_t node); /* to a neighbour: it needs no launch of its own */
 unroll_status plan_layer_norm(plan *p);
 unroll_status plan_layer_norm_grad(plan *p);
 unroll_status plan_gates(plan *p);

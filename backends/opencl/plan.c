@@ -399,6 +399,8 @@ unroll_status plan_node(plan *p, uint32_t node) {
     if ((families[op].inputs >> i & 1u && plan_in(p, i) == UNROLL_NO_TENSOR) ||
         (i < families[op].outputs && plan_out(p, i) == UNROLL_NO_TENSOR))
       return plan_decline(p, "edge %u is absent", i);
+  if (plan_is_joined(p, node))
+    return UNROLL_OK;
   const unroll_status status = families[op].plan(p);
   return p->status != UNROLL_OK ? p->status : status;
 }

@@ -7,15 +7,16 @@ static const struct {
   const char *source, *kernel;
   uint32_t n_in, n_out;
   uint32_t like; /* the input whose shape is [B,H] */
+  uint32_t dh;   /* of a gradient: the input that may be a sum of two */
 } cells[] = {
-    {UNROLL_OP_LSTM_GATES, "lstm_gates.cl", "lstm_gates", 2, 3, 1},
-    {UNROLL_OP_LSTM_GATES_GRAD, "lstm_gates.cl", "lstm_gates_grad", 4, 2, 1},
-    {UNROLL_OP_GRU_AFTER_GATES, "gru_after_gates.cl", "gru_after_gates", 3, 2, 2},
-    {UNROLL_OP_GRU_AFTER_GATES_GRAD, "gru_after_gates.cl", "gru_after_gates_grad", 3, 3, 1},
-    {UNROLL_OP_GRU_RESET, "gru_gates.cl", "gru_reset", 2, 2, 1},
-    {UNROLL_OP_GRU_RESET_GRAD, "gru_gates.cl", "gru_reset_grad", 4, 2, 1},
-    {UNROLL_OP_GRU_UPDATE, "gru_gates.cl", "gru_update", 3, 2, 2},
-    {UNROLL_OP_GRU_UPDATE_GRAD, "gru_gates.cl", "gru_update_grad", 4, 3, 2},
+    {UNROLL_OP_LSTM_GATES, "lstm_gates.cl", "lstm_gates", 2, 3, 1, 0},
+    {UNROLL_OP_LSTM_GATES_GRAD, "lstm_gates.cl", "lstm_gates_grad", 4, 2, 1, 2},
+    {UNROLL_OP_GRU_AFTER_GATES, "gru_after_gates.cl", "gru_after_gates", 3, 2, 2, 0},
+    {UNROLL_OP_GRU_AFTER_GATES_GRAD, "gru_after_gates.cl", "gru_after_gates_grad", 3, 3, 1, 2},
+    {UNROLL_OP_GRU_RESET, "gru_gates.cl", "gru_reset", 2, 2, 1, 0},
+    {UNROLL_OP_GRU_RESET_GRAD, "gru_gates.cl", "gru_reset_grad", 4, 2, 1, 0},
+    {UNROLL_OP_GRU_UPDATE, "gru_gates.cl", "gru_update", 3, 2, 2, 0},
+    {UNROLL_OP_GRU_UPDATE_GRAD, "gru_gates.cl", "gru_update_grad", 4, 3, 2, 3},
 };
 
 unroll_status plan_gates(plan *p) {
@@ -35,12 +36,18 @@ unroll_status plan_gates(plan *p) {
       have |= 1u << i;
   }
   const uint32_t width = plan_width(p, like->dtype), shape = plan_in(p, cells[c].like);
-  plan_launch(p, cells[c].source, cells[c].kernel, "-Dreal=%s -DWIDTH=%u -DHAVE=%uu", dtype_c(like->dtype), width,
-              have);
+  uint32_t dh = UNROLL_NO_TENSOR;
+  const uint32_t more = plan_added(p, &dh);
+  plan_launch(p, cells[c].source, cells[c].kernel, "-Dreal=%s -DWIDTH=%u -DHAVE=%uu%s", dtype_c(like->dtype), width,
+              have, more != UNROLL_NO_TENSOR ? " -DADDED=1" : "");
   plan_items(p, plan_axes(p, shape, 0, like->rank - 1), 1);
   plan_items(p, plan_axis(p, shape, like->rank - 1), width);
   for (uint32_t i = 0; i < cells[c].n_in; i++)
-    arg_tensor(p, plan_in(p, i));
+    if (more != UNROLL_NO_TENSOR && i == cells[c].dh) {
+      arg_tensor(p, dh);
+      arg_tensor(p, more);
+    } else
+      arg_tensor(p, plan_in(p, i));
   for (uint32_t i = 0; i < cells[c].n_out; i++)
     arg_tensor(p, plan_out(p, i));
   arg_extent(p, plan_axis(p, shape, like->rank - 1));

@@ -27,6 +27,11 @@ static const struct {
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* As kernels/layer_masks.cl has it. */
+static int zone_kind(const plan *p, uint32_t keep) {
+  return keep == UNROLL_NO_TENSOR ? 0 : plan_view(p, keep)->dtype == UNROLL_BOOL ? 1 : 2;
+}
+
 static bool is_zone(const plan *p, uint32_t keep, int32_t dtype) {
   if (keep == UNROLL_NO_TENSOR)
     return true;
@@ -45,7 +50,7 @@ static unroll_status read_masks(plan *p, layer *l, uint32_t first) {
   if (!is_zone(p, l->keep_h, l->dtype) || !is_zone(p, l->keep_c, l->dtype) ||
       (l->keep_c != UNROLL_NO_TENSOR && !l->have_cell))
     return plan_decline(p, "%s", "keep_h or keep_c of a kind that is not known");
-  if (l->cell == UNROLL_CELL_RNN && l->keep_h != UNROLL_NO_TENSOR)
+  if (l->cell == UNROLL_CELL_RNN && zone_kind(p, l->keep_h) == 2)
     l->planes = 1; /* what the state would have been */
   return UNROLL_OK;
 }
@@ -245,11 +250,6 @@ static operand pack_gates(plan *p, const layer *l, const layer_split *s, uint32_
 }
 
 /* ---- launches ---- */
-/* As kernels/layer_masks.cl has it. */
-static int zone_kind(const plan *p, uint32_t keep) {
-  return keep == UNROLL_NO_TENSOR ? 0 : plan_view(p, keep)->dtype == UNROLL_BOOL ? 1 : 2;
-}
-
 static void write_masks(const plan *p, const layer *l, char *text, size_t size) {
   const int zone_h = zone_kind(p, l->keep_h), zone_c = zone_kind(p, l->keep_c);
   text[0] = 0;

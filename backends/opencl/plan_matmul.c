@@ -186,13 +186,13 @@ static operand plan_pack(plan *p, const gemm *g, int32_t panels, uint32_t width,
   return packed;
 }
 
-/* Whether k is walked down in strides that few sets of a cache hold, and often enough that a copy of a pays. */
+/* Whether k is walked down in strides that one set of a cache holds, and often enough that a copy of a pays. */
 static bool stands_badly(const gemm *g, sizes max, int panel) {
   enum {
-    FEW_SETS = 256,
+    ONE_SET = 4096,
     LEAST_PANELS = 4
-  }; /* a stride that so many bytes divide meets a quarter of the sets at most */
-  return g->trans_a && !g->batched && a_row(g, max) * (int64_t)dtype_bytes(g->dtype) % FEW_SETS == 0 &&
+  }; /* a stride that so many bytes divide meets one set of a first cache of 64 */
+  return g->trans_a && !g->batched && a_row(g, max) * (int64_t)dtype_bytes(g->dtype) % ONE_SET == 0 &&
          max.n >= LEAST_PANELS * panel && max.k >= CHUNK;
 }
 

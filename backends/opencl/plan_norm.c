@@ -57,10 +57,11 @@ static unroll_status check_sums(plan *p, uint32_t x, uint32_t first_in, uint32_t
   return UNROLL_OK;
 }
 
-static void launch_norm(plan *p, const char *source, const char *kernel, uint32_t have, const norm_rows *n) {
+static void launch_norm(plan *p, const char *source, const char *kernel, uint32_t have, int32_t after,
+                        const norm_rows *n) {
   const int lanes = p->device->cpu ? 1 : GPU_LANES;
-  launch *l = plan_launch(p, source, kernel, "-Dreal=%s -DWIDTH=%u -DLANES=%d -DHAVE=%u", dtype_c(n->dtype),
-                          plan_width(p, n->dtype), lanes, have);
+  launch *l = plan_launch(p, source, kernel, "-Dreal=%s -DWIDTH=%u -DLANES=%d -DHAVE=%u%s%.0d", dtype_c(n->dtype),
+                          plan_width(p, n->dtype), lanes, have, after ? " -DAFTER=" : "", after);
   l->group = (size_t)lanes;
   l->times = lanes;
   plan_items(p, n->rows, n->each);
@@ -100,10 +101,14 @@ unroll_status plan_layer_norm(plan *p) {
   norm_rows n;
   TRY(check_norm(p, x, &n));
   const bool has_shift = shift != UNROLL_NO_TENSOR;
-  launch_norm(p, "layer_norm.cl", "layer_norm", has_shift, &n);
+  const int32_t after = plan_activates(p, p->node_index);
+  uint32_t y = plan_out(p, 0);
+  if (after != UNROLL_COPY)
+    y = p->graph->edges[graph_node(p->graph, p->node_index + 1)->first_out];
+  launch_norm(p, "layer_norm.cl", "layer_norm", has_shift, after, &n);
   for (uint32_t i = 0; i < 3; i++)
     arg_tensor(p, plan_in(p, i));
-  arg_tensor(p, plan_out(p, 0));
+  arg_tensor(p, y);
   arg_long(p, n.N);
   arg_long(p, has_shift && plan_view(p, shift)->rank > 1 ? n.N : 0);
   arg_real(p, n.dtype, n.epsilon);
@@ -117,7 +122,7 @@ unroll_status plan_layer_norm_grad(plan *p) {
   norm_rows n;
   TRY(check_norm(p, x, &n));
   TRY(check_sums(p, x, 3, DGAIN, &n));
-  launch_norm(p, "layer_norm.cl", "layer_norm_grad", outputs(p, 3), &n);
+  launch_norm(p, "layer_norm.cl", "layer_norm_grad", outputs(p, 3), 0, &n);
   for (uint32_t i = 0; i < 3; i++)
     arg_tensor(p, plan_in(p, i));
   arg_tensor(p, plan_out(p, DX));
@@ -137,7 +142,7 @@ unroll_status plan_norm_gates(plan *p) {
   if (plan_in(p, 2) == UNROLL_NO_TENSOR || plan_in(p, 3) == UNROLL_NO_TENSOR)
     return plan_decline(p, "%s", "version 2 without gain and shift");
   TRY(check_norm(p, c_prev, &n));
-  launch_norm(p, "lstm_norm_gates.cl", "lstm_norm_gates", outputs(p, 3), &n);
+  launch_norm(p, "lstm_norm_gates.cl", "lstm_norm_gates", outputs(p, 3), 0, &n);
   for (uint32_t i = 0; i < 4; i++)
     arg_tensor(p, plan_in(p, i));
   arg_tensor(p, plan_out(p, 0));
@@ -163,7 +168,7 @@ unroll_status plan_norm_gates_grad(plan *p) {
   uint32_t have = outputs(p, 4);
   have |= plan_in(p, DH) != UNROLL_NO_TENSOR ? 1u << 4 : 0;
   have |= plan_in(p, DC) != UNROLL_NO_TENSOR ? 1u << 5 : 0;
-  launch_norm(p, "lstm_norm_gates.cl", "lstm_norm_gates_grad", have, &n);
+  launch_norm(p, "lstm_norm_gates.cl", "lstm_norm_gates_grad", have, 0, &n);
   for (uint32_t i = 0; i < SUMS; i++)
     arg_tensor(p, plan_in(p, i));
   arg_tensor(p, plan_out(p, DPRE));
