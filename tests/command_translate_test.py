@@ -40,8 +40,8 @@ class Translate(Case):
         return self.succeeds(*SEQ2SEQ, data or self.data(), *TINY, *arguments)
 
     def translate(self, model, text, *arguments):
-        done = subprocess.run([UNROLL, "translate", model, *CPU, *arguments], input=text, capture_output=True, text=True,
-                              timeout=120)
+        done = subprocess.run([UNROLL, "translate", model, *CPU, *arguments], input=text, capture_output=True,
+                              text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
@@ -49,7 +49,7 @@ class Translate(Case):
         model, log = self.path("a.safetensors"), self.path("a.jsonl")
         done = self.seq2seq("--out", model, "--epochs", "12", "--log", log)
         self.assertEqual(done.stdout, "")
-        self.assertRegex(done.stderr, r"pairs +400; sources of up to 7 of 5 characters, targets of up to 7 of 5 characters")
+        self.assertRegex(done.stderr, r"pairs +400; sources of up to 7 of 5 characters, targets of up to 7 of 5 char")
         self.assertRegex(done.stderr, r"split +\d+ to train, \d+ to validate, \d+ to test, hash [0-9a-f]{16}\n")
         self.assertRegex(done.stderr, r"attention additive, context before the cell\n")
         self.assertRegex(done.stderr, r"padding +\d+\.\d% of the places in batches, \d+\.\d% if they were not sorted")
@@ -128,8 +128,8 @@ class Translate(Case):
         self.assertEqual(curves[0], curves[1])
         self.assertEqual(curves[0], curves[2])  # checkpoints of the encoder change no bit
         for baseline in ("mean", "greedy"):
-            done = self.succeeds(*resume, self.path("d.safetensors"), "--out", self.path("r.safetensors"), "--reinforce",
-                                 baseline, "--reinforce-seed", "3", "--lr", "0.001", "--updates", "70", "--log",
+            done = self.succeeds(*resume, self.path("d.safetensors"), "--out", self.path("r.safetensors"),
+                                 "--reinforce", baseline, "--reinforce-seed", "3", "--lr", "0.001", "--updates", "70", "--log",
                                  self.path(f"{baseline}.jsonl"))
             self.assertIn("reinforce against the", done.stderr)
             self.assertRegex(done.stderr, r"reward -[01]\.\d")
@@ -172,17 +172,19 @@ class Translate(Case):
         self.fails(1, "steps_start 1: no pair", *SEQ2SEQ, self.write("two.tsv", "aa\tb\nab\tb\n"), *CPU, "--out", other,
                    "--validation-fraction", "0", "--test-fraction", "0", "--steps-start", "1")
         empty = self.write("empty.dict", "AT  AE1 T\nBAT\n")
-        self.fails(1, "line 2: the pronunciation is empty", *SEQ2SEQ, empty, *CPU, "--out", other, "--format", "cmudict")
+        self.fails(1, "line 2: the pronunciation is empty", *SEQ2SEQ, empty, *CPU, "--out", other, "--format",
+                   "cmudict")
         self.fails(1, "line 1: no tab", *SEQ2SEQ, empty, *CPU, "--out", other)
         self.fails(1, "other pairs than the model", *SEQ2SEQ, self.data("more.tsv", 401), *CPU, "--resume", model,
                    "--updates", "4")
         self.fails(2, "--beam: '0' is not", "translate", model, "--beam", "0")
         self.fails(2, "give one of them", "translate", model, "--beam", "2", "--temperature", "1")
         self.fails(2, "--length-penalty is of --beam", "translate", model, "--length-penalty", "1")
-        self.fails(2, "--top-p: '1.5' is not a number above 0, at most 1", "translate", model, "--temperature", "1", "--top-p", "1.5")
+        self.fails(2, "--top-p: '1.5' is not a number above 0, at most 1", "translate", model, "--temperature", "1",
+                   "--top-p", "1.5")
         self.fails(2, "--top-k is of --temperature", "translate", model, "--top-k", "3")
-        done = subprocess.run([UNROLL, "translate", model, *CPU, "--attention", other], input="ab\n", capture_output=True,
-                              text=True, timeout=60)
+        done = subprocess.run([UNROLL, "translate", model, *CPU, "--attention", other], input="ab\n",
+                              capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 1)
         self.assertIn("the model has no attention", done.stderr)
         self.fails(2, "give one of them", "eval", model, "--pairs", data, "--text", data)

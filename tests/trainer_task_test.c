@@ -210,8 +210,8 @@ static uint32_t third(void *owner, const struct trainer_place *place, bool train
   return (uint32_t)(place->index % (training ? 3 : 2));
 }
 
-/* Batches that take turns between graphs which are alike: the parameters, the optimizer's states, and what is remembered
- * of losses are one, so every bit is the same as with one graph. */
+/* Batches that take turns between graphs which are alike: the parameters, the optimizer's states, and what is
+ * remembered of losses are one, so every bit is the same as with one graph. */
 static void variants_share_all_that_is_kept(void **state) {
   (void)state;
   static struct seen one, several;

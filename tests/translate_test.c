@@ -14,7 +14,7 @@ static int64_t distance(const char *a, const char *b) {
   return unroll_edit_distance(x, n, y, m);
 }
 
-/* Examples that stand in textbooks: Wagner & Fischer's, Jurafsky & Martin's (with substitutions that cost 1), and others. */
+/* Examples that stand in textbooks, such as Jurafsky & Martin's (with substitutions that cost 1), and others. */
 static void known_distances(void **state) {
   (void)state;
   static const struct {
@@ -389,7 +389,7 @@ static void sampling_goes_by_the_update(void **state) {
   unroll_pairs_destroy(pairs);
 }
 
-/* What a model loses by dropout it loses in training alone; without attention only the decoder has something to drop. */
+/* What a model loses by dropout it loses in training alone; without attention only the decoder has what to drop. */
 static void dropout_is_of_the_training(void **state) {
   (void)state;
   static struct seen seen[2];
@@ -411,8 +411,8 @@ static void dropout_is_of_the_training(void **state) {
   unroll_pairs_destroy(pairs);
 }
 
-/* With a rate that moves nothing the mean of an epoch's losses, by tokens, is the same in every epoch and for every size
- * of batches, whichever graphs those take. */
+/* With a rate that moves nothing the mean of an epoch's losses, by tokens, is the same in every epoch and for every
+ * size of batches, whichever graphs those take. */
 static void an_epoch_has_each_pair_once(void **state) {
   (void)state;
   static struct seen seen;
@@ -449,47 +449,6 @@ static void an_epoch_has_each_pair_once(void **state) {
     unroll_translator_destroy(t);
   }
   assert_true(fabs(by_size[0] - by_size[1]) < 1e-5);
-  unroll_pairs_destroy(pairs);
-}
-
-/* From a model that has learnt a part of it, the mean reward of what is drawn rises, and the error rate of what is
- * likeliest falls, whichever the baseline. */
-static void reinforce_lowers_the_error_rate(void **state) {
-  (void)state;
-  static struct seen seen;
-  unroll_pairs *pairs = word_pairs(0);
-  unroll_translator_options o = toy(UNROLL_CELL_GRU);
-  o.training.batch = 32;
-  unroll_translator *t = new_translator(pairs, &o);
-  run_to(t, 45, &seen);
-  assert_ok(unroll_translator_save(t, in_folder("m"), &err));
-  unroll_translator_score_info before, after;
-  assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &before, &err));
-  unroll_translator_destroy(t);
-  assert_true(before.error_rate > 0.2 && before.error_rate < 0.8);
-  for (int32_t baseline = UNROLL_BASELINE_MEAN; baseline <= UNROLL_BASELINE_GREEDY; baseline++) {
-    t = load_translator(in_folder("m"));
-    const unroll_translator_reinforce_options reinforce = {
-        .struct_size = sizeof reinforce, .baseline = baseline, .decay = 0.9, .seed = 2};
-    assert_ok(unroll_translator_reinforce(t, &reinforce, &err));
-    assert_ok(unroll_translator_resume(t, pairs, &err));
-    assert_ok(unroll_translator_set_schedule(t, &(unroll_schedule){.base = 0.001}, &err));
-    double loss, metric;
-    assert_ok(unroll_translator_evaluate(t, &loss, &metric, &err));
-    assert_true(loss == -metric && loss > 0 && loss < 1.5);
-    run_to(t, 445, &seen);
-    double first = 0, last = 0;
-    for (int i = 0; i < 20; i++) {
-      first += seen.metrics[45 + i] / 20;
-      last += seen.metrics[425 + i] / 20;
-    }
-    assert_ok(unroll_translator_score(t, pairs, UNROLL_TRAINING, NULL, NULL, NULL, &after, &err));
-    if (!(last > first + 0.1 && after.error_rate < 0.85 * before.error_rate))
-      print_error("baseline %d: reward %g to %g, error rate %g to %g\n", baseline, first, last, before.error_rate,
-                  after.error_rate);
-    assert_true(last > first + 0.1 && after.error_rate < 0.85 * before.error_rate);
-    unroll_translator_destroy(t);
-  }
   unroll_pairs_destroy(pairs);
 }
 
@@ -546,7 +505,7 @@ static void ways_of_translating(void **state) {
   translate_all(t, pairs, &o, &again);
   for (int i = 0; i < PAIRS; i++) {
     assert_true(strlen(again.texts[i]) <= 2 && strncmp(again.texts[i], greedy.texts[i], strlen(again.texts[i])) == 0);
-    assert_int_equal(again.ended[i], greedy.ended[i] && strlen(greedy.texts[i]) <= 2);
+    assert_int_equal(again.ended[i], greedy.ended[i] && strlen(greedy.texts[i]) <= 1);
   }
   /* A file says the same, before and after it is resumed. */
   assert_ok(unroll_translator_save(t, in_folder("m"), &err));
@@ -727,7 +686,6 @@ int main(void) {
                                      cmocka_unit_test(sampling_goes_by_the_update),
                                      cmocka_unit_test(dropout_is_of_the_training),
                                      cmocka_unit_test(an_epoch_has_each_pair_once),
-                                     cmocka_unit_test(reinforce_lowers_the_error_rate),
                                      cmocka_unit_test(ways_of_translating),
                                      cmocka_unit_test(weights_can_be_read),
                                      cmocka_unit_test(scores)};

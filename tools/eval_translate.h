@@ -4,7 +4,8 @@
 #define EVAL_TRANSLATE_H
 #include "pair_options.h"
 
-/* part: "all", "training", "validation", "test"; errors: a file for each source's translation, or NULL. The exit code. */
+/* part: "all", "training", "validation", "test"; errors: a file for each source's translation, or NULL. The exit
+ * code. */
 int eval_translator(unroll_device *device, const char *model, const pair_values *pairs, const way_values *way,
                     const char *part, const char *errors, bool json);
 

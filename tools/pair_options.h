@@ -47,8 +47,9 @@ typedef struct way_values {
        .expected = "a number above 0, at most 1",                                                              \
        .help = "drawn of the smallest set of tokens that is as probable as this"},                             \
       INTEGER("draw-seed", "N", offsetof(T, way.seed), "1", 0, (double)INT64_MAX, "of what is drawn"),         \
-      INTEGER("most", "N", offsetof(T, way.most), "0", 0, (1 << 20) - 1,                                       \
-              "tokens of a translation at most; 0: a quarter more than the training has for such a source")
+      INTEGER(                                                                                                 \
+          "most", "N", offsetof(T, way.most), "0", 0, (1 << 20) - 1,                                           \
+          "tokens of a translation at most, its end counted; 0: a quarter more than the pairs have for such a source")
 
 /* Are there options of another way of translating? Said on stderr. */
 bool way_check_usage(const command_spec *command, const void *values, const way_values *way);

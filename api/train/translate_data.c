@@ -90,7 +90,7 @@ static unroll_status make_classes(unroll_translator *t, unroll_error *err) {
       for (int64_t from = k; from >= 0; from--) { /* the class has the candidates from..k */
         within += count[from];
         const int64_t before = from == 0 ? 0 : c == 0 ? -1 : best[c - 1][from - 1].steps;
-        if (before >= 0 && before + within * (k + 1) < best[c][k].steps)
+        if (before >= 0 && before + within * (k + 1) <= best[c][k].steps) /* of equals the widest */
           best[c][k] = (struct choice){before + within * (k + 1), from - 1};
       }
     }

@@ -135,8 +135,6 @@ static unroll_status keep(struct search *s, const unroll_batch *batch, unroll_er
     int32_t n = s->lengths[r * K];
     f->ended[k] = n > 0 && s->ids[((n - 1) * B + r) * K] == end;
     n -= f->ended[k];
-    if (s->o->most > 0 && n > s->o->most)
-      n = (int32_t)s->o->most;
     if ((uint64_t)s->n_ids + (uint64_t)n > UINT32_MAX)
       return fail(err, UNROLL_E_RANGE, "translations of more than 2^32-1 tokens");
     if (!mem_grow(&s->t->trainer.allocator, &f->ids, &s->ids_capacity, s->n_ids + (uint32_t)n + 1, sizeof *f->ids))
@@ -196,7 +194,7 @@ static unroll_status weigh(struct search *s, const unroll_batch *batch, int64_t 
 static void shape_of(const struct search *s, int64_t longest, int64_t *S, int64_t *T) {
   const struct translator_class *k = &s->t->classes[translator_class_of(s->t, longest)];
   *S = longest <= k->source ? k->source : (longest + ROUNDED - 1) / ROUNDED * ROUNDED;
-  *T = s->o->most > 0 ? s->o->most + 1 : translator_steps(s->t, *S);
+  *T = s->o->most > 0 ? s->o->most : translator_steps(s->t, *S);
 }
 
 static unroll_status find_batch(struct search *s, const unroll_batch *batch, uint64_t number, unroll_error *err) {

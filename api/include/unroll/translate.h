@@ -49,8 +49,9 @@ typedef struct unroll_translator_options {
   /* Cell, layers and dropout of both; hidden is the decoder's. The rest, from input_dropout to checkpoint, is of the
    * encoder alone: the decoder's cells are plain. dropout also of what the decoder reads and of its last product. */
   unroll_recurrent rnn;
-  int64_t encoder_hidden;            /* units of a direction; 0: as the decoder's, or, where the attention is a dot
-                                        product and the source's vectors must be as wide as the query, its directions' share */
+  /* Units of a direction. 0: as the decoder's; of both directions together so many where the attention is a dot
+   * product, which wants the source's vectors as wide as the query. */
+  int64_t encoder_hidden;
   int64_t embedding;                 /* numbers per token of either side, 1 to 16384 */
   int32_t attention, context;        /* UNROLL_ATTENTION_*, also NONE; UNROLL_CONTEXT_* */
   int64_t attention_units;           /* ADDITIVE; 0: hidden */
@@ -72,8 +73,8 @@ UNROLL_API unroll_translator_options unroll_translator_options_default(void);
 typedef struct unroll_translator unroll_translator;
 
 /*
- * A new model with its initial parameters, ready to train. What it needs of the pairs is copied. The devices are those of
- * unroll_compile, in that order, and outlive the model.
+ * A new model with its initial parameters, ready to train. What it needs of the pairs is copied. The devices are those
+ * of unroll_compile, in that order, and outlive the model.
  *   UNROLL_E_RANGE   a part has no pair, or no pair is short enough for steps_start
  *   UNROLL_E_FORMAT  a text without tokens, or a word that is spelled like a special token
  */
@@ -81,8 +82,8 @@ UNROLL_API unroll_status unroll_translator_create(unroll_device *const *devices,
                                                   const unroll_pairs *pairs, const unroll_translator_options *options,
                                                   const unroll_allocator *allocator, unroll_translator **translator,
                                                   unroll_error *err);
-/* A model from its file, ready to translate and score; unroll_translator_resume makes it ready to train. Errors as those
- * of unroll_lm_load; a file of another kind of model is UNROLL_E_FORMAT. */
+/* A model from its file, ready to translate and score; unroll_translator_resume makes it ready to train. Errors as
+ * those of unroll_lm_load; a file of another kind of model is UNROLL_E_FORMAT. */
 UNROLL_API unroll_status unroll_translator_load(unroll_device *const *devices, uint32_t n_devices, const char *path,
                                                 const unroll_allocator *allocator, unroll_translator **translator,
                                                 unroll_error *err);
@@ -102,8 +103,8 @@ typedef struct unroll_translator_reinforce_options {
   uint64_t seed;    /* of what is sampled, and of the orders from now on */
 } unroll_translator_reinforce_options;
 /*
- * From now on, for good, the model is trained so. Of a loaded model, before it is resumed; the best validation so far is
- * forgotten, being of another loss. UNROLL_E_STATE: it was resumed already, or trains so already.
+ * From now on, for good, the model is trained so. Of a loaded model, before it is resumed; the best validation so far
+ * is forgotten, being of another loss. UNROLL_E_STATE: it was resumed already, or trains so already.
  */
 UNROLL_API unroll_status unroll_translator_reinforce(unroll_translator *translator,
                                                      const unroll_translator_reinforce_options *options,
@@ -153,18 +154,18 @@ typedef struct unroll_translate_options { /* all zero but struct_size: greedy */
   int64_t top_k;      /* of the top_k likeliest alone; 0: of all; temperature above 0 */
   double top_p;       /* of the smallest set whose probabilities reach top_p; 0 stands for 1; likewise */
   uint64_t seed;      /* of what is drawn */
-  int64_t most;       /* tokens at most; 0: a quarter and two more than training has for such a source; below 2^20 */
+  int64_t most;       /* tokens at most, with </s>; 0: a quarter and two more than the pairs have for such a source */
   int32_t attention;  /* not 0: the weights are wanted */
   int32_t reserved;
 } unroll_translate_options;
 
 typedef struct unroll_translation { /* valid during the call */
   uint32_t struct_size;
-  int32_t ended; /* not 0: it came to </s>; else it was cut at `most` */
+  int32_t ended; /* not 0: it came to </s>; else it was cut */
   const char *text;
   const int32_t *source, *ids; /* [n_source], [n], without </s>; */
   int64_t n_source, n;
-  double log_prob; /* log P(y|x), of all of it; */
+  double log_prob; /* log P(y|x), with </s> where it is there */
   /* attention's, [n + ended, n_source]: where was looked for each token, and for </s>; NULL where not asked for */
   const float *weights;
 } unroll_translation;
@@ -184,7 +185,7 @@ UNROLL_API unroll_status unroll_translator_translate(unroll_translator *translat
 /* ---- scoring ---- */
 typedef struct unroll_translator_score_info {
   uint32_t struct_size, reserved;
-  int64_t count;     /* sources: one that has several targets counts once, with the nearest of them */
+  int64_t count;     /* sources: one whose pairs follow each other counts once, with the nearest of the targets */
   int64_t tokens;    /* of those targets */
   double error_rate; /* Σ edit distance by Σ length of the target */
   double accuracy;   /* share of sources whose translation is one of their targets */
@@ -199,9 +200,9 @@ typedef struct unroll_translator_scored { /* valid during the call */
 } unroll_translator_scored;
 /*
  * How good translations of the pairs' sources are. part: UNROLL_TRAINING, _VALIDATION or _TESTING: of those alone that
- * fall into it by the model's seed and shares, whichever pairs it was trained on; -1: of all. options NULL: greedy. each,
- * which may be NULL, gets every source with its translation; not 0: UNROLL_E_CANCELLED. UNROLL_E_RANGE: no such part, or
- * nothing is in it.
+ * fall into it by the model's seed and shares, whichever pairs it was trained on; -1: of all. options NULL: greedy.
+ * each, which may be NULL, gets every source with its translation; not 0: UNROLL_E_CANCELLED. UNROLL_E_RANGE: no such
+ * part, or nothing is in it.
  */
 UNROLL_API unroll_status unroll_translator_score(unroll_translator *translator, const unroll_pairs *pairs, int32_t part,
                                                  const unroll_translate_options *options,
