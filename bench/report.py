@@ -3,7 +3,8 @@
 import math
 import sys
 
-from rows import BEST_PEER_TARGET, FLOOR, LINEAR_SCAN_NAME, LM_NAME, LM_TARGET, MEAN_TARGET, PEAK_TARGET, ROWS
+from rows import (BEST_PEER_TARGET, CHECKPOINT_STEPS, CHECKPOINT_TARGET, FLOOR, LINEAR_SCAN_NAME, LM_NAME, LM_TARGET,
+                  MEAN_TARGET, CHECKPOINTS_NAME, OPTION_TARGETS, OPTIONS_NAME, PEAK_TARGET, ROWS)
 
 TORCH = "PyTorch"
 
@@ -132,6 +133,55 @@ def linear_scan_part(found):
                     ratio(d["gradient_to_memory"])] for d in found])]
 
 
+def megabytes(n):
+    return f"{n / 1e6:.1f}"
+
+
+def checkpoints_part(found):
+    counts = ", ".join(f"{n} with {m}" for m, n in found[0]["table"].items())
+    as_published = all(d["table"] == CHECKPOINT_STEPS for d in found)
+    other = [d["side"] for d in found if not d["same_bits"]]
+    yield (f"{CHECKPOINTS_NAME}, f32, forward and gradient: all steps kept, and within a tenth of their bytes by checkpoints, in "
+           "turns. Saved: what the gradient needs of the forward pass, and the gradients of gates. In all: every byte that "
+           "a run plans, inputs and outputs among them. Segments of one step would take, of 1000 steps and by states kept, "
+           f"{counts}: {'as published' if as_published else 'NOT as published'}. The gradients have "
+           + (f"OTHER BITS on {', '.join(other)}." if other else "the same bits."))
+    yield table(["device", "all ms", "a tenth ms", "time", "forward steps", "saved MB", "a tenth MB", "all in all MB",
+                 "a tenth in all MB"],
+                [[d["side"], ms(d["all_ms"]), ms(d["ms"]), ratio(d["ms"] / d["all_ms"]), str(d["forward_steps"]),
+                  megabytes(d["saved_bytes"]), megabytes(d["bytes"]), megabytes(d["all_peak"]), megabytes(d["peak"])]
+                 for d in found])
+    yield ("Truncated backpropagation of the same layer in windows of 100 steps, beside whole sequences: bytes of a run in "
+           "all, and what the process grew by from the sequence's step 1000 to its step 4000.")
+    lengths = list(found[0]["whole"])
+    yield table(["MB", "windows", "grown", *[f"T {length}" for length in lengths]],
+                [[d["side"], megabytes(d["window_bytes"]), megabytes(d["window_grown"]),
+                  *[megabytes(d["whole"][length]) for length in lengths]] for d in found])
+
+
+def options_part(found):
+    names = list(found[0]["ms"])
+    yield (f"{OPTIONS_NAME}, f32, forward and gradient, in turns: the time without options, and how many times as long "
+           "dropout of x and h by one mask each for all steps (variational), dropout of W_h (recurrent), zoneout of h and c, "
+           "and layer normalisation take.")
+    yield table(["device", "none ms", *[name.replace("_", " ") for name in names[1:]]],
+                [[d["side"], ms(d["ms"]["none"]), *[ratio(d["ms"][name] / d["ms"]["none"]) for name in names[1:]]]
+                 for d in found])
+    with_words = [d for d in found if "ways" in d]
+    if not with_words:
+        return
+    ways = list(with_words[0]["ways"])
+    paddings = ", ".join(f"{name.replace('_', ' ')} {way['padding']:.1%}" for name, way in with_words[0]["ways"].items())
+    yield (f"Batches of 64 of the {with_words[0]['words']:,} words of the CMU pronouncing dictionary, none longer than "
+           f"{with_words[0]['longest']} letters, an LSTM of 128 that learns each letter from those before: padded to the longest "
+           f"of all, to the longest of the batch, and with words of like length together. Padding: {paddings}. Letters a "
+           "second, and how many times as many as with batches padded to their longest:")
+    yield table(["device", *[name.replace("_", " ") for name in ways], "by length : batch"],
+                [[d["side"], *[f"{d['ways'][name]['letters_per_s']:,.0f}" for name in ways],
+                  ratio(d["ways"]["by_length"]["letters_per_s"] / d["ways"]["longest_of_batch"]["letters_per_s"])]
+                 for d in with_words])
+
+
 # ---- the summary ----
 def verdict(side, what, value, target, met, names=()):
     return {"side": side, "what": what, "value": value, "target": target, "met": met, "names": list(names)}
@@ -140,6 +190,10 @@ def verdict(side, what, value, target, met, names=()):
 def judge_mean(side, what, values, target):
     value = mean(values)
     return verdict(side, what, ratio(value), f"at least {ratio(target)}", value >= target)
+
+
+def judge_time(side, what, value, most):
+    return verdict(side, what, ratio(value), f"at most {ratio(most)}", value <= most)
 
 
 def judge_rows(side, what, rows, fails, shown):
@@ -171,6 +225,20 @@ def judge_side(results, side):
     if rates.get(side) and rates.get(against):
         values = [max(rates[side]) / max(rates[against])]
         yield judge_mean(side, f"{LM_NAME}, characters/s to PyTorch", values, LM_TARGET)
+    yield from judge_times(results, side)
+
+
+def judge_times(results, side):
+    """Against the same without it."""
+    for found in results["checkpoints"]:
+        if found["side"] == side:
+            yield judge_time(side, "checkpoints in a tenth of the bytes, time", found["ms"] / found["all_ms"],
+                             CHECKPOINT_TARGET)
+    for found in results["options"]:
+        for name, most in OPTION_TARGETS.items():
+            if found["side"] == side:
+                what = {"layer_norm": "layer normalisation", "zoneout": "zoneout"}.get(name, f"{name} dropout")
+                yield judge_time(side, f"{what}, time", found["ms"][name] / found["ms"]["none"], most)
 
 
 def judge_gpu(results, side):
@@ -279,6 +347,10 @@ def markdown(results):
               for side, n in row["fallbacks"].items() if n]
     if results["linear_scan"]:
         parts += linear_scan_part(results["linear_scan"])
+    if results["checkpoints"]:
+        parts += checkpoints_part(results["checkpoints"])
+    if results["options"]:
+        parts += options_part(results["options"])
     if results["dispatch"]:
         parts += dispatch_part(results["dispatch"])
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -5,6 +5,10 @@ GATES = {"rnn": 1, "lstm": 4, "gru_after": 3}
 LM = {"embedding": 128, "hidden": 128, "layers": 2, "steps": 50, "batch": 50}
 LM_NAME = "character model"
 LINEAR_SCAN_NAME = "linear_scan T4096 B8 N1536"  # bench/linear_scan.c
+CHECKPOINTS_NAME = "checkpoints LSTM T1000 B16 I256 H256"  # bench/checkpoints.c
+OPTIONS_NAME = "options LSTM T50 B64 I256 H256"  # bench/layer_options.c
+# Of published counts: forward steps of 1000, with so many states kept (Gruslys et al. 2016).
+CHECKPOINT_STEPS = {"2": 29820, "5": 7284, "10": 4636, "20": 3747, "50": 2948}
 QUICK_MAX_FLOPS = 5e9
 
 # Speeds relative to a peer's: above 1 is faster. The floor of a row is what the geometric mean must not hide.
@@ -13,6 +17,9 @@ BEST_PEER_TARGET = 0.8
 FLOOR = 0.9
 LM_TARGET = 1.0
 PEAK_TARGET = 0.75
+# Times relative to those without: at most.
+CHECKPOINT_TARGET = 1.4
+OPTION_TARGETS = {"variational": 1.1, "recurrent": 1.1, "zoneout": 1.1, "layer_norm": 1.25}
 
 # cell, T, B, I, H, layers, train; GRU is the one that PyTorch has, with the reset after the product.
 ROWS = [

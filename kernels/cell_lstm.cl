@@ -19,9 +19,13 @@ static vec cell_forward(int phase, const vec *sum, vec h_prev, vec c_prev, vec *
   return keep[3] * hyperbolic_tangent(*c);
 }
 
-/* From dh and *dc of this step: d [GATES], and *dc of the step before. tanh(c) is computed again: cheaper than kept. */
+/* From dh and *dc of this step: d [GATES], and *dc of the step before. tanh(c) is computed again: cheaper than kept. With
+ * ZONE_C so is c, since h came from the one before its zoneout. */
 static vec cell_backward(int phase, vec dh, vec *dc, const vec *keep, vec h, vec h_prev, vec c, vec c_prev, vec *d,
                          vec *d_hidden) {
+#if ZONE_C
+  c = fma(keep[1], c_prev, keep[0] * keep[2]);
+#endif
   const vec i = keep[0], f = keep[1], g = keep[2], o = keep[3], y = hyperbolic_tangent(c);
   const vec d_c = fma(dh * o, fma(-y, y, (vec)(1)), *dc);
   d[0] = d_c * g * i * ((vec)(1) - i);

@@ -11,6 +11,9 @@
 #ifndef real
 #define real float
 #endif
+#define MASK_float int16
+#define MASK_double long16
+#define mask CAT(MASK_, real)
 __kernel void dropout(const __global real *x, long x_at, __global real *y, long y_at, long B, long R, uint key0,
                       uint key1, uint threshold, real scale, long t_first, long row_first, long items) {
   const long id = (long)get_global_id(0), strips = (R + LANES * 4 - 1) / (LANES * 4);
@@ -22,11 +25,13 @@ __kernel void dropout(const __global real *x, long x_at, __global real *y, long 
   random_blocks((uint)(first >> 2), (uint)(row_first + b), (ulong)(t_first + t), key0, key1, word);
   x += x_at + row * R + first;
   y += y_at + row * R + first;
-  if (n == LANES * 4)
+  if (n == LANES * 4) {
+    uint16 all[SIXTEENS];
+    in_order(word, all);
 #pragma unroll
-    for (int j = 0; j < LANES * 4; j++)
-      y[j] = ((uint *)&word[j & 3])[j >> 2] >> 8 >= threshold ? x[j] * scale : 0;
-  else
+    for (int i = 0; i < SIXTEENS; i++)
+      vstore16(select((CAT(real, 16))(0), vload16(i, x) * scale, CAT(convert_, mask)(all[i] >> 8 >= threshold)), i, y);
+  } else
 #pragma unroll /* an index that is not known would need the words in memory */
     for (int j = 0; j < LANES * 4; j++)
       if (j < n)

@@ -11,17 +11,29 @@
  *   carry      [B][S], what reaches h beside the product: kept from step to step
  *   dc         [B][S]
  *   dh0, dc0   [B][H] or NULL
+ *   fed        with H_MASK: [T][B][S] or NULL, gets m⊙h as W_h was multiplied with it at each step
+ *   zone_h, zone_c  with ZONE_H, ZONE_C: see layer_masks.cl
  *
  * Step j handles the j-th from the end; step T is only the product of the first step's gradients, for dh0.
  */
 #include "layer_common.cl"
-#define HAVE_CARRY (CELL >= 3 || HAVE_LENGTHS)
+#define HAVE_CARRY (CELL >= 3 || HAVE_LENGTHS || ZONE_H)
 
 typedef struct places {
   const __global real *keep, *h, *h_prev, *c, *c_prev; /* rows are S apart, of keep KEEP·S */
   const __global real *dy;                             /* H apart, or NULL */
   __global real *d, *d_hidden;                         /* D apart */
   __global real *carry, *dc;                           /* S apart */
+#if H_MASK
+  const __global real *mask; /* H apart */
+  __global real *fed;        /* S apart, or NULL */
+#endif
+#if ZONE_H
+  const __global zone_h_t *zone_h; /* H apart */
+#endif
+#if ZONE_C
+  const __global zone_c_t *zone_c;
+#endif
   long H, S, D;
 } places;
 
@@ -38,15 +50,37 @@ static void finish(vec dh, const places *p, int phase, long row, long unit, bool
       keep[i] = VLOAD(0, p->keep + (row * KEEP + i) * p->S + unit);
     if (p->dy && phase == 0)
       dh += load(p->dy + row * p->H + unit, n);
+#if ZONE_H
+    vec stays = (vec)(0);
+    if (phase == 0) {
+      const vec zone = load_zone_h(p->zone_h + row * p->H + unit, n);
+      stays = zone * dh;
+      dh *= (vec)(1) - zone;
+    }
+#endif
 #if HAVE_CELL
     vec dc = VLOAD(0, p->dc + at);
+#if ZONE_C
+    const vec zone = load_zone_c(p->zone_c + row * p->H + unit, n), dc_stays = zone * dc;
+    dc *= (vec)(1) - zone;
+#endif
     carry = cell_backward(phase, dh, &dc, keep, h, h_prev, VLOAD(0, p->c + at), VLOAD(0, p->c_prev + at), d, &inner);
+#if ZONE_C
+    dc += dc_stays;
+#endif
     VSTORE(dc, 0, p->dc + at);
 #else
     vec none = (vec)(0);
     carry = cell_backward(phase, dh, &none, keep, h, h_prev, none, none, d, &inner);
 #endif
+#if ZONE_H
+    carry += stays;
+#endif
   }
+#if H_MASK
+  if (p->fed && phase == 0)
+    VSTORE(active ? load(p->mask + row * p->H + unit, n) * VLOAD(0, p->h_prev + at) : (vec)(0), 0, p->fed + at);
+#endif
 #if PHASES == 2
   if (phase == 1) {
     store(d[0], d_at, n);
@@ -71,6 +105,17 @@ static void finish(vec dh, const places *p, int phase, long row, long unit, bool
 #endif
 }
 
+/* What reaches h beside the product: from after the last step, or what the step that came after it has kept. */
+static vec beside(const __global real *dh_last, const __global real *carry, long j, long n) {
+  if (j == 0)
+    return dh_last ? load(dh_last, n) : (vec)(0);
+#if HAVE_CARRY
+  return VLOAD(0, carry);
+#else
+  return (vec)(0);
+#endif
+}
+
 __kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __global int *lengths, long lengths_at,
                                   const __global real *dy, long dy_at, const __global real *dh_last, long dh_last_at,
                                   const __global real *dc_last, long dc_last_at, const __global real *states,
@@ -78,6 +123,15 @@ __kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __
                                   long kept_at, __global real *d, long d_at, __global real *d_hidden, long d_hidden_at,
                                   __global real *carry, long carry_at, __global real *dc, long dc_at,
                                   __global real *dh0, long dh0_at, __global real *dc0, long dc0_at, long D,
+#if H_MASK
+                                  const __global real *h_mask, long h_mask_at, __global real *fed, long fed_at,
+#endif
+#if ZONE_H
+                                  const __global zone_h_t *zone_h, long zone_h_at, long zone_h_step,
+#endif
+#if ZONE_C
+                                  const __global zone_c_t *zone_c, long zone_c_at, long zone_c_step,
+#endif
                                   volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
                                   long reverse, long item_rows, long item_blocks, long pieces, long phases, long first,
                                   long count) {
@@ -112,6 +166,16 @@ __kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __
         .dy = dy ? dy + dy_at + (t * B + b0) * H : 0,
         .d = d + d_at + (t * B + b0) * D,
         .carry = carry + carry_at + b0 * S,
+#if H_MASK
+        .mask = h_mask + h_mask_at + b0 * H,
+        .fed = fed ? fed + fed_at + (t * B + b0) * S : 0,
+#endif
+#if ZONE_H
+        .zone_h = zone_h + zone_h_at + t * zone_h_step + b0 * H,
+#endif
+#if ZONE_C
+        .zone_c = zone_c + zone_c_at + t * zone_c_step + b0 * H,
+#endif
         .H = H,
         .S = S,
         .D = D,
@@ -133,14 +197,11 @@ __kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __
           for (int u = 0; u < UNITS; u++) {
             const long unit = unit0 + u * WIDTH, row = order[k];
             vec dh = (vec)(0);
-            if (unit < H && phase == 0) {
-              if (j == 0 && dh_last)
-                dh = load(dh_last + dh_last_at + (b0 + row) * H + unit, H - unit);
-#if HAVE_CARRY
-              if (j > 0)
-                dh = VLOAD(0, p.carry + row * S + unit);
+#if !H_MASK
+            if (unit < H && phase == 0)
+              dh = beside(dh_last ? dh_last + dh_last_at + (b0 + row) * H + unit : 0, p.carry + row * S + unit, j,
+                          H - unit);
 #endif
-            }
             sum[k * UNITS + u] = dh;
           }
         multiply(sum, UNITS, UNITS, a, D, order, fed,
@@ -150,6 +211,12 @@ __kernel VECTORISED void backward(const __global panel *rt, long rt_at, const __
             const long unit = unit0 + u * WIDTH, row = order[k], n = H - unit;
             if (n <= 0)
               continue;
+#if H_MASK
+            const vec more = phase ? (vec)(0)
+                                   : beside(dh_last ? dh_last + dh_last_at + (b0 + row) * H + unit : 0,
+                                            p.carry + row * S + unit, j, n);
+            sum[k * UNITS + u] = fma(load(p.mask + row * H + unit, n), sum[k * UNITS + u], more);
+#endif
 #if HAVE_CELL
             if (j == 0)
               VSTORE(dc_last ? load(dc_last + dc_last_at + (b0 + row) * H + unit, n) : (vec)(0), 0,

@@ -14,6 +14,15 @@
 #ifndef CELL
 #define CELL 2
 #endif
+#ifndef H_MASK /* see layer_masks.cl; CPU devices alone */
+#define H_MASK 0
+#endif
+#ifndef ZONE_H
+#define ZONE_H 0
+#endif
+#ifndef ZONE_C
+#define ZONE_C 0
+#endif
 #if CELL == 1
 #include "cell_rnn.cl"
 #elif CELL == 2

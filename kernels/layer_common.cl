@@ -8,6 +8,7 @@
  * the last one sets both to 0 for the next launch.
  */
 #include "layer_cell.cl"
+#include "layer_masks.cl"
 #ifndef ROWS
 #define ROWS 6
 #endif

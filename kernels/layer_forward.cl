@@ -11,6 +11,9 @@
  *   cells    likewise c, but one slot without SAVE
  *   kept     [T or 1][B][KEEP][S]: what the gradient, or the second phase, needs of each step
  *   y        [T][B][H] or NULL; h_last, c_last [B][H] or NULL
+ *   fed      with H_MASK, what W_h is multiplied with, m⊙h: [2][B][S], whose halves take turns, then [B][H], m⊙h0; kept's
+ *            rh is m⊙rh then
+ *   zone_h, zone_c  with ZONE_H, ZONE_C: see layer_masks.cl
  *
  * Step i of the sequence is t = i, or T-1-i in reverse. Past its length a row's y is 0 and its state stands still.
  */
@@ -43,6 +46,16 @@ typedef struct places {
   const __global real *h_prev, *c_prev;                              /* rows are prev_row apart; */
   __global real *h_prev_copy, *h_next, *c_prev_copy, *c_next, *keep; /* S apart, of keep KEEP·S; */
   __global real *y, *h_last, *c_last;                                /* H apart. NULL: not wanted */
+#if H_MASK
+  const __global real *mask; /* H apart */
+  __global real *fed_next;   /* S apart */
+#endif
+#if ZONE_H
+  const __global zone_h_t *zone_h; /* H apart */
+#endif
+#if ZONE_C
+  const __global zone_c_t *zone_c;
+#endif
   long prev_row, H, S;
 } places;
 
@@ -62,15 +75,27 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
   if (phase == 1)
     keep[1] = VLOAD(0, kept + p->S);
 #endif
-  if (active)
+#if H_MASK
+  const vec mask = load(p->mask + row * p->H + unit, n);
+#endif
+  if (active) {
     h = cell_forward(phase, sum, h_prev, c_prev, &c, keep);
-  else
+#if ZONE_H
+    h = zoned(load_zone_h(p->zone_h + row * p->H + unit, n), h_prev, h);
+#endif
+#if ZONE_C
+    c = zoned(load_zone_c(p->zone_c + row * p->H + unit, n), c_prev, c);
+#endif
+  } else
     for (int i = 0; i < KEPT; i++)
       keep[i] = (vec)(0);
 #if PHASES == 2
   if (phase == 0) {
     VSTORE(keep[0], 0, kept);
     VSTORE(keep[1], 0, kept + p->S);
+#if H_MASK
+    keep[3] *= mask;
+#endif
     VSTORE(keep[3], 0, kept + 3 * p->S);
     return;
   }
@@ -80,6 +105,9 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
     VSTORE(keep[i], 0, kept + i * p->S);
 #endif
   VSTORE(h, 0, p->h_next + at);
+#if H_MASK
+  VSTORE(mask * h, 0, p->fed_next + at);
+#endif
   if (p->h_prev_copy)
     VSTORE(h_prev, 0, p->h_prev_copy + at);
   if (p->y)
@@ -95,14 +123,25 @@ static void finish(const vec *sum, const places *p, int phase, long row, long un
 #endif
 }
 
-__kernel VECTORISED void
-forward(const __global real *x, long x_at, const __global panel *w, long w_at, const __global panel *r, long r_at,
-        const __global real *bias, long bias_at, const __global real *inner_bias, long inner_bias_at,
-        const __global real *h0, long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
-        long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at, __global real *c_last,
-        long c_last_at, __global real *states, long states_at, __global real *cells, long cells_at, __global real *kept,
-        long kept_at, volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
-        long reverse, long item_rows, long item_blocks, long pieces, long phases, long first, long count) {
+__kernel VECTORISED void forward(const __global real *x, long x_at, const __global panel *w, long w_at,
+                                 const __global panel *r, long r_at, const __global real *bias, long bias_at,
+                                 const __global real *inner_bias, long inner_bias_at, const __global real *h0,
+                                 long h0_at, const __global real *c0, long c0_at, const __global int *lengths,
+                                 long lengths_at, __global real *y, long y_at, __global real *h_last, long h_last_at,
+                                 __global real *c_last, long c_last_at, __global real *states, long states_at,
+                                 __global real *cells, long cells_at, __global real *kept, long kept_at,
+#if H_MASK
+                                 const __global real *h_mask, long h_mask_at, __global real *fed, long fed_at,
+#endif
+#if ZONE_H
+                                 const __global zone_h_t *zone_h, long zone_h_at, long zone_h_step,
+#endif
+#if ZONE_C
+                                 const __global zone_c_t *zone_c, long zone_c_at, long zone_c_step,
+#endif
+                                 volatile __global int *claims, long claims_at, long T, long B, long I, long H, long S,
+                                 long reverse, long item_rows, long item_blocks, long pieces, long phases, long first,
+                                 long count) {
   const long blocks = (H + UNITS * WIDTH - 1) / (UNITS * WIDTH), parts = (blocks + item_blocks - 1) / item_blocks;
   vec sum[PADDED_ROWS * SUMS * UNITS];
   int order[ITEM_ROWS];
@@ -133,10 +172,25 @@ forward(const __global real *x, long x_at, const __global panel *w, long w_at, c
         .keep = kept + kept_at + (SAVE ? tb : b0) * KEEP * S,
         .y = y ? y + y_at + tb * H : 0,
         .h_last = h_last && i == T - 1 ? h_last + h_last_at + b0 * H : 0,
+#if H_MASK
+        .mask = h_mask + h_mask_at + b0 * H,
+        .fed_next = fed + fed_at + (((i + 1) & 1) * B + b0) * S,
+#endif
+#if ZONE_H
+        .zone_h = zone_h + zone_h_at + t * zone_h_step + b0 * H,
+#endif
+#if ZONE_C
+        .zone_c = zone_c + zone_c_at + t * zone_c_step + b0 * H,
+#endif
         .prev_row = i ? S : H,
         .H = H,
         .S = S,
       };
+#if H_MASK
+      const __global real *a = fed + fed_at + (i ? ((i & 1) * B + b0) * S : 2 * B * S + b0 * H);
+#else
+      const __global real *a = p.h_prev;
+#endif
       const int active = active_rows(order, lengths + lengths_at + b0, rows, t), n_vecs = PHASE_GATES(phase) * UNITS;
 
       for (long block = block0; block < block1; block++) {
@@ -152,8 +206,8 @@ forward(const __global real *x, long x_at, const __global panel *w, long w_at, c
         multiply(sum + X_SUM * UNITS, SUMS * UNITS, n_vecs, x + x_at + tb * I, I, order, active, w + w_at + columns * I,
                  I);
 #endif
-        multiply(sum + H_SUM * UNITS, SUMS * UNITS, n_vecs, phase ? p.keep + 3 * S : p.h_prev,
-                 phase ? KEEP * S : p.prev_row, order, active, r + r_at + columns * H, H);
+        multiply(sum + H_SUM * UNITS, SUMS * UNITS, n_vecs, phase ? p.keep + 3 * S : a, phase ? KEEP * S : p.prev_row,
+                 order, active, r + r_at + columns * H, H);
         for (int k = 0; k < rows; k++)
           for (int u = 0; u < UNITS; u++)
             if (unit0 + u * WIDTH < H)

@@ -90,6 +90,14 @@ __kernel void uniform_numbers(__global real *y, long y_at, long B, long R, uint 
   words word[4];
   random_blocks((uint)(first >> 2), (uint)(row_first + b), (ulong)(t_first + t), key0, key1, word);
   y += y_at + row * R + first;
+  if (n == LANES * 4) {
+    uint16 all[SIXTEENS];
+    in_order(word, all);
+#pragma unroll
+    for (int i = 0; i < SIXTEENS; i++) /* unroll_uniform */
+      vstore16(CAT(CAT(convert_, real), 16)(convert_float16(as_int16(all[i] >> 8)) * 0x1p-24f), i, y);
+    return;
+  }
 #pragma unroll /* and no loop to n: an index that is not known would need the words in memory */
   for (int j = 0; j < LANES * 4; j++)
     if (j < n)

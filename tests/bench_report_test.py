@@ -36,7 +36,7 @@ def results(times, rows_of, gpu=False, lm=None, against=None):
     done = {"about": {"gpu": gpu, "processor": "p", "cores": 2, "system": "s", "unroll": ["unroll 1"], "seconds": 1,
                       "rounds": 2, "cores_used_by_others": 0.0, "quick": False},
             "limits": {} if gpu else LIMITS, "sides": about, "lm": lm or {}, "rows": told, "linear_scan": [],
-            "dispatch": []}
+            "checkpoints": [], "options": [], "dispatch": []}
     return {**done, "summary": report.summarise(done)}
 
 
@@ -79,6 +79,50 @@ class LinearScanTest(unittest.TestCase):
         self.assertIn(rows.LINEAR_SCAN_NAME, text)
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
         self.assertIn(["PoCL", "20.0", "41.50", "0.91", "0.73", "62.25", "1.21", "0.82"], lines)
+
+
+def checkpoints_of(ms, **more):
+    return {"side": "PoCL", "device": "opencl:0.0", "all_ms": 100.0, "ms": ms, "saved_bytes": 163_900_000,
+            "bytes": 12_300_000, "all_peak": 252_200_000, "peak": 87_800_000, "forward_steps": 1928, "segment": 64,
+            "states": 15, "same_bits": True, "window_bytes": 29_100_000, "window_grown": 0,
+            "whole": {"1000": 252_200_000, "4000": 996_000_000}, "table": dict(rows.CHECKPOINT_STEPS), **more}
+
+
+def options_of(layer_norm, **more):
+    return {"side": "PoCL", "device": "opencl:0.0", "ms": {"none": 20.0, "variational": 21.0, "recurrent": 22.0,
+                                                           "zoneout": 23.0, "layer_norm": layer_norm}, **more}
+
+
+class AgainstItselfTest(unittest.TestCase):
+    def done(self, checkpoints, options):
+        done = {**results({"PoCL": [10, 1]}, two_rows()), "checkpoints": [checkpoints], "options": [options]}
+        return {**done, "summary": report.summarise(done)}
+
+    def test_targets(self):
+        done = self.done(checkpoints_of(139.0), options_of(25.0))
+        self.assertEqual((judged(done, "checkpoints")["value"], judged(done, "checkpoints")["met"]), ("1.39", True))
+        parts = ("variational", "recurrent", "zoneout", "normalisation")
+        self.assertEqual([judged(done, part)["met"] for part in parts], [True, True, False, True])
+        done = self.done(checkpoints_of(141.0), options_of(25.1))
+        self.assertFalse(judged(done, "checkpoints")["met"] or judged(done, "normalisation")["met"])
+
+    def test_tables(self):
+        ways = {"longest_of_all": {"letters_per_s": 150000, "padding": 0.733},
+                "longest_of_batch": {"letters_per_s": 250000, "padding": 0.464},
+                "by_length": {"letters_per_s": 375000, "padding": 0.001}}
+        text = report.markdown(self.done(checkpoints_of(139.0), options_of(25.0, words=1000, longest=28, ways=ways)))
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        self.assertIn(["PoCL", "100", "139", "1.39", "1928", "163.9", "12.3", "252.2", "87.8"], lines)
+        self.assertIn(["PoCL", "29.1", "0.0", "252.2", "996.0"], lines)
+        self.assertIn(["PoCL", "20.00", "1.05", "1.10", "1.15", "1.25"], lines)
+        self.assertIn(["PoCL", "150,000", "250,000", "375,000", "1.50"], lines)
+        self.assertIn("longest of batch 46.4%", text)
+        self.assertIn(": as published. The gradients have the same bits.", text)
+
+    def test_what_is_wrong_is_told(self):
+        text = report.markdown(self.done(checkpoints_of(139.0, same_bits=False, table={"2": 29821}), options_of(25.0)))
+        self.assertIn("NOT as published", text)
+        self.assertIn("OTHER BITS on PoCL", text)
 
 
 class SummaryTest(unittest.TestCase):

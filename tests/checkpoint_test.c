@@ -299,6 +299,8 @@ static void options(void **state) {
        .f = {.kind = UNROLL_ACTIVATION_HARD_SIGMOID, .alpha = 0.2, .beta = 0.5}},
       {.struct_size = 7, .layer_norm = 1, .zoneout_h = 0.2},
       {.struct_size = 8, .f = {.kind = UNROLL_ACTIVATION_MODRELU}},
+      {.struct_size = 9, .zoneout_h = 0.2, .state_dropout = 0.2},
+      {.struct_size = 10, .zoneout_h = 0.2, .inference = 1},
   };
   const stack_case cases[] = {
       {UNROLL_CELL_LSTM, 2, 0, true, 0.3, 61, 37, 13, 19, &o[0]},
@@ -314,6 +316,11 @@ static void options(void **state) {
       {UNROLL_CELL_GRU, 1, 1, true, 0, 61, 37, 13, 9, &o[7]},
       {UNROLL_CELL_GRU_AFTER, 1, 0, false, 0, 61, 37, 13, 9, &o[7]},
       {UNROLL_CELL_RNN, 2, 0, true, 0, 61, 37, 13, 9, &o[8]},
+      {UNROLL_CELL_LSTM, 1, 1, true, 0, 61, 37, 13, 9, &o[4]},
+      {UNROLL_CELL_RNN, 2, 0, true, 0.3, 61, 37, 13, 9, &o[9]},
+      {UNROLL_CELL_GRU, 2, 0, true, 0.3, 61, 37, 13, 9, &o[9]},
+      {UNROLL_CELL_GRU_AFTER, 1, 1, true, 0, 61, 37, 13, 9, &o[9]},
+      {UNROLL_CELL_LSTM, 2, 0, true, 0, 61, 37, 13, 9, &o[10]},
   };
   const unroll_checkpoint_policy every = {.struct_size = sizeof every, .kind = UNROLL_CHECKPOINT_EVERY, .every = 1};
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)

@@ -46,12 +46,12 @@ static unroll_sequences *load_sequences(int shift, int shortest, const unroll_to
 
 static unroll_classifier_options toy(int32_t cell) {
   unroll_classifier_options o = unroll_classifier_options_default();
-  o.cell = cell;
-  o.hidden = 10;
-  o.batch = 8;
-  o.validation = 0.2;
-  o.seed = 5;
-  o.schedule.base = 0.02;
+  o.rnn.cell = cell;
+  o.rnn.hidden = 10;
+  o.training.batch = 8;
+  o.training.validation = 0.2;
+  o.training.seed = 5;
+  o.training.schedule.base = 0.02;
   return o;
 }
 
@@ -128,7 +128,8 @@ static void by_hand(const unroll_safetensors *file, const double *x, int T, cons
 static void statistics(const unroll_sequences *s, const unroll_classifier_options *o, int width, double *mean,
                        double *deviation) {
   int64_t order[SEQUENCES], counts[UNROLL_PARTS];
-  assert_ok(unroll_split(unroll_sequences_keys(s), SEQUENCES, o->seed, o->validation, 0, order, counts, NULL, &err));
+  assert_ok(unroll_split(unroll_sequences_keys(s), SEQUENCES, o->training.seed, o->training.validation, 0, order,
+                         counts, NULL, &err));
   for (int f = 0; f < FEATURES; f++) {
     double n = 0, sum = 0, squares = 0;
     for (int64_t i = 0; i < counts[0]; i++)
@@ -192,7 +193,8 @@ static void scores_are_what_predictions_say(void **state) {
   assert_ok(unroll_classifier_predict(c, other, &p[0][0], &err));
   assert_ok(unroll_classifier_score(c, other, &confusion[0][0], &score, &err));
   double loss = 0, hits = 0, base = 0, base_hits = 0, counts[CLASSES] = {0};
-  assert_ok(unroll_split(unroll_sequences_keys(s), SEQUENCES, o.seed, o.validation, 0, order, parts, NULL, &err));
+  assert_ok(unroll_split(unroll_sequences_keys(s), SEQUENCES, o.training.seed, o.training.validation, 0, order, parts,
+                         NULL, &err));
   for (int64_t i = 0; i < parts[0]; i++)
     counts[unroll_sequences_labels(s)[order[i]]]++;
   const int most = counts[0] >= counts[1] && counts[0] >= counts[2] ? 0 : counts[1] >= counts[2] ? 1 : 2;
@@ -240,7 +242,7 @@ static void every_cell_learns(void **state) {
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
   for (int32_t cell = 1; cell < UNROLL_CELL_COUNT; cell++) {
     unroll_classifier_options o = toy(cell);
-    o.layers = cell % 2 + 1;
+    o.rnn.layers = cell % 2 + 1;
     static struct seen seen;
     unroll_classifier *c = new_classifier(s, &o);
     run_to(c, 300, &seen);
@@ -261,8 +263,8 @@ static void resumed_is_the_same_as_straight(void **state) {
   for (int k = 0; k < 2; k++) {
     unroll_sequences *s = load_sequences(0, k ? LONGEST : 1, NULL, true);
     unroll_classifier_options o = toy(cells[k]);
-    o.layers = 2;
-    o.dropout = 0.25;
+    o.rnn.layers = 2;
+    o.rnn.dropout = 0.25;
     o.bidirectional = k == 0;
     o.training.accumulate = k ? 1 : 2;
     o.scaling = k;
@@ -315,7 +317,7 @@ static void parts_make_the_same_update(void **state) {
   static struct seen whole, cut;
   for (int parts = 1; parts <= 4; parts += 3) {
     unroll_classifier_options o = toy(UNROLL_CELL_LSTM);
-    o.dropout = 0.2; /* masks belong to a sequence */
+    o.rnn.dropout = 0.2; /* masks belong to a sequence */
     o.training.accumulate = parts;
     unroll_classifier *c = new_classifier(s, &o);
     run_to(c, 30, parts == 1 ? &whole : &cut);
@@ -333,10 +335,10 @@ static void an_epoch_has_each_sequence_once(void **state) {
   (void)state;
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
   unroll_classifier_options o = toy(UNROLL_CELL_GRU);
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule.base = 1e-30;
-  o.validation = 0;
-  o.batch = 7; /* the last batch has 4 of 60 */
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule.base = 1e-30;
+  o.training.validation = 0;
+  o.training.batch = 7; /* the last batch has 4 of 60 */
   static struct seen seen;
   unroll_classifier *c = new_classifier(s, &o);
   const int epoch = (int)unroll_classifier_describe(c).updates_per_epoch;
@@ -382,23 +384,23 @@ static void wrong_options(void **state) {
     o.field = value;                                                                                 \
     assert_error(unroll_classifier_create(&cpu, 1, s, &o, NULL, &c, &err), UNROLL_E_INVALID, words); \
   } while (0)
-  REFUSED(cell, 9, "cell 9");
-  REFUSED(layers, 17, "layers 17, it must be from 1 to 16");
-  REFUSED(hidden, 0, "hidden 0");
-  REFUSED(batch, 0, "batch 0");
+  REFUSED(rnn.cell, 9, "cell 9");
+  REFUSED(rnn.layers, 17, "layers 17, it must be from 1 to 16");
+  REFUSED(rnn.hidden, 0, "hidden 0");
+  REFUSED(training.batch, 0, "batch 0");
   REFUSED(scaling, 3, "scaling 3");
-  REFUSED(dropout, 1.0, "dropout 1");
-  REFUSED(validation, -0.5, "validation -0.5");
-  REFUSED(clip, (double)NAN, "clip nan");
+  REFUSED(rnn.dropout, 1.0, "dropout 1");
+  REFUSED(training.validation, -0.5, "validation -0.5");
+  REFUSED(training.clip, (double)NAN, "clip nan");
   REFUSED(training.accumulate, 3, "accumulate 3");
   REFUSED(training.freeze, "none", "no parameter's name fits 'none'");
   REFUSED(struct_size, 8, "struct_size 8");
   unroll_classifier_options o = toy(UNROLL_CELL_GRU);
-  o.hidden = 16384;
-  o.batch = 65536;
+  o.rnn.hidden = 16384;
+  o.training.batch = 65536;
   assert_error(unroll_classifier_create(&cpu, 1, s, &o, NULL, &c, &err), UNROLL_E_INVALID, "past 2^31-1");
   o = toy(UNROLL_CELL_GRU);
-  o.validation = 1e-9;
+  o.training.validation = 1e-9;
   assert_error(unroll_classifier_create(&cpu, 1, s, &o, NULL, &c, &err), UNROLL_E_RANGE,
                "60 to train and 0 to validate");
   assert_error(unroll_classifier_create(&cpu, 1, bare, &o, NULL, &c, &err), UNROLL_E_INVALID, "have no labels");
@@ -454,36 +456,6 @@ static void wrong_files_and_sequences(void **state) {
   unroll_classifier_destroy(c);
 }
 
-/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. */
-static void write_changed(const char *change_key, const char *change_from, const char *change_to) {
-  unroll_safetensors *file;
-  unroll_safetensors_writer *writer;
-  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
-  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
-  static const char *const keys[] = {"unroll.kind",  "unroll.format",   "unroll.version",  "unroll.labels",
-                                     "unroll.model", "unroll.training", "unroll.position", "unroll.data"};
-  for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-    const char *value = unroll_safetensors_metadata(file, keys[i]);
-    char text_[4096];
-    assert_non_null(value);
-    snprintf(text_, sizeof text_, "%s", value);
-    if (strcmp(keys[i], change_key) == 0) {
-      const char *at = strstr(value, change_from);
-      assert_non_null(at);
-      snprintf(text_, sizeof text_, "%.*s%s%s", (int)(at - value), value, change_to, at + strlen(change_from));
-    }
-    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], text_, &err));
-  }
-  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
-    unroll_stored_tensor t;
-    assert_ok(unroll_safetensors_get(file, i, &t, &err));
-    assert_ok(unroll_safetensors_writer_add(writer, t.name, t.dtype, t.rank, t.shape, t.data, &err));
-  }
-  assert_ok(unroll_safetensors_writer_commit(writer, &err));
-  unroll_safetensors_writer_destroy(writer);
-  unroll_safetensors_close(file);
-}
-
 static void wrong_metadata(void **state) {
   (void)state;
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
@@ -492,6 +464,8 @@ static void wrong_metadata(void **state) {
   unroll_classifier *c = new_classifier(s, &o), *loaded = NULL;
   assert_ok(unroll_classifier_save(c, in_folder("m"), &err));
   unroll_classifier_destroy(c);
+  static const char *const keys[] = {"unroll.kind",  "unroll.format",   "unroll.version",  "unroll.labels",
+                                     "unroll.model", "unroll.training", "unroll.position", "unroll.data"};
   static const struct {
     const char *key, *from, *to, *words;
   } cases[] = {
@@ -513,7 +487,7 @@ static void wrong_metadata(void **state) {
       {"unroll.format", "1", "9", "newer than format 1"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    write_changed(cases[i].key, cases[i].from, cases[i].to);
+    change_metadata(keys, sizeof keys / sizeof keys[0], cases[i].key, cases[i].from, cases[i].to);
     assert_error(unroll_classifier_load(&cpu, 1, in_folder("changed"), NULL, &loaded, &err),
                  strcmp(cases[i].key, "unroll.format") == 0 ? UNROLL_E_UNSUPPORTED : UNROLL_E_FORMAT, cases[i].words);
   }
@@ -524,7 +498,7 @@ static void memory_runs_out(void **state) {
   (void)state;
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
   unroll_classifier_options o = toy(UNROLL_CELL_RNN);
-  o.hidden = 3;
+  o.rnn.hidden = 3;
   unroll_classifier *c = new_classifier(s, &o);
   float p[SEQUENCES * CLASSES];
   assert_ok(unroll_classifier_save(c, in_folder("m"), &err));

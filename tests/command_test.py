@@ -17,8 +17,8 @@ import unittest
 
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
-COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["sample"], ["predict"], ["eval"],
-            ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
+COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["train", "series"],
+            ["train", "seq2seq"], ["translate"], ["sample"], ["predict"], ["eval"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",
@@ -114,7 +114,8 @@ class Usage(Case):
         self.assertIn("usage: unroll COMMAND", done.stderr)
 
     def test_nearest_word(self):
-        for arguments, hint in [(["trian"], "did you mean train?"), (["train"], "did you mean 'unroll train lm' or 'unroll train classify'?"),
+        for arguments, hint in [(["trian"], "did you mean train?"),
+                                (["train"], "did you mean 'unroll train lm' or 'unroll train classify' or 'unroll train "),
                                 (["bench", "lair"], "did you mean 'unroll bench layer'?"),
                                 (["--verison"], "did you mean --version?"),
                                 (["train", "lm", "--hiden", "3"], "did you mean --hidden?"),
@@ -137,6 +138,10 @@ class Usage(Case):
                 (["--dropout", "1"], "--dropout: '1' is not a number from 0 to less than 1"),
                 (["--loss-scale", "dynami"], "--loss-scale: 'dynami' is not a number from 1 to 2^126, or dynamic"),
                 (["--loss-scale", "0"], "--loss-scale: '0' is not"), (["--loss-scale", "1e39"], "'1e39' is not"),
+                (["--checkpoint", "every"], "--checkpoint: 'every', expected all, sqrt, every=K or bytes=N"),
+                (["--checkpoint", "bytes=12Q"], "'bytes=12Q', expected"), (["--checkpoint", "sqrt=2"], "'sqrt=2'"),
+                (["--checkpoint", "every=5K"], "'every=5K'"), (["--checkpoint", "bytes=0"], "'bytes=0'"),
+                (["--zoneout-h", "1.5"], "--zoneout-h: '1.5' is not a number from 0 to less than 1"),
                 (["--cell", "lstm2"], "is not one of: rnn lstm gru gru_after"),
                 (["--hidden"], "--hidden needs a value"),
                 (["--hidden", "--layers"], "--hidden needs a value"), (["--verbose=yes"], "--verbose takes no value"),
@@ -336,6 +341,23 @@ class Train(Case):
             curves.append([(line["update"], line["loss"], line["lr"], line["grad_norm"]) for line in self.log(name)])
         self.assertEqual(*curves)
         self.assertEqual([round(line[2], 9) for line in curves[0][:4]], [0.000666667, 0.001333333, 0.002, 0.002])
+
+    def test_options_of_layers(self):
+        more = ["--layer-norm", "--peepholes", "--tied", "--embedding", "8", "--hidden", "8", "--input-dropout", "0.1",
+                "--weight-dropout", "0.2", "--state-dropout", "0.1", "--zoneout-c", "0.3", "--dropout", "0.25", "--same-mask"]
+        curves = []
+        for name, updates, checkpoint in (("x", "6", "all"), ("y", "6", "every=8"), ("z", "3", "sqrt")):
+            done = self.train(*TINY, *more, "--checkpoint", checkpoint, "--out", self.path(f"{name}.safetensors"),
+                              "--updates", updates, "--log", self.path(f"{name}.jsonl"))
+            self.assertRegex(done.stderr, r"tied embedding 8, layer norm, peepholes; \d+ parameters")
+            self.assertIn("outputs 0.25, input 0.1, weights 0.2, state 0.1, zoneout c 0.3; one mask", done.stderr)
+        self.train(*CPU, "--resume", self.path("z.safetensors"), "--updates", "6", "--log", self.path("z.jsonl"))
+        for name in "xyz":
+            curves.append([(line["update"], line["loss"], line["grad_norm"]) for line in self.log(f"{name}.jsonl")])
+        self.assertEqual(curves[0], curves[1])
+        self.assertEqual(curves[0], curves[2])
+        self.fails(2, "--zoneout-h stands in the model that is resumed", *LM, "t", "--resume",
+                   self.path("z.safetensors"), "--zoneout-h", "0.1")
 
     def test_patience(self):
         done = self.train(*TINY, "--out", self.path("r.safetensors"), "--optimizer", "sgd", "--lr", "1e-30",

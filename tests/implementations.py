@@ -11,7 +11,7 @@ ICD = "/etc/OpenCL/vendors"
 
 # Nothing but the head of each column; the cases of `unroll conform` are told apart by the first words of their names.
 SUITES = ("ops", "products", "layers", "scans", "programs", "command")
-KINDS = (("layers", re.compile("^(exact )?layer ")), ("scans", re.compile("^(exact )?(scan|net|recurrence) ")),
+KINDS = (("layers", re.compile("^(exact )?layer ")), ("scans", re.compile("^(exact )?(scan|net|model|recurrence) ")),
          ("products", re.compile("^(exact )?(exact run-time |template [0-9]+ |run-time size [0-9]+ )?matmul ")),
          ("ops", re.compile("")))
 

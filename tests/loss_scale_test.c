@@ -31,10 +31,10 @@ static unroll_device *device_of(void **state) {
 /* No dropout: a skipped update's forward pass would be all that changes. No validation: nothing of it in the file. */
 static unroll_lm_options scaled(double scale, int64_t interval) {
   unroll_lm_options o = small(UNROLL_CELL_LSTM);
-  o.dropout = o.validation = 0;
-  o.layers = 1;
-  o.loss_scale = scale;
-  o.loss_scale_interval = interval;
+  o.rnn.dropout = o.training.validation = 0;
+  o.rnn.layers = 1;
+  o.training.loss_scale = scale;
+  o.training.loss_scale_interval = interval;
   return o;
 }
 
@@ -195,7 +195,7 @@ static void it_does_not_grow_past_its_end(void **state) {
 /* A model whose last layer is so steep that gradients overflow at the scale it begins with. */
 static void make_steep(unroll_device *d, double scale, int64_t interval, float factor) {
   unroll_lm_options o = scaled(scale, interval);
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-3};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-3};
   unroll_lm *lm = create_on(d, &o);
   assert_ok(unroll_lm_save(lm, in_folder("gentle"), &err));
   unroll_lm_destroy(lm);
@@ -342,7 +342,7 @@ static void options_and_files(void **state) {
     unroll_safetensors_close(file);
     lm = load(in_folder("a"));
     const unroll_lm_options back = unroll_lm_describe(lm).options;
-    assert_true(back.loss_scale == scales[i] && back.loss_scale_interval == intervals[i]);
+    assert_true(back.training.loss_scale == scales[i] && back.training.loss_scale_interval == intervals[i]);
     assert_ok(unroll_lm_save(lm, in_folder("b"), &err));
     unroll_lm_destroy(lm);
     assert_same_files(in_folder("a"), in_folder("b"));

@@ -54,6 +54,11 @@ with tempfile.TemporaryDirectory() as folder:
         waves.append([("short", "middle", "long")[i % 3],
                       *(f"{math.sin(2 * math.pi * (t // 2 + i / 7) / period + t % 2):.4f}" for t in range(10))])
     pathlib.Path(folder, "waves.csv").write_text("".join(",".join(row) + "\n" for row in waves))
+    pathlib.Path(folder, "level.csv").write_text(
+        "level\n" + "".join(f"{t / 4 + 9 * math.sin(t * math.pi / 3) + t * t % 7:.3f}\n" for t in range(120)))
+    words = ["".join("abcde"[(i * 7 + k * k * (i + 3)) % 5] for k in range(1 + i % 6)) for i in range(200)]
+    pathlib.Path(folder, "pairs.tsv").write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+    pathlib.Path(folder, "lines.txt").write_text("abc\nde\n")
     for language, text in blocks:
         counted[language] += 1
         if language == "sh":

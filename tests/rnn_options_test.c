@@ -52,15 +52,19 @@ static void layers_where_they_can_be(void **state) {
     EXPECT(2, 0, .cell = cell, .input_dropout = 0.5, .dropout = 0.5, .output_dropout = 0.5, .weight_dropout = 0.5);
     EXPECT(2, 0, .cell = cell, .input_dropout = 0.5, .same_mask = 1, .residual = UNROLL_RESIDUAL_OUTPUTS);
     EXPECT(2, 0, .cell = cell, .state_dropout = 0.5, .inference = 1);
-    EXPECT(0, 2, .cell = cell, .state_dropout = 0.5);
-    EXPECT(0, 2, .cell = cell, .zoneout_h = 0.5);
-    EXPECT(0, 2, .cell = cell, .zoneout_h = 0.5, .inference = 1);
+    EXPECT(2, 0, .cell = cell, .state_dropout = 0.5);
+    EXPECT(2, 0, .cell = cell, .zoneout_h = 0.5);
+    EXPECT(2, 0, .cell = cell, .zoneout_h = 0.5, .inference = 1);
+    EXPECT(4, 0, .cell = cell, .zoneout_h = 0.5, .state_dropout = 0.5, .weight_dropout = 0.5, .bidirectional = 1);
+    EXPECT(0, 2, .cell = cell, .zoneout_h = 0.5, .layer_norm = 1);
     EXPECT(0, 2, .cell = cell, .layer_norm = 1);
     EXPECT(0, 2, .cell = cell, .clip = 1);
     EXPECT(0, 2, .cell = cell, .skip = 1);
     EXPECT(0, 2, .cell = cell, .residual = UNROLL_RESIDUAL_STATES);
   }
   EXPECT(2, 0, .cell = UNROLL_CELL_RNN, .f = relu_);
+  EXPECT(2, 0, .cell = UNROLL_CELL_LSTM, .zoneout_h = 0.5, .zoneout_c = 0.25, .state_dropout = 0.5);
+  EXPECT(0, 2, .cell = UNROLL_CELL_LSTM, .zoneout_c = 0.25, .residual = UNROLL_RESIDUAL_STATES);
   EXPECT(2, 0, .cell = UNROLL_CELL_LSTM, .f = sigmoid_, .g = tanh_, .h = tanh_);
   EXPECT(0, 2, .cell = UNROLL_CELL_LSTM, .f = sigmoid_, .g = relu_);
   EXPECT(0, 2, .cell = UNROLL_CELL_LSTM, .cells = cells);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attention, decoders under teacher forcing, outputs fed back and CTC against PyTorch in f64, results and gradients,
+ * Attention, decoders under teacher forcing, outputs fed back, CTC and REINFORCE's loss against PyTorch in f64, results and gradients,
  * on every device. golden/README.md says what is in the files. What stands past a sequence's end is NaN or no symbol
  * at all.
  */
@@ -265,6 +265,37 @@ static void ctc(rig *r) {
   model_close(&m);
 }
 
+static void reinforce(rig *r) {
+  const unroll_tensor logits = in(r, "logits"), ids = in(r, "ids"), reward = in(r, "reward"),
+                      baseline = in(r, "baseline"), d = in(r, "d");
+  const unroll_tensor log_prob = unroll_sequence_log_prob(logits, ids);
+  const struct {
+    const char *name, *grad;
+    unroll_tensor loss;
+  } all[] = {
+      {"log_prob", "grad.log_prob", log_prob},
+      {"mean", "grad.mean", unroll_reinforce_loss(log_prob, reward, baseline, UNROLL_LOSS_MEAN)},
+      {"sum", "grad.sum", unroll_reinforce_loss(log_prob, reward, baseline, UNROLL_LOSS_SUM)},
+      {"mean.plain", "grad.mean.plain", unroll_reinforce_loss(log_prob, reward, unroll_none(), UNROLL_LOSS_MEAN)},
+      {"sum.plain", "grad.sum.plain", unroll_reinforce_loss(log_prob, reward, unroll_none(), UNROLL_LOSS_SUM)}};
+  enum { N = sizeof all / sizeof *all };
+  const int64_t one = 1;
+  for (int i = 0; i < N; i++) {
+    unroll_tensor dx;
+    unroll_vjp(&all[i].loss, i == 0 ? &d : NULL, 1, &logits, 1, &dx);
+    unroll_output(i == 0 ? log_prob : unroll_reshape(all[i].loss, 1, &one), all[i].name);
+    unroll_output(dx, all[i].grad);
+  }
+  model m = model_open(r->g, r->dev, true);
+  put_all(r, &m);
+  model_run(&m);
+  for (int i = 0; i < N; i++) {
+    compare(r, &m, all[i].name);
+    compare(r, &m, all[i].grad);
+  }
+  model_close(&m);
+}
+
 static void run_files(void **state, const char *begin, void (*build)(rig *r), bool run_time) {
   static const int32_t dtypes[] = {UNROLL_F64, UNROLL_F32};
   uint32_t n, n_run = 0;
@@ -288,13 +319,18 @@ static void attention_files(void **state) { run_files(state, "attention_", atten
 static void decoder_files(void **state) { run_files(state, "decoder_", decoder, false); }
 static void one_to_many_files(void **state) { run_files(state, "one_to_many_", one_to_many, false); }
 static void ctc_file(void **state) { run_files(state, "ctc", ctc, false); }
+static void reinforce_file(void **state) { run_files(state, "reinforce", reinforce, false); }
 
 static void decoder_of_run_time_steps(void **state) { run_files(state, "decoder_", decoder, true); }
 static void ctc_of_run_time_steps(void **state) { run_files(state, "ctc", ctc, true); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(attention_files),           DEVICE_TESTS(decoder_files),
-                                     DEVICE_TESTS(one_to_many_files),         DEVICE_TESTS(ctc_file),
-                                     DEVICE_TESTS(decoder_of_run_time_steps), DEVICE_TESTS(ctc_of_run_time_steps)};
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(attention_files),
+                                     DEVICE_TESTS(decoder_files),
+                                     DEVICE_TESTS(one_to_many_files),
+                                     DEVICE_TESTS(ctc_file),
+                                     DEVICE_TESTS(decoder_of_run_time_steps),
+                                     DEVICE_TESTS(ctc_of_run_time_steps),
+                                     DEVICE_TESTS(reinforce_file)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -123,10 +123,10 @@ static void what_a_file_may_not_be(void **state) {
 static void cut_and_flipped(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_RNN);
-  o.layers = 1;
-  o.hidden = 3;
+  o.rnn.layers = 1;
+  o.rnn.hidden = 3;
   o.embedding = 2;
-  o.batch = 2;
+  o.training.batch = 2;
   unroll_lm *lm = create(&o);
   assert_ok(unroll_lm_save(lm, in_folder("good"), &err));
   unroll_lm_destroy(lm);
@@ -197,7 +197,7 @@ static void no_room_on_the_disk(void **state) {
 static void memory_runs_out(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_LSTM);
-  o.layers = 1;
+  o.rnn.layers = 1;
   struct counting c = {0, 0, 0};
   const unroll_allocator allocator = counting_allocator(&c);
   unroll_lm *lm = create(&o);
@@ -264,11 +264,11 @@ static struct output sample(unroll_lm *lm, const char *prompt, uint64_t length, 
 
 static unroll_lm *memorised(void) {
   unroll_lm_options o = small(UNROLL_CELL_GRU);
-  o.layers = 1;
-  o.hidden = 40;
+  o.rnn.layers = 1;
+  o.rnn.hidden = 40;
   o.embedding = 16;
-  o.dropout = 0;
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.01};
+  o.rnn.dropout = 0;
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.01};
   struct record r = {0};
   unroll_lm *lm = create(&o);
   train_to(lm, 300, &r);

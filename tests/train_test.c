@@ -18,10 +18,10 @@ static void loss_falls_with_every_cell_and_optimizer(void **state) {
   const double rates[N_CELLS] = {0.1, 0.01, 0.01, 0.005};
   for (size_t i = 0; i < N_CELLS; i++) {
     unroll_lm_options o = small(cells[i]);
-    o.optimizer = optimizers[i];
-    o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = rates[i]};
-    o.dropout = 0;
-    o.hidden = 24;
+    o.training.optimizer = optimizers[i];
+    o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = rates[i]};
+    o.rnn.dropout = 0;
+    o.rnn.hidden = 24;
     unroll_lm *lm = create(&o);
     struct record r = {0};
     train_to(lm, 150, &r);
@@ -38,9 +38,9 @@ static void loss_falls_with_every_cell_and_optimizer(void **state) {
 static void states_begin_again_with_an_epoch(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_LSTM);
-  o.dropout = 0;
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30};
+  o.rnn.dropout = 0;
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30};
   struct record r = {0};
   unroll_lm *lm = create(&o);
   train_to(lm, 2 * EPOCH, &r);
@@ -48,13 +48,13 @@ static void states_begin_again_with_an_epoch(void **state) {
     assert_memory_equal(&r.losses[i], &r.losses[EPOCH + i], sizeof r.losses[0]);
   unroll_lm_destroy(lm);
   /* Masks do not: each update has its own. */
-  o.dropout = 0.25;
+  o.rnn.dropout = 0.25;
   struct record masked = {0};
   lm = create(&o);
   train_to(lm, EPOCH + 2, &masked);
   unroll_lm_destroy(lm);
   assert_true(masked.losses[0] != masked.losses[EPOCH] && masked.losses[1] != masked.losses[EPOCH + 1]);
-  o.dropout = 0;
+  o.rnn.dropout = 0;
   /* Within an epoch the states go on: two updates of 8 characters are one of 16, but for rounding. */
   o.steps = 16;
   struct record twice = {0};
@@ -93,12 +93,12 @@ static double distance(const char *a, const char *b) {
 static void one_step_is_as_long_as_the_clip_allows(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_GRU);
-  o.steps = o.batch = 1; /* a gradient that is no mean is long */
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
+  o.steps = o.training.batch = 1; /* a gradient that is no mean is long */
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
   const double clips[] = {0.125, 100, 0};
   for (size_t i = 0; i < sizeof clips / sizeof clips[0]; i++) {
-    o.clip = clips[i];
+    o.training.clip = clips[i];
     struct record r = {0};
     unroll_lm *lm = create(&o);
     assert_ok(unroll_lm_save(lm, in_folder("before"), &err));
@@ -166,8 +166,8 @@ static void resumed_is_bit_equal(void **state) {
 static void loaded_and_saved_is_the_same_file(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_LSTM);
-  o.schedule.base = 0.1 / 3; /* 17 digits */
-  o.seed = UINT64_MAX;
+  o.training.schedule.base = 0.1 / 3; /* 17 digits */
+  o.training.seed = UINT64_MAX;
   struct record r = {0};
   unroll_lm *lm = create(&o);
   train_to(lm, 5, &r);
@@ -175,9 +175,11 @@ static void loaded_and_saved_is_the_same_file(void **state) {
   unroll_lm_destroy(lm);
   lm = load(in_folder("a"));
   const unroll_lm_info info = unroll_lm_describe(lm);
-  assert_int_equal(info.options.cell, UNROLL_CELL_LSTM);
-  assert_true(info.options.dropout == o.dropout && info.options.schedule.base == o.schedule.base);
-  assert_true(info.options.optimizer.epsilon == o.optimizer.epsilon && info.options.seed == UINT64_MAX);
+  assert_int_equal(info.options.rnn.cell, UNROLL_CELL_LSTM);
+  assert_true(info.options.rnn.dropout == o.rnn.dropout &&
+              info.options.training.schedule.base == o.training.schedule.base);
+  assert_true(info.options.training.optimizer.epsilon == o.training.optimizer.epsilon &&
+              info.options.training.seed == UINT64_MAX);
   assert_int_equal(info.best_update, 5);
   assert_int_equal(info.updates_per_epoch, 0);
   assert_ok(unroll_lm_save(lm, in_folder("b"), &err));
@@ -239,8 +241,8 @@ static void reports_change_nothing(void **state) {
 static void dropout_by_seed(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_LSTM);
-  o.layers = 1; /* what is dropped is the linear layer's input */
-  o.dropout = 0.5;
+  o.rnn.layers = 1; /* what is dropped is the linear layer's input */
+  o.rnn.dropout = 0.5;
   struct record a = {0}, b = {0}, other = {0}, none = {0};
   unroll_lm *lm = create(&o);
   train_to(lm, 4, &a);
@@ -249,16 +251,16 @@ static void dropout_by_seed(void **state) {
   train_to(lm, 4, &b);
   unroll_lm_destroy(lm);
   assert_same_losses(&a, &b, 0, 4);
-  o.seed = 8;
+  o.training.seed = 8;
   lm = create(&o);
   train_to(lm, 4, &other);
   unroll_lm_destroy(lm);
-  o.seed = 7;
+  o.training.seed = 7;
   double with, without;
   lm = create(&o);
   assert_ok(unroll_lm_evaluate(lm, &with, &err));
   unroll_lm_destroy(lm);
-  o.dropout = 0;
+  o.rnn.dropout = 0;
   lm = create(&o);
   assert_ok(unroll_lm_evaluate(lm, &without, &err));
   assert_true(with == without);
@@ -292,7 +294,7 @@ static void evaluation_and_the_best(void **state) {
   unroll_lm_destroy(lm);
 
   unroll_lm_options without = o;
-  without.validation = 0;
+  without.training.validation = 0;
   lm = create(&without);
   assert_error(unroll_lm_evaluate(lm, &after, &err), UNROLL_E_STATE, "validation is 0");
   memset(&r, 0, sizeof r);
@@ -317,13 +319,13 @@ static void learning_rates_follow_the_schedule(void **state) {
   assert_error(unroll_lm_set_schedule(lm, &wrong, &err), UNROLL_E_INVALID, "learning rate -1");
   unroll_lm_destroy(lm);
 
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_COSINE, .base = 0.02, .minimum = 0.001};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_COSINE, .base = 0.02, .minimum = 0.001};
   lm = create(&o);
   const unroll_lm_train_options timed = {.struct_size = sizeof timed, .minutes = 1};
   assert_error(unroll_lm_train(lm, &timed, &err), UNROLL_E_INVALID, "cosine: its total is 0");
   train_to(lm, 12, &r);
   assert_true(r.rates[0] == 0.02 && fabs(r.rates[6] - 0.0105) < 1e-15 && r.rates[11] > 0.001);
-  assert_true(unroll_lm_describe(lm).options.schedule.total == 12.0 / EPOCH);
+  assert_true(unroll_lm_describe(lm).options.training.schedule.total == 12.0 / EPOCH);
   train_to(lm, 14, &r);
   assert_true(r.rates[13] == 0.001);
   unroll_lm_destroy(lm);
@@ -363,9 +365,9 @@ static void limits(void **state) {
 static void diverged(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_RNN);
-  o.clip = 0;
-  o.dropout = 0;
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.clip = 0;
+  o.rnn.dropout = 0;
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
   const unroll_schedule wild = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e38};
   const uint32_t every[] = {1, 40};
   unsigned update[] = {0, 0};
@@ -426,27 +428,27 @@ static void options_out_of_range(void **state) {
     assert_null(lm);                                                                       \
   } while (0)
   REFUSED(struct_size = 4, UNROLL_E_INVALID, "struct_size 4");
-  REFUSED(cell = 0, UNROLL_E_INVALID, "cell 0");
-  REFUSED(cell = 5, UNROLL_E_INVALID, "cell 5");
-  REFUSED(layers = 0, UNROLL_E_INVALID, "layers 0");
-  REFUSED(layers = 17, UNROLL_E_INVALID, "layers 17");
-  REFUSED(hidden = -3, UNROLL_E_INVALID, "hidden -3");
+  REFUSED(rnn.cell = 0, UNROLL_E_INVALID, "cell 0");
+  REFUSED(rnn.cell = 5, UNROLL_E_INVALID, "cell 5");
+  REFUSED(rnn.layers = 0, UNROLL_E_INVALID, "layers 0");
+  REFUSED(rnn.layers = 17, UNROLL_E_INVALID, "layers 17");
+  REFUSED(rnn.hidden = -3, UNROLL_E_INVALID, "hidden -3");
   REFUSED(embedding = 0, UNROLL_E_INVALID, "embedding 0");
   REFUSED(steps = 0, UNROLL_E_INVALID, "steps 0");
-  REFUSED(batch = 65537, UNROLL_E_INVALID, "batch 65537");
-  REFUSED(dropout = 1, UNROLL_E_INVALID, "dropout 1");
-  REFUSED(dropout = (double)NAN, UNROLL_E_INVALID, "dropout nan");
-  REFUSED(clip = -1, UNROLL_E_INVALID, "clip -1");
-  REFUSED(validation = 1, UNROLL_E_INVALID, "validation 1");
-  REFUSED(optimizer.kind = 9, UNROLL_E_INVALID, "optimizer 9");
-  REFUSED(optimizer.beta1 = 1, UNROLL_E_INVALID, "beta1");
-  REFUSED(optimizer.weight_decay = -1, UNROLL_E_INVALID, "weight decay -1");
-  REFUSED(schedule.base = 0, UNROLL_E_INVALID, "learning rate 0");
-  REFUSED(schedule.kind = 7, UNROLL_E_INVALID, "kind 7");
+  REFUSED(training.batch = 65537, UNROLL_E_INVALID, "batch 65537");
+  REFUSED(rnn.dropout = 1, UNROLL_E_INVALID, "dropout 1");
+  REFUSED(rnn.dropout = (double)NAN, UNROLL_E_INVALID, "dropout nan");
+  REFUSED(training.clip = -1, UNROLL_E_INVALID, "clip -1");
+  REFUSED(training.validation = 1, UNROLL_E_INVALID, "validation 1");
+  REFUSED(training.optimizer.kind = 9, UNROLL_E_INVALID, "optimizer 9");
+  REFUSED(training.optimizer.beta1 = 1, UNROLL_E_INVALID, "beta1");
+  REFUSED(training.optimizer.weight_decay = -1, UNROLL_E_INVALID, "weight decay -1");
+  REFUSED(training.schedule.base = 0, UNROLL_E_INVALID, "learning rate 0");
+  REFUSED(training.schedule.kind = 7, UNROLL_E_INVALID, "kind 7");
   REFUSED(steps = 200, UNROLL_E_RANGE, "at least 1401");
-  REFUSED(validation = 0.002, UNROLL_E_RANGE, "1 characters for validation");
+  REFUSED(training.validation = 0.002, UNROLL_E_RANGE, "1 characters for validation");
   unroll_lm_options huge = good;
-  huge.steps = huge.batch = 65536;
+  huge.steps = huge.training.batch = 65536;
   assert_error(unroll_lm_create(&cpu, 1, text, &huge, NULL, &lm, &err), UNROLL_E_INVALID, "past 2^31-1");
   assert_error(unroll_lm_create(&cpu, 0, text, &good, NULL, &lm, &err), UNROLL_E_INVALID, "no device");
   assert_error(unroll_lm_create(&cpu, 1, NULL, &good, NULL, &lm, &err), UNROLL_E_INVALID, "text is NULL");

@@ -7,9 +7,9 @@
 /* Without dropout, and with a learning rate that moves nothing, losses are those of the first parameters. */
 static unroll_lm_options still(int32_t cell) {
   unroll_lm_options o = small(cell);
-  o.dropout = 0;
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30};
+  o.rnn.dropout = 0;
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30};
   return o;
 }
 
@@ -73,11 +73,11 @@ static void two_ks_as_pytorch_has_them(void **state) {
   };
   for (size_t k = 0; k < sizeof expected / sizeof expected[0]; k++) {
     unroll_lm_options o = small(expected[k].cell);
-    o.dropout = 0;
-    o.clip = 0;
+    o.rnn.dropout = 0;
+    o.training.clip = 0;
     o.update_steps = expected[k].k1;
-    o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-    o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
+    o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+    o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
     struct record r = {0};
     unroll_lm *lm = create(&o);
     train_to(lm, 6, &r);
@@ -140,13 +140,13 @@ static void opencl_reads_the_same(void **state) {
   assert_int_equal(status, UNROLL_OK);
   for (int k = 0; k < 3; k++) {
     unroll_lm_options o = small(UNROLL_CELL_LSTM);
-    o.batch = 6;
-    o.training = (unroll_training){.accumulate = 3,
-                                   .warmup = 4,
-                                   .nonfinite = UNROLL_NONFINITE_SKIP,
-                                   .freeze = "linear.b",
-                                   .l2 = "rnn.*=1e-3",
-                                   .recurrent_decay = 1e-3};
+    o.training.batch = 6;
+    o.training.accumulate = 3;
+    o.training.warmup = 4;
+    o.training.nonfinite = UNROLL_NONFINITE_SKIP;
+    o.training.freeze = "linear.b";
+    o.training.l2 = "rnn.*=1e-3";
+    o.training.recurrent_decay = 1e-3;
     o.update_steps = k == 1 ? 3 : 0;
     o.steps_start = o.steps_increment = k == 2 ? 3 : 0;
     struct record here = {0}, there = {0};
@@ -178,10 +178,10 @@ static void words_are_learnt_and_written(void **state) {
   unroll_text *words;
   assert_ok(unroll_text_load(&path, 1, &unit, NULL, &words, &err));
   unroll_lm_options o = small(UNROLL_CELL_GRU);
-  o.dropout = 0;
+  o.rnn.dropout = 0;
   o.steps = 5;
-  o.batch = 4;
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.02};
+  o.training.batch = 4;
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.02};
   unroll_lm *lm;
   assert_ok(unroll_lm_create(&cpu, 1, words, &o, NULL, &lm, &err));
   struct record r = {0};

@@ -116,15 +116,16 @@ static const struct trainer_task task = {.build = build,
                                          .data = "sequences"};
 
 static void make(struct toy *toy, int64_t batch, int64_t parts, int64_t evaluated) {
-  const struct trainer_options o = {.seed = 1,
-                                    .clip = 0.5,
-                                    .optimizer = {.kind = UNROLL_SGD, .beta1 = 0.9},
-                                    .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.1},
-                                    .loss_scale = 1,
-                                    .training = {.accumulate = parts}};
+  const unroll_training o = {.batch = batch,
+                             .seed = 1,
+                             .clip = 0.5,
+                             .optimizer = {.kind = UNROLL_SGD, .beta1 = 0.9},
+                             .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.1},
+                             .loss_scale = 1,
+                             .accumulate = parts};
   *toy = (struct toy){.batch = batch, .evaluated = evaluated};
   assert_ok(trainer_begin(&toy->trainer, &task, toy, &cpu, 1, NULL, &err));
-  assert_ok(trainer_options_check(&o, batch, &err));
+  assert_ok(trainer_options_check(&o, &err));
   assert_ok(trainer_options_copy(&o, NULL, &toy->trainer.options, &err));
   assert_error(trainer_ready(&toy->trainer, "trained", &err), UNROLL_E_STATE, "resumed with its sequences");
   assert_ok(trainer_attach(&toy->trainer, 0, (uint64_t)(SEQUENCES / evaluated), &err));
@@ -202,10 +203,67 @@ static void a_step_against_what_it_should_be(void **state) {
   trainer_end(&toy.trainer);
 }
 
+/* ---- graphs of several shapes ---- */
+
+static uint32_t third(void *owner, const struct trainer_place *place, bool training) {
+  (void)owner;
+  return (uint32_t)(place->index % (training ? 3 : 2));
+}
+
+/* Batches that take turns between graphs which are alike: the parameters, the optimizer's states, and what is
+ * remembered of losses are one, so every bit is the same as with one graph. */
+static void variants_share_all_that_is_kept(void **state) {
+  (void)state;
+  static struct seen one, several;
+  struct trainer_task turns = task;
+  turns.variant = third;
+  struct toy toy;
+  make(&toy, 4, 2, 6);
+  run(&toy, 40, &one);
+  trainer_end(&toy.trainer);
+  make(&toy, 4, 2, 6);
+  toy.trainer.task = &turns;
+  run(&toy, 40, &several);
+  assert_non_null(toy.trainer.more_train[2].binding);
+  assert_non_null(toy.trainer.more_evaluate[1].binding);
+  assert_null(toy.trainer.more_train[3].binding);
+  trainer_end(&toy.trainer);
+  assert_memory_equal(one.losses, several.losses, 40 * sizeof one.losses[0]);
+  assert_memory_equal(one.norms, several.norms, 40 * sizeof one.norms[0]);
+  for (int i = 4; i < 40; i += 5)
+    assert_true(one.validation[i] == several.validation[i] &&
+                one.validation_accuracy[i] == several.validation_accuracy[i]);
+}
+
+static unroll_status measured(void *owner, double *loss, double *metric, unroll_error *error) {
+  (void)error;
+  *loss = 7 - (double)((struct toy *)owner)->trainer.update;
+  *metric = 0.25;
+  return UNROLL_OK;
+}
+
+/* A task that evaluates by itself is asked when it is time to. */
+static void own_evaluation(void **state) {
+  (void)state;
+  static struct seen seen;
+  struct trainer_task own = task;
+  own.evaluate = measured;
+  struct toy toy;
+  make(&toy, 4, 1, 6);
+  toy.trainer.task = &own;
+  run(&toy, 10, &seen);
+  assert_null(toy.trainer.evaluate.binding);
+  assert_true(seen.validation[4] == 2 && seen.validation[9] == -3 && seen.validation_accuracy[9] == 0.25);
+  assert_true(toy.trainer.best_loss == -3 && toy.trainer.best_update == 10);
+  trainer_end(&toy.trainer);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(parts_count_as_much_as_they_have_labels),
       cmocka_unit_test(a_step_against_what_it_should_be),
+      cmocka_unit_test(variants_share_all_that_is_kept),
+      cmocka_unit_test(own_evaluation),
   };
   return cmocka_run_group_tests(tests, begin, end);
 }

@@ -4,10 +4,17 @@
 
 #include "train_support.h"
 
-static unroll_lm_options with(int32_t cell, unroll_training training) {
+/* The small model with these of the training's options, in batches of 6. */
+static unroll_lm_options with(int32_t cell, unroll_training some) {
   unroll_lm_options o = small(cell);
-  o.batch = 6;
-  o.training = training;
+  unroll_training *t = &o.training;
+  t->batch = 6;
+  t->accumulate = some.accumulate;
+  t->warmup = some.warmup;
+  t->nonfinite = some.nonfinite;
+  t->freeze = some.freeze;
+  t->l2 = some.l2;
+  t->recurrent_decay = some.recurrent_decay;
   return o;
 }
 
@@ -67,11 +74,11 @@ static void parts_are_the_whole_batch(void **state) {
   const int64_t parts[] = {2, 3, 6}, intervals[] = {0, 0, 5};
   for (int k = 0; k < 3; k++) {
     unroll_lm_options o = with(k == 1 ? UNROLL_CELL_GRU_AFTER : UNROLL_CELL_LSTM, (unroll_training){0});
-    o.clip = 0.25; /* so that it bites */
-    o.loss_scale = scales[k];
-    o.loss_scale_interval = intervals[k];
-    o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD, .beta1 = 0.9};
-    o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.3};
+    o.training.clip = 0.25; /* so that it bites */
+    o.training.loss_scale = scales[k];
+    o.training.loss_scale_interval = intervals[k];
+    o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD, .beta1 = 0.9};
+    o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.3};
     struct record whole = {0}, cut = {0};
     unroll_lm *lm = create(&o);
     const uint64_t epoch = unroll_lm_describe(lm).updates_per_epoch, n = epoch + 6;
@@ -113,7 +120,7 @@ static void rates_warm_up(void **state) {
   assert_true(r.rates[4] == 0.01 && r.rates[3 + EPOCH] == 0.01 && r.rates[4 + EPOCH] == 0.005);
   unroll_lm_destroy(lm);
   /* The first step of plain gradient descent is as long as the rate. */
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_COSINE, .base = 0.02};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_COSINE, .base = 0.02};
   lm = create(&o);
   const unroll_lm_train_options within = {.struct_size = sizeof within, .updates = 4};
   assert_error(unroll_lm_train(lm, &within, &err), UNROLL_E_INVALID, "within its warm-up of 4 updates");
@@ -212,7 +219,7 @@ static void what_is_not_finite_is_skipped(void **state) {
   for (int k = 0; k < 2; k++) {
     unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){.nonfinite = UNROLL_NONFINITE_SKIP});
     o.training.accumulate = parts[k];
-    o.validation = 0;
+    o.training.validation = 0;
     unroll_text *t = make_poisoned(&o, in_folder("poisoned"));
     unroll_lm *lm = load(in_folder("poisoned"));
     assert_ok(unroll_lm_resume(lm, t, &err));
@@ -273,9 +280,9 @@ static void what_is_not_finite_is_skipped(void **state) {
 static void where_it_was_at_first(void **state) {
   (void)state;
   unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){0});
-  o.layers = 1;
-  o.clip = 0; /* so that the update after it begins somewhere else */
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.rnn.layers = 1;
+  o.training.clip = 0; /* so that the update after it begins somewhere else */
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
   unroll_lm *lm = create(&o);
   assert_ok(unroll_lm_save(lm, in_folder("steep"), &err));
   unroll_lm_destroy(lm);
@@ -297,8 +304,8 @@ static void where_it_was_at_first(void **state) {
 static void a_hundred_skipped_in_a_row_are_enough(void **state) {
   (void)state;
   unroll_lm_options o = with(UNROLL_CELL_RNN, (unroll_training){.nonfinite = UNROLL_NONFINITE_SKIP});
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.dropout = 0;
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.rnn.dropout = 0;
   struct skips s = {0};
   unroll_lm *lm = create(&o);
   const unroll_schedule wild = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e38};
@@ -328,8 +335,9 @@ static int watch(void *ctx, const unroll_lm_progress *p) {
 static void patience_ends(void **state) {
   (void)state;
   unroll_lm_options o = small(UNROLL_CELL_GRU);
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30}; /* never better than at first */
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule =
+      (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 1e-30}; /* never better than at first */
   struct ended e = {0};
   unroll_lm_train_options run = {
       .struct_size = sizeof run, .report_every = 1, .evaluate_every = 2, .patience = 3, .progress = watch, .ctx = &e};
@@ -357,7 +365,7 @@ static void patience_ends(void **state) {
   assert_int_equal(e.update, 8);
   assert_int_equal(e.by_patience, 1);
   unroll_lm_destroy(lm);
-  o.validation = 0;
+  o.training.validation = 0;
   lm = create(&o);
   assert_error(unroll_lm_train(lm, &run, &err), UNROLL_E_INVALID, "patience 3, but nothing is kept for validation");
   unroll_lm_destroy(lm);
@@ -404,9 +412,9 @@ static void one_update(const unroll_lm_options *o, const char *before, const cha
 static void penalties_and_decay(void **state) {
   (void)state;
   unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){0});
-  o.clip = 0;
-  o.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
+  o.training.clip = 0;
+  o.training.optimizer = (unroll_optimizer_attr){.kind = UNROLL_SGD};
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_CONSTANT, .base = 0.5};
   struct record plain = {0}, r = {0};
   one_update(&o, in_folder("start"), in_folder("plain"), &plain);
   /* The first pattern that fits counts: W_h of layer 1 has 0.03, that of layer 0 0.01. */
@@ -448,8 +456,8 @@ static void resumed_is_bit_equal(void **state) {
                                                                              .freeze = "rnn.b.*",
                                                                              .l2 = "rnn.W_?.*=1e-3,linear.W=1e-4",
                                                                              .recurrent_decay = 1e-3});
-    o.loss_scale = k ? 256 : 1;
-    o.loss_scale_interval = k ? 5 : 0;
+    o.training.loss_scale = k ? 256 : 1;
+    o.training.loss_scale_interval = k ? 5 : 0;
     if (k)
       o.update_steps = 3;
     else {
@@ -495,7 +503,7 @@ static void memory_runs_out(void **state) {
                                                                 .freeze = "rnn.b.*",
                                                                 .l2 = "linear.W=0.1",
                                                                 .recurrent_decay = 0.1});
-  o.layers = 1;
+  o.rnn.layers = 1;
   o.steps_start = o.steps_increment = 2;
   struct counting c = {0, 0, 0};
   const unroll_allocator allocator = counting_allocator(&c);

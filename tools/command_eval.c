@@ -9,12 +9,18 @@
 #include "commands.h"
 #include "console.h"
 #include "eval_classify.h"
+#include "eval_series.h"
+#include "eval_translate.h"
+#include "model_kind.h"
 
 typedef struct eval_values {
   option_marks marks;
   common_values common;
   sequence_values data;
-  const char *model;
+  series_values series;
+  pair_values pairs;
+  way_values way;
+  const char *model, *part, *errors;
   option_files text;
   bool json;
 } eval_values;
@@ -31,8 +37,23 @@ static const option_spec options[] = {
      .offset = offsetof(eval_values, text),
      .help = "of a language model: UTF-8, one or more files, read as one text; characters that the model lacks are "
              "left out and counted"},
-    OPTION_CSV(eval_values, "of a classifier: labelled sequences, as those that it was trained on"),
+    OPTION_CSV(eval_values,
+               "of a classifier: labelled sequences, as those that it was trained on; of a forecaster: its "
+               "series, which may have grown"),
     OPTIONS_SEQUENCES(eval_values, "of CSV: the column of labels, by name or by number from 1 (default: the first)"),
+    OPTIONS_FORECASTERS(eval_values, "of a series: the values and their forecasts as a picture"),
+    INTEGER("test", "N", offsetof(eval_values, series.test), "0", 0, INT32_MAX,
+            "of a series: how many values at the end are foretold, each from those before; 0: the model's --holdout"),
+    INTEGER("ahead", "H", offsetof(eval_values, series.ahead), "1", 1, 65536, "of a series: how many steps ahead"),
+    INTEGER("season", "S", offsetof(eval_values, series.season), "0", 0, 65536,
+            "of a series: steps of a season, for baselines; 0: as the model has it"),
+    OPTION_PAIRS(eval_values, "of a translator: sources and their targets, as those that it was trained on"),
+    OPTIONS_PAIRS(eval_values),
+    CHOICE("part", "P", offsetof(eval_values, part), "all", "all training validation test",
+           "of pairs: those alone that fall into that part of the model's split"),
+    TEXT("errors", "F.tsv", offsetof(eval_values, errors),
+         "of pairs: source, translation, nearest target, edit distance and length of the target, a line each"),
+    OPTIONS_WAY(eval_values),
     {.type = OPTION_FLAG,
      .name = "json",
      .offset = offsetof(eval_values, json),
@@ -91,12 +112,28 @@ static int eval_lm(const eval_values *values, unroll_device *device) {
   return code;
 }
 
-static bool check_usage(const command_spec *command, const eval_values *values) {
-  if (values->text.count > 0 && values->data.csv)
-    complain("--text is for language models, --csv for classifiers: give one of them");
-  else if (values->text.count == 0 && !values->data.csv)
-    complain("'unroll %s' needs --text FILE..., or --csv FILE", command->name);
+static const char *const of_classifiers[] = {"label", "sequence"};
+static const char *const of_forecasters[] = {"column", "holes", "with", "plot", "test", "ahead", "season"};
+
+static bool check_usage(const command_spec *command, const eval_values *values, bool is_series) {
+  const bool has_text = values->text.count > 0, has_pairs = values->pairs.path;
+  const int given = has_text + has_pairs + (values->data.csv != NULL);
+  bool right = false;
+  if (given > 1)
+    complain("--text is for language models, --csv for classifiers and forecasters, --pairs for translators: give one "
+             "of them");
+  else if (given == 0)
+    complain("'unroll %s' needs --text FILE..., --csv FILE, or --pairs FILE", command->name);
+  else if (is_series)
+    right = !series_excludes(command, values, of_classifiers, COUNT(of_classifiers), "a forecaster");
   else
+    right = !series_excludes(command, values, of_forecasters, COUNT(of_forecasters),
+                             has_text    ? "a language model"
+                             : has_pairs ? "a translator"
+                                         : "a classifier");
+  if (right && has_pairs)
+    return pairs_check_usage(&values->pairs) && way_check_usage(command, values, &values->way);
+  if (right)
     return sequence_check_usage(&values->data);
   complain("see 'unroll %s --help'", command->name);
   return false;
@@ -104,13 +141,19 @@ static bool check_usage(const command_spec *command, const eval_values *values) 
 
 static int run(const command_spec *command, const void *p) {
   const eval_values *values = p;
-  if (!check_usage(command, values))
+  const bool is_series = values->data.csv && model_is(values->model, MODEL_FORECASTER);
+  if (!check_usage(command, values, is_series))
     return EXIT_USAGE;
   unroll_context *ctx = open_context(&values->common);
   unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
   int code = EXIT_FAILED;
-  if (device && values->data.csv)
+  if (device && is_series)
+    code = eval_series(device, values->model, &values->data, &values->series, values->json);
+  else if (device && values->data.csv)
     code = eval_classifier(device, values->model, &values->data, values->json);
+  else if (device && values->pairs.path)
+    code = eval_translator(device, values->model, &values->pairs, &values->way, values->part, values->errors,
+                           values->json);
   else if (device)
     code = eval_lm(values, device);
   unroll_device_close(device);
@@ -121,7 +164,7 @@ static int run(const command_spec *command, const void *p) {
 const command_spec command_eval = {
     .name = "eval",
     .purpose = "how good a model is, beside a trivial baseline",
-    .usage = "MODEL --text FILE...|--csv FILE [options]",
+    .usage = "MODEL --text FILE...|--csv FILE|--pairs FILE [options]",
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(eval_values),
@@ -132,8 +175,14 @@ const command_spec command_eval = {
         "at the end\n"
         "is left out. Beside a classifier stands the most frequent class of its training, and below which classes "
         "were taken for\n"
-        "which.\n",
+        "which. Beside a forecaster stand the last value again, the same season's last value, alone and with the "
+        "last\nseason's change, and autoregressions that are fitted to what comes before the values to foretell. "
+        "Beside "
+        "a\ntranslator stands what says the most frequent token at each place of the source; a source with several "
+        "targets, which\nfollow each other, counts once, with the nearest.\n",
     .example = "  unroll eval book.safetensors --text other.txt\n"
-               "  unroll eval digits.safetensors --csv others.csv --label digit\n",
+               "  unroll eval digits.safetensors --csv others.csv --label digit\n"
+               "  unroll eval sun1.safetensors --with sun2.safetensors --csv sunspots.csv --plot sunspots.svg\n"
+               "  unroll eval phonemes.safetensors --pairs cmudict.dict --format cmudict --no-stress --part test\n",
     .run = run,
 };

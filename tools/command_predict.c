@@ -6,12 +6,14 @@
 
 #include "commands.h"
 #include "console.h"
-#include "sequence_options.h"
+#include "model_kind.h"
+#include "predict_series.h"
 
 typedef struct predict_values {
   option_marks marks;
   common_values common;
   sequence_values data;
+  series_values series;
   const char *model;
   bool probabilities;
 } predict_values;
@@ -21,18 +23,22 @@ static const option_spec options[] = {
      .name = "MODEL",
      .offset = offsetof(predict_values, model),
      .required = true,
-     .help = "a file that 'unroll train classify' wrote"},
+     .help = "a file that 'unroll train classify' or 'unroll train series' wrote"},
     {.type = OPTION_TEXT,
      .name = "csv",
      .argument = "FILE",
      .offset = offsetof(predict_values, data.csv),
      .required = true,
-     .help = "sequences, as those that the model was trained on, but for the labels"},
+     .help = "of a classifier: sequences, as those that it was trained on, but for the labels; of a forecaster: the "
+             "series that it is to go on with"},
     OPTIONS_SEQUENCES(predict_values, "a column of labels that there is all the same, which is left out"),
     {.type = OPTION_FLAG,
      .name = "probabilities",
      .offset = offsetof(predict_values, probabilities),
-     .help = "those of all classes, a column each"},
+     .help = "of a classifier: those of all classes, a column each"},
+    OPTIONS_FORECASTERS(predict_values, "of a series: the values and their forecast as a picture"),
+    INTEGER("steps", "N", offsetof(predict_values, series.steps), "12", 1, 1e6,
+            "of a series: how many values after its last one"),
     OPTIONS_DEVICE(predict_values),
     OPTIONS_LOG(predict_values),
 };
@@ -95,21 +101,33 @@ static int predict(const predict_values *values, unroll_classifier *c) {
   return code;
 }
 
+static const char *const of_classifiers[] = {"label", "sequence", "probabilities"};
+static const char *const of_forecasters[] = {"column", "holes", "with", "plot", "steps"};
+
+static int predict_classes(unroll_device *device, const predict_values *values) {
+  unroll_classifier *c = NULL;
+  unroll_error err = UNROLL_ERROR_INIT;
+  if (unroll_classifier_load(&device, 1, values->model, NULL, &c, &err) != UNROLL_OK)
+    return complain_of(&err);
+  const int code = predict(values, c);
+  unroll_classifier_destroy(c);
+  return code;
+}
+
 static int run(const command_spec *command, const void *p) {
-  (void)command;
   const predict_values *values = p;
+  const bool is_series = model_is(values->model, MODEL_FORECASTER);
+  if (is_series ? series_excludes(command, values, of_classifiers, COUNT(of_classifiers), "a forecaster")
+                : series_excludes(command, values, of_forecasters, COUNT(of_forecasters), "a classifier"))
+    return EXIT_USAGE;
   if (!sequence_check_usage(&values->data))
     return EXIT_USAGE;
   unroll_context *ctx = open_context(&values->common);
   unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_classifier *c = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
   int code = EXIT_FAILED;
-  if (device && unroll_classifier_load(&device, 1, values->model, NULL, &c, &err) == UNROLL_OK)
-    code = predict(values, c);
-  else if (device)
-    complain_of(&err);
-  unroll_classifier_destroy(c);
+  if (device)
+    code = is_series ? predict_series(device, values->model, &values->data, &values->series)
+                     : predict_classes(device, values);
   unroll_device_close(device);
   unroll_context_destroy(ctx);
   return code;
@@ -117,13 +135,15 @@ static int run(const command_spec *command, const void *p) {
 
 const command_spec command_predict = {
     .name = "predict",
-    .purpose = "name the classes of sequences with a trained classifier",
+    .purpose = "name the classes of sequences, or go on with a time series",
     .usage = "MODEL --csv FILE [options]",
     .options = options,
     .n_options = COUNT(options),
     .values_size = sizeof(predict_values),
     .notes =
-        "CSV on stdout, a record for each sequence in the file's order: the likeliest class and its probability.\n",
-    .example = "  unroll predict digits.safetensors --csv new.csv > labels.csv\n",
+        "CSV on stdout. Of a classifier: a record for each sequence in the file's order, the likeliest class and its "
+        "probability.\nOf a forecaster: a record for each step after the series' last one.\n",
+    .example = "  unroll predict digits.safetensors --csv new.csv > labels.csv\n"
+               "  unroll predict co2.safetensors --csv co2.csv --steps 24 --plot next.svg > next.csv\n",
     .run = run,
 };

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unroll/classify.h>
 
-#include "commands.h"
 #include "console.h"
 #include "sequence_options.h"
 #include "training.h"
@@ -14,9 +13,7 @@ typedef struct classify_values {
   common_values common;
   train_values train;
   sequence_values data;
-  const char *cell, *scaling;
-  int64_t hidden, layers;
-  double dropout;
+  const char *scaling;
   bool bidirectional;
 } classify_values;
 
@@ -40,16 +37,12 @@ static const option_spec options[] = {
         "scaling", "S", AT(scaling), "each", "each together none",
         "numbers are standardised by the training part: each feature by itself, or all together, where they are of one "
         "kind, as pixels are"),
-    CHOICE("cell", "C", AT(cell), "gru", "rnn lstm gru gru_after", "what a layer is made of"),
-    INTEGER("hidden", "N", AT(hidden), "64", 1, 16384, "units of a layer and direction"),
-    INTEGER("layers", "N", AT(layers), "1", 1, 16, "layers, one above the other"),
-    {.type = OPTION_FLAG,
-     .name = "bidirectional",
-     .offset = AT(bidirectional),
-     .help = "every layer reads both ways; the last states of both are looked at"},
-    NUMBER("dropout", AT(dropout), "0", BELOW_1, "part of each layer's output that is dropped, also of the last state"),
+    OPTIONS_TRAIN_LAYERS(classify_values, "gru", "64", "1"),
+    FLAG("bidirectional", AT(bidirectional), "every layer reads both ways; the last states of both are looked at"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of the split, initial values, orders, dropout"),
+    OPTIONS_TRAIN_DROPOUTS(classify_values, ", also of the last state"),
     HEADING("training"),
+    OPTION_TRAIN_CHECKPOINT(classify_values),
     OPTIONS_TRAIN_UPDATES(classify_values, "sequences of an update, of like length where lengths differ", "32"),
     OPTIONS_TRAIN_VALIDATION(classify_values, "about this share of the sequences is kept for validation; 0: none",
                              "0.1"),
@@ -59,36 +52,23 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"features", "scaling",       "cell",   "hidden",
-                                           "layers",   "bidirectional", "dropout"};
+static const char *const of_the_model[] = {"features", "scaling", "bidirectional"};
 
 static unroll_classifier_options model_options(const command_spec *command, const classify_values *values) {
-  const train_values *train = &values->train;
   unroll_classifier_options o = unroll_classifier_options_default();
-  o.cell = train_cell_code(values->cell);
   while (strcmp(unroll_scaling_name(o.scaling), values->scaling) != 0)
     o.scaling++;
-  o.layers = values->layers;
-  o.hidden = values->hidden;
   o.bidirectional = values->bidirectional;
-  o.batch = train->batch;
-  o.dropout = values->dropout;
-  o.clip = train->clip;
-  o.validation = train->validation;
-  o.seed = (uint64_t)train->seed;
-  o.training = train_training(train);
-  train_set_loss_scale(train, &o.loss_scale, &o.loss_scale_interval);
-  train_set_optimizer(train, &o.optimizer);
-  train_set_schedule(command, values, train, &o.schedule);
+  o.rnn = train_recurrent(&values->train);
+  o.training = train_training(command, values, &values->train);
   return o;
 }
 
 /* ---- what stands on stderr before ---- */
 
-static void introduce(const classify_values *values, const unroll_classifier *c, unroll_device *device) {
-  const unroll_classifier_info info = unroll_classifier_describe(c);
-  const unroll_classifier_options *o = &info.options;
-  const unroll_device_info *d = unroll_device_describe(device);
+static void tell_model(const void *model, const void *data) {
+  (void)data;
+  const unroll_classifier_info info = unroll_classifier_describe(model);
   char lengths[48];
   if (info.shortest == info.longest)
     snprintf(lengths, sizeof lengths, "%" PRId64, info.longest);
@@ -103,42 +83,60 @@ static void introduce(const classify_values *values, const unroll_classifier *c,
   else
     tell("baseline  always '%s', the most frequent class: accuracy %.4f on the validation part",
          unroll_tokens_text(info.labels, info.majority), info.majority_accuracy);
-  tell("model     %s%s, %" PRId64 " layer%s of %" PRId64 " units; %" PRIu64 " parameters",
-       o->bidirectional ? "bidirectional " : "", train_cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s",
-       o->hidden, info.n_parameters);
-  tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
-  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " sequences", info.updates_per_epoch, o->batch);
-  train_tell_more(&o->training, o->batch, o->loss_scale, o->loss_scale_interval, "sequences");
-  if (values->train.resume)
-    tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
+  train_tell_model(&info.options.rnn, info.options.bidirectional ? "bidirectional " : "", "", info.n_parameters);
+}
+
+static void tell_updates(const void *model) {
+  const unroll_classifier_info info = unroll_classifier_describe(model);
+  const unroll_classifier_options *o = &info.options;
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " sequences", info.updates_per_epoch, o->training.batch);
+  train_tell_more(&o->rnn, &o->training, "sequences");
 }
 
 /* ---- the run ---- */
 
-static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {
-  return unroll_classifier_train(model, o, err);
+static unroll_status open_sequences(const void *p, const void *resumed, void **data, unroll_error *err) {
+  const classify_values *values = p;
+  const unroll_classifier_info info = unroll_classifier_describe(resumed);
+  unroll_sequences *sequences = NULL;
+  const unroll_status status = sequence_load(&values->data, info.features, info.labels, true, &sequences, err);
+  *data = sequences;
+  return status;
 }
-static unroll_status save_model(void *model, const char *path, unroll_error *err) {
-  return unroll_classifier_save(model, path, err);
-}
-static double learning_rate(const void *model, uint64_t update) {
-  return unroll_classifier_learning_rate(model, update);
-}
-static training_position position(const void *model) {
-  const unroll_classifier_info info = unroll_classifier_describe(model);
-  return (training_position){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss};
+static void close_sequences(void *data) { unroll_sequences_destroy(data); }
+
+static unroll_status create_model(const command_spec *command, const void *values, unroll_device *device,
+                                  const void *data, void **model, unroll_error *err) {
+  const unroll_classifier_options o = model_options(command, values);
+  unroll_classifier *c = NULL;
+  const unroll_status status = unroll_classifier_create(&device, 1, data, &o, NULL, &c, err);
+  *model = c;
+  return status;
 }
 
-static const training_task task = {.train = train_model,
-                                   .save = save_model,
-                                   .learning_rate = learning_rate,
-                                   .position = position,
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_classifier_resume(model, data, err);
+}
+
+TRAINING_FUNCTIONS(unroll_classifier)
+
+static const training_task task = {.data_option = "csv",
+                                   .data = "the data",
+                                   .of_the_model = of_the_model,
+                                   .n_of_the_model = COUNT(of_the_model),
+                                   .open_data = open_sequences,
+                                   .close_data = close_sequences,
+                                   .create = create_model,
+                                   .resume = resume_model,
+                                   .tell_model = tell_model,
+                                   .tell_updates = tell_updates,
+                                   TRAINING_FUNCTION_FIELDS,
                                    .pace = "steps",
                                    .metric = "accuracy",
                                    .try_it = "unroll predict --csv FILE"};
 
-static int train_it(const command_spec *command, const classify_values *values, unroll_classifier *c,
-                    unroll_device *device) {
+static int run(const command_spec *command, const void *p) {
+  const classify_values *values = p;
   const sequence_values *data = &values->data;
   const char *words[9] = {data->csv};
   size_t n = 1;
@@ -158,58 +156,14 @@ static int train_it(const command_spec *command, const classify_values *values, 
     words[n++] = "--separator";
     words[n++] = data->separator;
   }
-  introduce(values, c, device);
-  return training_run(&task, c, command, values, &values->train, values->common.device, "csv", words, n);
-}
-
-static unroll_status open_model(const command_spec *command, const classify_values *values, unroll_device *device,
-                                unroll_sequences **sequences, unroll_classifier **c, unroll_error *err) {
-  unroll_status status = UNROLL_OK;
-  unroll_classifier_info info = {.features = 0, .labels = NULL};
-  if (values->train.resume) {
-    status = unroll_classifier_load(&device, 1, values->train.resume, NULL, c, err);
-    info = unroll_classifier_describe(*c);
-  }
-  if (status == UNROLL_OK)
-    status = sequence_load(&values->data, info.features, info.labels, true, sequences, err);
-  if (status != UNROLL_OK)
-    return status;
-  if (!values->train.resume) {
-    const unroll_classifier_options o = model_options(command, values);
-    return unroll_classifier_create(&device, 1, *sequences, &o, NULL, c, err);
-  }
-  status = unroll_classifier_resume(*c, *sequences, err);
-  if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = info.options.schedule;
-    train_set_schedule(command, values, &values->train, &schedule);
-    status = unroll_classifier_set_schedule(*c, &schedule, err);
-  }
-  return status;
-}
-
-static int run(const command_spec *command, const void *p) {
-  const classify_values *values = p;
-  const train_values *train = &values->train;
-  if (!train_check_usage(command, values, train, of_the_model, COUNT(of_the_model)) ||
-      !train_check_files(train, &values->data.csv, 1, "the data") || !sequence_check_usage(&values->data))
-    return EXIT_USAGE;
-  if (train->out && !training_check_target("out", train->out))
-    return EXIT_FAILED;
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_classifier *c = NULL;
-  unroll_sequences *sequences = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
-  int code = EXIT_FAILED;
-  if (device && open_model(command, values, device, &sequences, &c, &err) == UNROLL_OK)
-    code = train_it(command, values, c, device);
-  else if (device)
-    complain_of(&err);
-  unroll_classifier_destroy(c);
-  unroll_sequences_destroy(sequences);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
-  return code;
+  const training_job job = {.command = command,
+                            .values = values,
+                            .common = &values->common,
+                            .train = &values->train,
+                            .words = words,
+                            .n_words = n,
+                            .n_files = 1};
+  return sequence_check_usage(data) ? training_main(&task, &job) : EXIT_USAGE;
 }
 
 const command_spec command_train_classify = {

@@ -12,9 +12,9 @@ typedef struct lm_values {
   common_values common;
   train_values train;
   option_files text;
-  const char *unit, *cell;
-  int64_t min_count, hidden, layers, embedding, steps, update_steps, steps_start, steps_increment;
-  double dropout;
+  const char *unit;
+  int64_t min_count, embedding, steps, update_steps, steps_start, steps_increment;
+  bool tied;
 } lm_values;
 
 #define AT(field) offsetof(lm_values, field)
@@ -33,12 +33,11 @@ static const option_spec options[] = {
     OPTIONS_TRAIN_FILES(lm_values, "the same text", "chars_per_s"),
     OPTIONS_TRAIN_LIMITS(lm_values, "the text"),
     HEADING("model"),
-    CHOICE("cell", "C", AT(cell), "lstm", "rnn lstm gru gru_after", "what a layer is made of"),
-    INTEGER("hidden", "N", AT(hidden), "128", 1, 16384, "units of a layer"),
-    INTEGER("layers", "N", AT(layers), "2", 1, 16, "layers, one above the other"),
     INTEGER("embedding", "N", AT(embedding), "64", 1, 16384, "numbers per character"),
-    NUMBER("dropout", AT(dropout), "0", BELOW_1, "part of the values between layers that is dropped"),
+    OPTIONS_TRAIN_LAYERS(lm_values, "lstm", "128", "2"),
+    FLAG("tied", AT(tied), "the softmax's weights are the embedding's; --embedding must be as --hidden"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of initial values and dropout"),
+    OPTIONS_TRAIN_DROPOUTS(lm_values, ""),
     HEADING("training"),
     INTEGER("steps-per-update", "T", AT(steps), "64", 1, 65536, "characters that gradients flow back through"),
     INTEGER("update-every", "K", AT(update_steps), "0", 0, 65536,
@@ -46,6 +45,7 @@ static const option_spec options[] = {
     INTEGER("steps-start", "T", AT(steps_start), "0", 0, 65536,
             "curriculum: the T of the first epoch, which grows up to --steps-per-update; 0: none"),
     INTEGER("steps-increment", "N", AT(steps_increment), "0", 0, 65536, "by how much it grows from epoch to epoch"),
+    OPTION_TRAIN_CHECKPOINT(lm_values),
     OPTIONS_TRAIN_UPDATES(lm_values, "places of the text that are read side by side", "32"),
     OPTIONS_TRAIN_VALIDATION(lm_values, "the last part of the text, kept for validation; 0: none", "0.05"),
     HEADING("where and how"),
@@ -54,30 +54,19 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"unit",         "min-count",   "cell",           "hidden",
-                                           "layers",       "embedding",   "dropout",        "steps-per-update",
+static const char *const of_the_model[] = {"unit",         "min-count",   "embedding",      "tied", "steps-per-update",
                                            "update-every", "steps-start", "steps-increment"};
 
 static unroll_lm_options lm_options(const command_spec *command, const lm_values *values) {
-  const train_values *train = &values->train;
   unroll_lm_options o = unroll_lm_options_default();
-  o.cell = train_cell_code(values->cell);
-  o.layers = values->layers;
-  o.hidden = values->hidden;
   o.embedding = values->embedding;
+  o.tied = values->tied;
   o.steps = values->steps;
   o.update_steps = values->update_steps;
   o.steps_start = values->steps_start;
   o.steps_increment = values->steps_increment;
-  o.batch = train->batch;
-  o.dropout = values->dropout;
-  o.clip = train->clip;
-  o.validation = train->validation;
-  o.seed = (uint64_t)train->seed;
-  o.training = train_training(train);
-  train_set_loss_scale(train, &o.loss_scale, &o.loss_scale_interval);
-  train_set_optimizer(train, &o.optimizer);
-  train_set_schedule(command, values, train, &o.schedule);
+  o.rnn = train_recurrent(&values->train);
+  o.training = train_training(command, values, &values->train);
   return o;
 }
 
@@ -92,113 +81,90 @@ static void tell_windows(const unroll_lm_options *o) {
          o->steps_start, o->steps_increment, o->steps);
 }
 
-static void introduce(const lm_values *values, const unroll_lm *lm, const unroll_text *text, unroll_device *device) {
-  const unroll_lm_info info = unroll_lm_describe(lm);
+static const char *unit_of(const unroll_vocabulary *vocabulary) {
+  return unroll_vocabulary_unit(vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
+}
+
+static void tell_model(const void *model, const void *data) {
+  const unroll_text *text = data;
+  const unroll_lm_info info = unroll_lm_describe(model);
   const unroll_lm_options *o = &info.options;
-  const unroll_device_info *d = unroll_device_describe(device);
-  const char *const unit = unroll_vocabulary_unit(info.vocabulary) == UNROLL_UNIT_WORD ? "words" : "characters";
   tell("text      %" PRId64 " %s, %" PRId32 " different; %" PRId64 " to train, %" PRId64 " to validate",
-       unroll_text_count(text), unit, unroll_vocabulary_count(info.vocabulary), info.train_characters,
-       info.validation_characters);
+       unroll_text_count(text), unit_of(info.vocabulary), unroll_vocabulary_count(info.vocabulary),
+       info.train_characters, info.validation_characters);
   if (unroll_text_unknown(text) > 0)
     tell("unknown   %" PRId64 " of them are <unk>", unroll_text_unknown(text));
-  tell("model     %s, %" PRId64 " layer%s of %" PRId64 " units, embedding %" PRId64 "; %" PRIu64 " parameters",
-       train_cell_name(o->cell), o->layers, o->layers == 1 ? "" : "s", o->hidden, o->embedding, info.n_parameters);
-  tell("device    %s, %s", unroll_device_id(device), d && d->name ? d->name : "");
-  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch, o->batch,
-       o->steps, unit);
+  char embedding[64];
+  snprintf(embedding, sizeof embedding, ", %sembedding %" PRId64, o->tied ? "tied " : "", o->embedding);
+  train_tell_model(&o->rnn, "", embedding, info.n_parameters);
+}
+
+static void tell_updates(const void *model) {
+  const unroll_lm_info info = unroll_lm_describe(model);
+  const unroll_lm_options *o = &info.options;
+  tell("updates   %" PRIu64 " an epoch, each of %" PRId64 " places x %" PRId64 " %s", info.updates_per_epoch,
+       o->training.batch, o->steps, unit_of(info.vocabulary));
   tell_windows(o);
-  train_tell_more(&o->training, o->batch, o->loss_scale, o->loss_scale_interval, "places");
-  if (values->train.resume)
-    tell("resumed   at update %" PRIu64 " of %s", info.update, values->train.resume);
+  train_tell_more(&o->rnn, &o->training, "places");
 }
 
 /* ---- the run ---- */
 
-static unroll_status train_model(void *model, const unroll_train_options *o, unroll_error *err) {
-  return unroll_lm_train(model, o, err);
-}
-static unroll_status save_model(void *model, const char *path, unroll_error *err) {
-  return unroll_lm_save(model, path, err);
-}
-static double learning_rate(const void *model, uint64_t update) { return unroll_lm_learning_rate(model, update); }
-static training_position position(const void *model) {
-  const unroll_lm_info info = unroll_lm_describe(model);
-  return (training_position){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss};
-}
-
-static const training_task task = {.train = train_model,
-                                   .save = save_model,
-                                   .learning_rate = learning_rate,
-                                   .position = position,
-                                   .is_nats = true,
-                                   .pace = "chars",
-                                   .try_it = "unroll sample"};
-
-static int train_it(const command_spec *command, const lm_values *values, unroll_lm *lm, const unroll_text *text,
-                    unroll_device *device) {
-  introduce(values, lm, text, device);
-  return training_run(&task, lm, command, values, &values->train, values->common.device, "text", values->text.paths,
-                      values->text.count);
-}
-
-/* The text as a new model reads it, or as the model that is resumed did. */
-static unroll_status load_text(const lm_values *values, const unroll_lm *resumed, unroll_text **text,
-                               unroll_error *err) {
+static unroll_status open_text(const void *p, const void *resumed, void **data, unroll_error *err) {
+  const lm_values *values = p;
   unroll_text_options o = {.unit = strcmp(values->unit, "words") == 0 ? UNROLL_UNIT_WORD : UNROLL_UNIT_CHARACTER,
                            .min_count = values->min_count};
   if (resumed) {
     o.vocabulary = unroll_lm_describe(resumed).vocabulary;
     o.unknown = UNROLL_UNKNOWN_SKIP; /* another text is told by its hash */
   }
-  return unroll_text_load(values->text.paths, values->text.count, &o, NULL, text, err);
+  unroll_text *text = NULL;
+  const unroll_status status = unroll_text_load(values->text.paths, values->text.count, &o, NULL, &text, err);
+  *data = text;
+  return status;
 }
+static void close_text(void *data) { unroll_text_destroy(data); }
 
-static unroll_status open_model(const command_spec *command, const lm_values *values, unroll_device *device,
-                                unroll_text **text, unroll_lm **lm, unroll_error *err) {
-  unroll_status status = UNROLL_OK;
-  if (values->train.resume)
-    status = unroll_lm_load(&device, 1, values->train.resume, NULL, lm, err);
-  if (status == UNROLL_OK)
-    status = load_text(values, *lm, text, err);
-  if (status != UNROLL_OK)
-    return status;
-  if (!values->train.resume) {
-    const unroll_lm_options o = lm_options(command, values);
-    return unroll_lm_create(&device, 1, *text, &o, NULL, lm, err);
-  }
-  status = unroll_lm_resume(*lm, *text, err);
-  if (status == UNROLL_OK && train_changes_schedule(command, values)) {
-    unroll_schedule schedule = unroll_lm_describe(*lm).options.schedule;
-    train_set_schedule(command, values, &values->train, &schedule);
-    status = unroll_lm_set_schedule(*lm, &schedule, err);
-  }
+static unroll_status create_model(const command_spec *command, const void *values, unroll_device *device,
+                                  const void *data, void **model, unroll_error *err) {
+  const unroll_lm_options o = lm_options(command, values);
+  unroll_lm *lm = NULL;
+  const unroll_status status = unroll_lm_create(&device, 1, data, &o, NULL, &lm, err);
+  *model = lm;
   return status;
 }
 
+static unroll_status resume_model(void *model, const void *data, unroll_error *err) {
+  return unroll_lm_resume(model, data, err);
+}
+
+TRAINING_FUNCTIONS(unroll_lm)
+
+static const training_task task = {.data_option = "text",
+                                   .data = "the text",
+                                   .of_the_model = of_the_model,
+                                   .n_of_the_model = COUNT(of_the_model),
+                                   .open_data = open_text,
+                                   .close_data = close_text,
+                                   .create = create_model,
+                                   .resume = resume_model,
+                                   .tell_model = tell_model,
+                                   .tell_updates = tell_updates,
+                                   TRAINING_FUNCTION_FIELDS,
+                                   .is_nats = true,
+                                   .pace = "chars",
+                                   .try_it = "unroll sample"};
+
 static int run(const command_spec *command, const void *p) {
   const lm_values *values = p;
-  const train_values *train = &values->train;
-  if (!train_check_usage(command, values, train, of_the_model, COUNT(of_the_model)) ||
-      !train_check_files(train, values->text.paths, values->text.count, "the text"))
-    return EXIT_USAGE;
-  if (train->out && !training_check_target("out", train->out))
-    return EXIT_FAILED;
-  unroll_context *ctx = open_context(&values->common);
-  unroll_device *device = ctx ? open_device(ctx, &values->common) : NULL;
-  unroll_lm *lm = NULL;
-  unroll_text *text = NULL;
-  unroll_error err = UNROLL_ERROR_INIT;
-  int code = EXIT_FAILED;
-  if (device && open_model(command, values, device, &text, &lm, &err) == UNROLL_OK)
-    code = train_it(command, values, lm, text, device);
-  else if (device)
-    complain_of(&err);
-  unroll_lm_destroy(lm);
-  unroll_text_destroy(text);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
-  return code;
+  const training_job job = {.command = command,
+                            .values = values,
+                            .common = &values->common,
+                            .train = &values->train,
+                            .words = values->text.paths,
+                            .n_words = values->text.count,
+                            .n_files = values->text.count};
+  return training_main(&task, &job);
 }
 
 const command_spec command_train_lm = {

@@ -6,8 +6,9 @@
 
 #include "options.h"
 
-extern const command_spec command_devices, command_train_lm, command_train_classify, command_predict, command_sample,
-    command_bench, command_graph, command_conform, command_tune, command_eval;
+extern const command_spec command_devices, command_train_lm, command_train_classify, command_train_series,
+    command_train_seq2seq, command_predict, command_translate, command_sample, command_bench, command_graph,
+    command_conform, command_tune, command_eval;
 
 /* ---- a context and a device ---- */
 

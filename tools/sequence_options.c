@@ -13,12 +13,16 @@ bool sequence_check_usage(const sequence_values *v) {
   return true;
 }
 
+int32_t sequence_header(const sequence_values *v) {
+  if (strcmp(v->header, "auto") == 0)
+    return UNROLL_HEADER_AUTO;
+  return strcmp(v->header, "yes") == 0 ? UNROLL_HEADER_YES : UNROLL_HEADER_NO;
+}
+
 unroll_status sequence_load(const sequence_values *v, int64_t features, const unroll_tokens *labels, bool has_labels,
                             unroll_sequences **sequences, unroll_error *err) {
   const unroll_labelled_options o = {.struct_size = sizeof o,
-                                     .header = strcmp(v->header, "auto") == 0  ? UNROLL_HEADER_AUTO
-                                               : strcmp(v->header, "yes") == 0 ? UNROLL_HEADER_YES
-                                                                               : UNROLL_HEADER_NO,
+                                     .header = sequence_header(v),
                                      .separator = v->separator ? v->separator[0] : 0,
                                      .unlabelled = !has_labels,
                                      .label = v->label,

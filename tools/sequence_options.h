@@ -13,16 +13,20 @@ typedef struct sequence_values {
 } sequence_values;
 
 #define OPTION_CSV(T, help_) TEXT("csv", "FILE", offsetof(T, data.csv), help_)
-#define OPTIONS_SEQUENCES(T, label_)                                                                            \
-  TEXT("label", "COLUMN", offsetof(T, data.label), label_),                                                     \
-      TEXT("sequence", "COLUMN", offsetof(T, data.sequence),                                                    \
-           "of CSV: a record is a step, and records with the same text in this column are one sequence; "       \
-           "without it a record is a whole sequence"),                                                          \
-      CHOICE("header", "H", offsetof(T, data.header), "auto", "auto yes no", "of CSV: does it begin with one"), \
+/* What a file of CSV looks like. */
+#define OPTIONS_CSV_FORM(T)                                                                                 \
+  CHOICE("header", "H", offsetof(T, data.header), "auto", "auto yes no", "of CSV: does it begin with one"), \
       TEXT("separator", "C", offsetof(T, data.separator), "of CSV: what stands between fields (default ',')")
+#define OPTIONS_SEQUENCES(T, label_)                                                                      \
+  TEXT("label", "COLUMN", offsetof(T, data.label), label_),                                               \
+      TEXT("sequence", "COLUMN", offsetof(T, data.sequence),                                              \
+           "of CSV: a record is a step, and records with the same text in this column are one sequence; " \
+           "without it a record is a whole sequence"),                                                    \
+      OPTIONS_CSV_FORM(T)
 
 /* Is the separator one ASCII character? Otherwise said on stderr. */
 bool sequence_check_usage(const sequence_values *values);
+int32_t sequence_header(const sequence_values *values); /* UNROLL_HEADER_* */
 /* features: those of a model, or 0: as the values say. labels: a model's, or NULL. has_labels: or there is no such column. */
 unroll_status sequence_load(const sequence_values *values, int64_t features, const unroll_tokens *labels,
                             bool has_labels, unroll_sequences **sequences, unroll_error *err);

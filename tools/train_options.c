@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train_options.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,9 +13,59 @@
 #define DYNAMIC_SCALE 65536
 #define DYNAMIC_INTERVAL 2000
 
-static const char *const of_every_model[] = {
-    "seed", "batch",      "accumulate", "optimizer", "momentum", "weight-decay",    "warmup",
-    "clip", "loss-scale", "nonfinite",  "freeze",    "l2",       "recurrent-decay", "validation-fraction"};
+static const char *const of_every_model[] = {"cell",
+                                             "hidden",
+                                             "layers",
+                                             "layer-norm",
+                                             "peepholes",
+                                             "dropout",
+                                             "input-dropout",
+                                             "same-mask",
+                                             "weight-dropout",
+                                             "state-dropout",
+                                             "zoneout-h",
+                                             "zoneout-c",
+                                             "seed",
+                                             "batch",
+                                             "accumulate",
+                                             "optimizer",
+                                             "momentum",
+                                             "weight-decay",
+                                             "warmup",
+                                             "clip",
+                                             "loss-scale",
+                                             "nonfinite",
+                                             "freeze",
+                                             "l2",
+                                             "recurrent-decay",
+                                             "validation-fraction"};
+
+/* "every=16", "sqrt", "bytes=100M", "all". */
+static bool parse_checkpoint(const char *text, unroll_checkpoint_policy *p) {
+  *p = (unroll_checkpoint_policy){.struct_size = sizeof *p};
+  const size_t n = strcspn(text, "=");
+  while (p->kind < UNROLL_CHECKPOINT_COUNT &&
+         (strlen(unroll_checkpoint_name(p->kind)) != n || strncmp(text, unroll_checkpoint_name(p->kind), n) != 0))
+    p->kind++;
+  if (p->kind == UNROLL_CHECKPOINT_COUNT)
+    return false;
+  if (p->kind != UNROLL_CHECKPOINT_EVERY && p->kind != UNROLL_CHECKPOINT_BYTES)
+    return !text[n];
+  if (!text[n] || text[n + 1] < '0' || text[n + 1] > '9')
+    return false;
+  char *end;
+  errno = 0;
+  const unsigned long long number = strtoull(text + n + 1, &end, 10);
+  const uint64_t unit = *end == 'K' ? 1000 : *end == 'M' ? 1000000 : *end == 'G' ? 1000000000 : 1;
+  if (errno || number == 0 || number > INT64_MAX / unit || end[unit > 1] ||
+      (p->kind == UNROLL_CHECKPOINT_EVERY && unit > 1))
+    return false;
+  if (p->kind == UNROLL_CHECKPOINT_EVERY)
+    p->every = (int64_t)number;
+  else
+    p->bytes = number * unit;
+  return true;
+}
 
 static bool check_resumed(const command_spec *command, const void *values, const char *const *names, size_t n) {
   for (size_t i = 0; i < n; i++)
@@ -35,6 +87,12 @@ bool train_check_usage(const command_spec *command, const void *values, const tr
   if (train->resume && (!check_resumed(command, values, of_the_model, n) ||
                         !check_resumed(command, values, of_every_model, COUNT(of_every_model))))
     return false;
+  unroll_checkpoint_policy policy;
+  if (train->checkpoint && !parse_checkpoint(train->checkpoint, &policy)) {
+    complain("--checkpoint: '%s', expected all, sqrt, every=K or bytes=N, where N may end in K, M or G",
+             train->checkpoint);
+    return false;
+  }
   if (!train->resume && train->batch % train->accumulate != 0) {
     complain("--accumulate: %lld does not divide --batch %lld", (long long)train->accumulate, (long long)train->batch);
     return false;
@@ -77,7 +135,7 @@ bool train_changes_schedule(const command_spec *command, const void *values) {
   return false;
 }
 
-void train_set_optimizer(const train_values *train, unroll_optimizer_attr *optimizer) {
+static void set_optimizer(const train_values *train, unroll_optimizer_attr *optimizer) {
   static const char *const names[] = {"sgd", "rmsprop", "adam", "adamw"};
   int32_t kind = 0;
   while (strcmp(train->optimizer, names[kind]) != 0)
@@ -90,27 +148,51 @@ void train_set_optimizer(const train_values *train, unroll_optimizer_attr *optim
     optimizer->beta2 = 0.99; /* as PyTorch; Hinton's lecture has 0.9 */
 }
 
-void train_set_loss_scale(const train_values *train, double *scale, int64_t *interval) {
-  *scale = train->loss_scale > 0 ? train->loss_scale : DYNAMIC_SCALE;
-  *interval = train->loss_scale > 0 ? 0 : DYNAMIC_INTERVAL;
+unroll_training train_training(const command_spec *command, const void *values, const train_values *train) {
+  unroll_training t = unroll_training_default();
+  t.batch = train->batch;
+  t.seed = (uint64_t)train->seed;
+  t.clip = train->clip;
+  t.validation = train->validation;
+  t.loss_scale = train->loss_scale > 0 ? train->loss_scale : DYNAMIC_SCALE;
+  t.loss_scale_interval = train->loss_scale > 0 ? 0 : DYNAMIC_INTERVAL;
+  t.accumulate = train->accumulate;
+  t.warmup = train->warmup;
+  t.nonfinite = strcmp(train->nonfinite, "skip") == 0 ? UNROLL_NONFINITE_SKIP : UNROLL_NONFINITE_STOP;
+  t.freeze = train->freeze;
+  t.l2 = train->l2;
+  t.recurrent_decay = train->recurrent_decay;
+  set_optimizer(train, &t.optimizer);
+  train_set_schedule(command, values, train, &t.schedule);
+  return t;
 }
 
-unroll_training train_training(const train_values *train) {
-  return (unroll_training){.accumulate = train->accumulate,
-                           .warmup = train->warmup,
-                           .nonfinite =
-                               strcmp(train->nonfinite, "skip") == 0 ? UNROLL_NONFINITE_SKIP : UNROLL_NONFINITE_STOP,
-                           .freeze = train->freeze,
-                           .l2 = train->l2,
-                           .recurrent_decay = train->recurrent_decay};
-}
-
-int32_t train_cell_code(const char *name) {
+/* Of the names that --cell takes. */
+static int32_t cell_code(const char *name) {
   static const char *const names[] = {"", "rnn", "lstm", "gru", "gru_after"};
   int32_t i = 0;
   while (strcmp(name, names[i]) != 0)
     i++;
   return i;
+}
+
+unroll_recurrent train_recurrent(const train_values *train) {
+  unroll_checkpoint_policy checkpoint = {.struct_size = sizeof checkpoint};
+  if (train->checkpoint)
+    parse_checkpoint(train->checkpoint, &checkpoint);
+  return (unroll_recurrent){.cell = cell_code(train->cell),
+                            .same_mask = train->same_mask,
+                            .layers = train->layers,
+                            .hidden = train->hidden,
+                            .dropout = train->dropout,
+                            .input_dropout = train->input_dropout,
+                            .weight_dropout = train->weight_dropout,
+                            .state_dropout = train->state_dropout,
+                            .zoneout_h = train->zoneout_h,
+                            .zoneout_c = train->zoneout_c,
+                            .layer_norm = train->layer_norm,
+                            .peepholes = train->peepholes,
+                            .checkpoint = checkpoint};
 }
 
 const char *train_cell_name(int32_t cell) {
@@ -122,15 +204,38 @@ const char *train_cell_name(int32_t cell) {
   return "?";
 }
 
-void train_tell_more(const unroll_training *t, int64_t batch, double loss_scale, int64_t loss_scale_interval,
-                     const char *unit) {
-  if (loss_scale_interval > 0)
+void train_tell_model(const unroll_recurrent *rnn, const char *before, const char *more, uint64_t n_parameters) {
+  tell("model     %s%s, %" PRId64 " layer%s of %" PRId64 " units%s%s%s; %" PRIu64 " parameters", before,
+       train_cell_name(rnn->cell), rnn->layers, rnn->layers == 1 ? "" : "s", rnn->hidden, more,
+       rnn->layer_norm ? ", layer norm" : "", rnn->peepholes ? ", peepholes" : "", n_parameters);
+}
+
+/* "dropout   input 0.1, state 0.2", of those that are not 0. */
+static void tell_dropouts(const unroll_recurrent *r) {
+  const struct {
+    const char *name;
+    double p;
+  } all[] = {{"outputs", r->dropout},     {"input", r->input_dropout}, {"weights", r->weight_dropout},
+             {"state", r->state_dropout}, {"zoneout h", r->zoneout_h}, {"zoneout c", r->zoneout_c}};
+  char line[200] = "";
+  for (size_t i = 0; i < COUNT(all); i++) {
+    const size_t n = strlen(line);
+    if (all[i].p > 0)
+      snprintf(line + n, sizeof line - n, "%s%s %g", n ? ", " : "", all[i].name, all[i].p);
+  }
+  if (line[0])
+    tell("dropout   %s%s", line, r->same_mask ? "; one mask for all steps" : "");
+}
+
+void train_tell_more(const unroll_recurrent *rnn, const unroll_training *t, const char *unit) {
+  tell_dropouts(rnn);
+  if (t->loss_scale_interval > 0)
     tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
-         loss_scale, loss_scale_interval);
-  else if (loss_scale != 1)
-    tell("scale     loss x %g", loss_scale);
+         t->loss_scale, t->loss_scale_interval);
+  else if (t->loss_scale != 1)
+    tell("scale     loss x %g", t->loss_scale);
   if (t->accumulate > 1)
-    tell("parts     an update's %" PRId64 " %s in %" PRId64 " parts", batch, unit, t->accumulate);
+    tell("parts     an update's %" PRId64 " %s in %" PRId64 " parts", t->batch, unit, t->accumulate);
   if (t->freeze)
     tell("frozen    %s", t->freeze);
   if (t->l2 || t->recurrent_decay > 0)

@@ -14,6 +14,12 @@ typedef struct train_values {
   double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, schedule_epochs, clip, validation;
   double loss_scale; /* 0: dynamic */
   double recurrent_decay;
+  /* of the recurrent layers */
+  const char *cell;
+  int64_t hidden, layers;
+  double dropout, input_dropout, weight_dropout, state_dropout, zoneout_h, zoneout_c;
+  bool same_mask, layer_norm, peepholes;
+  const char *checkpoint;
 } train_values;
 
 #define INTEGER(name_, argument_, offset_, standard_, min_, max_, help_)                                    \
@@ -57,6 +63,37 @@ typedef struct train_values {
       INTEGER("patience", "N", offsetof(T, train.patience), NULL, 1, 1e9,                                             \
               "validations in a row that are no better than the best one; counted on with --resume where it is given" \
               " again")
+
+#define FLAG(name_, offset_, help_) \
+  { .type = OPTION_FLAG, .name = name_, .offset = offset_, .help = help_ }
+
+/* The recurrent layers, cell, hidden and layers the standards. */
+#define OPTIONS_TRAIN_LAYERS(T, cell_, hidden_, layers_)                                                      \
+  CHOICE("cell", "C", offsetof(T, train.cell), cell_, "rnn lstm gru gru_after", "what a layer is made of"),   \
+      INTEGER("hidden", "N", offsetof(T, train.hidden), hidden_, 1, 16384, "units of a layer and direction"), \
+      INTEGER("layers", "N", offsetof(T, train.layers), layers_, 1, 16, "layers, one above the other"),       \
+      FLAG("layer-norm", offsetof(T, train.layer_norm), "layer normalisation within the cells"),              \
+      FLAG("peepholes", offsetof(T, train.peepholes), "lstm: gates see the cell state")
+
+/* of_last: what else --dropout is of. */
+#define OPTIONS_TRAIN_DROPOUTS(T, of_last)                                                                      \
+  HEADING("dropout, each the part of values that is dropped"),                                                  \
+      NUMBER("dropout", offsetof(T, train.dropout), "0", BELOW_1, "of each layer's output" of_last),            \
+      NUMBER("input-dropout", offsetof(T, train.input_dropout), "0", BELOW_1, "of what the first layer reads"), \
+      FLAG("same-mask", offsetof(T, train.same_mask), "these two have one mask for all steps of an update"),    \
+      NUMBER("weight-dropout", offsetof(T, train.weight_dropout), "0", BELOW_1,                                 \
+             "of the recurrent matrices, one mask an update"),                                                  \
+      NUMBER("state-dropout", offsetof(T, train.state_dropout), "0", BELOW_1,                                   \
+             "of the state where the recurrent matrix reads it, one mask for all steps of an update"),          \
+      NUMBER("zoneout-h", offsetof(T, train.zoneout_h), "0", BELOW_1,                                           \
+             "of the state: units that keep their value of the step before"),                                   \
+      NUMBER("zoneout-c", offsetof(T, train.zoneout_c), "0", BELOW_1, "lstm: likewise of the cell state")
+
+#define OPTION_TRAIN_CHECKPOINT(T)                                                                                 \
+  TEXT("checkpoint", "P", offsetof(T, train.checkpoint),                                                           \
+       "less memory for more time, the same numbers: of the states within a sequence keep every=K (every K-th), "  \
+       "sqrt (every square root of their number), or what is best within bytes=N (K, M, G for 10^3, 10^6, 10^9); " \
+       "the rest is made again (default: all)")
 
 /* An update, from the batch on; batch: what it is a number of. */
 #define OPTIONS_TRAIN_UPDATES(T, batch_, standard_batch)                                                               \
@@ -109,19 +146,19 @@ typedef struct train_values {
 /* The checks beyond the table; of_the_model: further options that a model's file holds, so that --resume excludes them. */
 bool train_check_usage(const command_spec *command, const void *values, const train_values *train,
                        const char *const *of_the_model, size_t n);
-void train_set_optimizer(const train_values *train, unroll_optimizer_attr *optimizer);
 /* Of a new model, or of a resumed one, where only what was given changes. */
 void train_set_schedule(const command_spec *command, const void *values, const train_values *train,
                         unroll_schedule *schedule);
 bool train_changes_schedule(const command_spec *command, const void *values);
-void train_set_loss_scale(const train_values *train, double *scale, int64_t *interval);
-unroll_training train_training(const train_values *train);
-/* Of the names that --cell takes. */
-int32_t train_cell_code(const char *name);
+/* How a new model is trained; texts stay where they are. */
+unroll_training train_training(const command_spec *command, const void *values, const train_values *train);
+/* --checkpoint was checked by train_check_usage. */
+unroll_recurrent train_recurrent(const train_values *train);
 const char *train_cell_name(int32_t cell);
+/* Cell, layers and units, and after `more` the options of cells: "lstm, 2 layers of 128 units, layer norm". */
+void train_tell_model(const unroll_recurrent *rnn, const char *before, const char *more, uint64_t n_parameters);
 /* What is not as it is without being asked for, on stderr. unit: what a batch is a number of. */
-void train_tell_more(const unroll_training *training, int64_t batch, double loss_scale, int64_t loss_scale_interval,
-                     const char *unit);
+void train_tell_more(const unroll_recurrent *rnn, const unroll_training *training, const char *unit);
 /* One file under two names would be lost: a text that is also the log, say. */
 bool train_is_same_file(const char *a, const char *b);
 /* Would `data` be overwritten, or one output by another? Said on stderr. what: "the text". */

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "commands.h"
 #include "console.h"
 
 #define EXTENSION ".safetensors"
@@ -73,17 +72,17 @@ bool training_check_target(const char *option, const char *path) {
 }
 
 static bool open_log(training *t) {
-  if (!t->options->log)
+  if (!t->job->train->log)
     return true;
-  t->log = fopen(t->options->log, t->options->resume ? "ae" : "we");
+  t->log = fopen(t->job->train->log, t->job->train->resume ? "ae" : "we");
   if (!t->log)
-    complain("--log: cannot write %s: %s", t->options->log, strerror(errno));
+    complain("--log: cannot write %s: %s", t->job->train->log, strerror(errno));
   return t->log;
 }
 
 static void log_failed(training *t) {
   if (!t->log_failed)
-    complain("cannot write %s: %s", t->options->log, strerror(errno));
+    complain("cannot write %s: %s", t->job->train->log, strerror(errno));
   t->log_failed = true;
 }
 
@@ -101,7 +100,7 @@ static bool save_last(training *t) {
     return false;
   }
   t->saved = true;
-  t->saved_update = t->task->position(t->model).update;
+  t->saved_update = t->task->state(t->model).update;
   return true;
 }
 
@@ -129,11 +128,11 @@ static void write_log(training *t, const unroll_train_progress *p) {
                              "grad_norm", number((double)p->grad_norms[i]), pace, number(round(p->steps_per_second)));
     if (line && last && !isnan(p->validation_loss))
       json_object_set_new(line, "validation_loss", number(p->validation_loss));
-    if (line && last && t->task->metric && !isnan(p->metric))
-      json_object_set_new(line, t->task->metric, number(p->metric));
-    if (line && last && t->task->metric && !isnan(p->validation_metric)) {
+    if (line && last && t->metric && !isnan(p->metric))
+      json_object_set_new(line, t->metric, number(p->metric));
+    if (line && last && t->metric && !isnan(p->validation_metric)) {
       char name[48];
-      snprintf(name, sizeof name, "validation_%s", t->task->metric);
+      snprintf(name, sizeof name, "validation_%s", t->metric);
       json_object_set_new(line, name, number(p->validation_metric));
     }
     if (line && p->loss_scales)
@@ -163,8 +162,8 @@ static void show(training *t, const unroll_train_progress *p) {
   size_t n = 0;
   if (t->task->is_nats)
     snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
-  else if (t->task->metric && !isnan(p->metric))
-    snprintf(loss, sizeof loss, "loss %.4f %s %.3f", p->loss, t->task->metric, p->metric);
+  else if (t->metric && !isnan(p->metric))
+    snprintf(loss, sizeof loss, "loss %.4f %s %.3f", p->loss, t->metric, p->metric);
   else
     snprintf(loss, sizeof loss, "loss %.4f", p->loss);
   details[n++] = loss;
@@ -197,9 +196,9 @@ static void tell_validation(const training *t, const unroll_train_progress *p) {
   if (t->task->is_nats)
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f nats, %.4f bits%s", p->epoch, p->update, p->loss,
          p->validation_loss, p->validation_loss / M_LN2, best);
-  else if (t->task->metric)
+  else if (t->metric)
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f, %s %.4f%s", p->epoch, p->update, p->loss,
-         p->validation_loss, t->task->metric, p->validation_metric, best);
+         p->validation_loss, t->metric, p->validation_metric, best);
   else
     tell("epoch %.2f, update %" PRIu64 ": loss %.4f, validation %.4f%s", p->epoch, p->update, p->loss,
          p->validation_loss, best);
@@ -240,18 +239,12 @@ static int report(void *ctx, const unroll_train_progress *p) {
 
 /* ---- a run ---- */
 
-/* Where to go on, and with what. */
-struct data_words {
-  const char *device, *option;
-  const char *const *data;
-  size_t n;
-};
-
-static void print_resume(FILE *out, const training *t, const struct data_words *w) {
-  const train_values *o = t->options;
-  fprintf(out, "go on with: unroll %s --%s", t->command->name, w->option);
-  for (size_t i = 0; i < w->n; i++)
-    train_print_word(out, w->data[i]);
+static void print_resume(FILE *out, const training *t) {
+  const training_job *job = t->job;
+  const train_values *o = job->train;
+  fprintf(out, "go on with: unroll %s --%s", job->command->name, t->task->data_option);
+  for (size_t i = 0; i < job->n_words; i++)
+    train_print_word(out, job->words[i]);
   fputs(" --resume", out);
   train_print_word(out, t->out);
   if (o->epochs > 0)
@@ -267,13 +260,13 @@ static void print_resume(FILE *out, const training *t, const struct data_words *
     train_print_word(out, o->log);
   }
   fputs(" --device", out);
-  train_print_word(out, w->device);
+  train_print_word(out, job->common->device);
   fputc('\n', out);
 }
 
 static void say_what_was_kept(const training *t) {
-  const training_position at = t->task->position(t->model);
-  const char *const resumed_from = t->options->resume;
+  const training_state at = t->task->state(t->model);
+  const char *const resumed_from = t->job->train->resume;
   const bool resumed_here = resumed_from && strcmp(resumed_from, t->out) == 0;
   const bool has_best = t->best_saved || (resumed_here && access(t->best, R_OK) == 0);
   const char *const best = has_best ? t->best : "not here";
@@ -294,7 +287,7 @@ static void say_what_was_kept(const training *t) {
   fputc('\n', stderr);
 }
 
-static int finish(training *t, const struct data_words *w, unroll_status status, const unroll_error *err) {
+static int finish(training *t, unroll_status status, const unroll_error *err) {
   if (status != UNROLL_OK && status != UNROLL_E_CANCELLED) {
     complain_of(err);
     if (t->saved)
@@ -307,15 +300,15 @@ static int finish(training *t, const struct data_words *w, unroll_status status,
     tell("stopped at update %" PRIu64 "; the model is saved", t->saved_update);
   if (t->ran_out)
     tell("stopped at update %" PRIu64 ": %" PRId64 " validations in a row were no better than the best",
-         t->saved_update, t->options->patience);
+         t->saved_update, t->job->train->patience);
   say_what_was_kept(t);
   if (status == UNROLL_E_CANCELLED)
-    print_resume(stderr, t, w);
+    print_resume(stderr, t);
   return t->log_failed ? EXIT_FAILED : EXIT_OK;
 }
 
 static bool has_work(const training *t, const unroll_train_options *limits) {
-  const training_position at = t->task->position(t->model);
+  const training_state at = t->task->state(t->model);
   const double epochs = (double)at.update / (double)at.updates_per_epoch;
   if (limits->updates && at.update >= limits->updates)
     complain("the model has %" PRIu64 " updates already: give more --updates than that", at.update);
@@ -326,15 +319,13 @@ static bool has_work(const training *t, const unroll_train_options *limits) {
   return false;
 }
 
-int training_run(const training_task *task, void *model, const command_spec *command, const void *values,
-                 const train_values *options, const char *device, const char *data_option, const char *const *data,
-                 size_t n_data) {
-  const bool as_it_is = option_was_given(command, values, "updates") && options->updates == 0;
-  const struct data_words words = {device, data_option, data, n_data};
+int training_run(const training_task *task, const training_job *job, void *model) {
+  const train_values *options = job->train;
+  const bool as_it_is = option_was_given(job->command, job->values, "updates") && options->updates == 0;
   training t = {.task = task,
+                .job = job,
                 .model = model,
-                .command = command,
-                .options = options,
+                .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
                 .validation = NAN,
@@ -360,11 +351,11 @@ int training_run(const training_task *task, void *model, const command_spec *com
   unroll_error err = UNROLL_ERROR_INIT;
   if (as_it_is) {
     close_log(&t);
-    return finish(&t, &words, UNROLL_OK, &err);
+    return finish(&t, UNROLL_OK, &err);
   }
   catch_signals();
   const unroll_status status = task->train(model, &limits, &err);
   progress_end(&t.bar);
   close_log(&t);
-  return finish(&t, &words, status, &err);
+  return finish(&t, status, &err);
 }

@@ -67,6 +67,9 @@ enum conform_attribute {
   COVER_LENGTHS,   /* linear_scan: absent 0, given 1 */
   COVER_CAST,      /* CONFORM_CAST(from, to) */
   COVER_LAYER,     /* layer, layer_grad: CONFORM_LAYER(..) */
+  COVER_H_MASK,    /* layer, layer_grad: absent 0, given 1 */
+  COVER_KEEP_H,    /* layer, layer_grad: CONFORM_NO_KEEP.., what it is of */
+  COVER_KEEP_C,    /* likewise */
   COVER_DIRECTION, /* scan, linear_scan: UNROLL_FORWARD, UNROLL_REVERSE */
   COVER_FORM,      /* CONFORM_STATIC.., how it was compiled */
   COVER_END
@@ -80,6 +83,7 @@ enum {
   CONFORM_FORMS
 };
 enum { CONFORM_NO_ADDEND, CONFORM_FULL, CONFORM_ROW };
+enum { CONFORM_NO_KEEP, CONFORM_KEEP_BOOL, CONFORM_KEEP_REAL };
 #define CONFORM_CAST(from, to) (16 * (from) + (to))
 /* activation counts for the rnn alone; has_lengths: 0, 1. */
 #define CONFORM_LAYER(cell, direction, has_lengths, activation) \

@@ -23,6 +23,8 @@ static const struct value ranks[] = {{2, "2"}, {3, "3"}};
 static const struct value addends[] = {{CONFORM_NO_ADDEND, "absent"}, {CONFORM_FULL, "full"}, {CONFORM_ROW, "row"}};
 static const struct value time_axes[] = {{0, "0"}, {-1, "-1"}};
 static const struct value given[] = {{0, "absent"}, {1, "given"}};
+static const struct value keeps[] = {
+    {CONFORM_NO_KEEP, "absent"}, {CONFORM_KEEP_BOOL, "bool"}, {CONFORM_KEEP_REAL, "real"}};
 static const struct value kept[] = {{0, "all"}, {1, "some"}};
 static const struct value directions[] = {{UNROLL_FORWARD, "forward"}, {UNROLL_REVERSE, "reverse"}};
 static const struct value activations[] = {{UNROLL_TANH, "tanh"}, {UNROLL_RELU, "relu"}, {UNROLL_SIGMOID, "sigmoid"}};
@@ -59,6 +61,12 @@ static const struct {
     LISTED(UNROLL_OP_CATEGORICAL, COVER_TOP_P, "top_p", kept),
     LISTED(UNROLL_OP_RANDOM, COVER_KIND, "kind", randoms),
     LISTED(UNROLL_OP_RANDOM, COVER_TIME_AXIS, "time_axis", time_axes),
+    LISTED(UNROLL_OP_LAYER, COVER_H_MASK, "h_mask", given),
+    LISTED(UNROLL_OP_LAYER, COVER_KEEP_H, "keep_h", keeps),
+    LISTED(UNROLL_OP_LAYER, COVER_KEEP_C, "keep_c", keeps),
+    LISTED(UNROLL_OP_LAYER_GRAD, COVER_H_MASK, "h_mask", given),
+    LISTED(UNROLL_OP_LAYER_GRAD, COVER_KEEP_H, "keep_h", keeps),
+    LISTED(UNROLL_OP_LAYER_GRAD, COVER_KEEP_C, "keep_c", keeps),
     LISTED(UNROLL_OP_SCAN, COVER_DIRECTION, "direction", directions),
     LISTED(UNROLL_OP_LINEAR_SCAN, COVER_DIRECTION, "direction", directions),
     LISTED(UNROLL_OP_LINEAR_SCAN, COVER_LENGTHS, "lengths", given),

@@ -8,6 +8,7 @@
  *     exact layer ...                           whole numbers, compared bit by bit; else as above
  *     net WHAT CELL DIRECTION [LENGTHS] Tn Bn In Hn [grad], DTYPE
  *     scan WHAT DIRECTION [LENGTHS] Tn Bn In Hn [MODIFIER] [grad], DTYPE
+ *     model WHAT [LENGTHS] Tn Bn In Hn [grad], DTYPE     what nn.h, seq2seq.h, ctc.h, ssm.h build
  *
  *     CELL        rnn lstm gru gru_after
  *     DIRECTION   forward reverse; of a net with layers of both: that of its first
@@ -15,7 +16,9 @@
  *     LENGTHS     "lengths" (ragged, some 0), "lengths all T", "lengths all 0"; nothing where none are given
  *     MODIFIER    "reads y", "reads h_last", "reads c_last" (nobody reads the other results), "only dx", "only dW",
  *                 "only db", "only dh0" (of the gradients), "no h0", "no b", "run-time T to n", "inside" (what goes
- *                 in is computed before, and what comes out read by others, so that both lie amid other values)
+ *                 in is computed before, and what comes out read by others, so that both lie amid other values),
+ *                 "h_mask", "keep" (keep_h, of an lstm keep_c too), "keep_c", the last two with "real" or "once" (the
+ *                 same for all steps) where they are not bools of every step
  *     grad        the same with its gradient, asked for all of x, W_x, W_h, b, h0, c0 where no modifier says less
  *     DTYPE       f32 f64
  *
@@ -81,11 +84,36 @@ static unroll_tensor inner(const struct net *n, unroll_tensor x) {
   return n->spec->inside && x.graph ? unroll_unary(unroll_unary(x, UNROLL_NEG), UNROLL_NEG) : x;
 }
 
+static unroll_tensor h_mask_of(struct net *n) {
+  const struct net_spec *s = n->spec;
+  return s->masks & MASK_H ? net_in(n, UNROLL_ROLE_INPUT, "h_mask", -0.5, 1.5, 0, 2, (int64_t[]){s->B, s->H})
+                           : unroll_none();
+}
+
+static unroll_tensor keep_of(struct net *n, const char *name, uint32_t which) {
+  const struct net_spec *s = n->spec;
+  const bool once = (s->masks & KEEP_ONCE) != 0;
+  if (!(s->masks & which))
+    return unroll_none();
+  const unroll_tensor keep = net_in(n, UNROLL_ROLE_INPUT, name, 0, 1, once ? 0 : NET_TIME, once ? 2 : 3,
+                                    once ? (int64_t[]){s->B, s->H} : (int64_t[]){n->T, s->B, s->H});
+  return s->masks & KEEP_REAL ? keep : unroll_binary(keep, unroll_constant(n->g, n->dtype, 0, NULL, 0.375), UNROLL_LT);
+}
+
 unroll_layer_outputs net_layer(struct net *n, unroll_tensor x, const struct net_weights *w, int32_t direction,
                                unroll_tensor h0, unroll_tensor c0, unroll_tensor lengths, int32_t index) {
   const struct net_spec *s = n->spec;
-  const unroll_layer_inputs in = {inner(n, x),      inner(n, w->W_x), inner(n, w->W_h), inner(n, w->b),
-                                  inner(n, w->b_n), inner(n, h0),     inner(n, c0),     inner(n, lengths)};
+  const unroll_layer_inputs in = {.x = inner(n, x),
+                                  .W_x = inner(n, w->W_x),
+                                  .W_h = inner(n, w->W_h),
+                                  .b = inner(n, w->b),
+                                  .b_n = inner(n, w->b_n),
+                                  .h0 = inner(n, h0),
+                                  .c0 = inner(n, c0),
+                                  .lengths = inner(n, lengths),
+                                  .h_mask = h_mask_of(n),
+                                  .keep_h = keep_of(n, "keep_h", KEEP_H),
+                                  .keep_c = keep_of(n, "keep_c", KEEP_C)};
   const unroll_layer_attr attr = {.cell = s->cell, .direction = direction, .activation = s->activation};
   const unroll_layer_outputs out = unroll_layer(&in, &attr, index);
   return (unroll_layer_outputs){.y = inner(n, out.y), .h_last = inner(n, out.h_last), .c_last = inner(n, out.c_last)};
@@ -193,13 +221,25 @@ static void cover_as(struct conform_list *list, const struct net_spec *s, uint32
   conform_cover(list, op, COVER_FORM, s->T_max ? CONFORM_RUN_TIME_SIZE : CONFORM_STATIC);
 }
 
+static void cover_masks(struct conform_list *list, const struct net_spec *s, uint32_t op) {
+  const int32_t kind = s->masks & KEEP_REAL ? CONFORM_KEEP_REAL : CONFORM_KEEP_BOOL, none = CONFORM_NO_KEEP;
+  conform_cover(list, op, COVER_H_MASK, (s->masks & MASK_H) != 0);
+  conform_cover(list, op, COVER_KEEP_H, s->masks & KEEP_H ? kind : none);
+  conform_cover(list, op, COVER_KEEP_C, s->masks & KEEP_C ? kind : none);
+}
+
 /* Covers what the case's own layer, or scan, is; a scan's gradient is one that runs the other way. */
 static void cover(struct conform_list *list, const struct net_spec *s) {
+  if (s->is_model) /* of many ops */
+    return;
   if (s->cell != UNROLL_CELL_NONE) {
     const int32_t value = CONFORM_LAYER(s->cell, s->direction, s->lengths != LENGTHS_NONE, s->activation);
     cover_as(list, s, UNROLL_OP_LAYER, COVER_LAYER, value);
-    if (s->grad)
+    cover_masks(list, s, UNROLL_OP_LAYER);
+    if (s->grad) {
       cover_as(list, s, UNROLL_OP_LAYER_GRAD, COVER_LAYER, value);
+      cover_masks(list, s, UNROLL_OP_LAYER_GRAD);
+    }
   } else {
     cover_as(list, s, UNROLL_OP_SCAN, COVER_DIRECTION, s->direction);
     if (s->grad)
@@ -215,7 +255,9 @@ static void name_of(const struct net_spec *s, const char *modifiers, char *name,
   const char *lengths = lengths_names[s->lengths], *direction = direction_names[s->direction];
   const char *cell = cell_names[s->cell], *grad = s->grad ? " grad" : "";
   const bool has_activation = s->cell == UNROLL_CELL_RNN;
-  if (s->cell == UNROLL_CELL_NONE)
+  if (s->is_model)
+    snprintf(name, size, "model %s%s %s%s", s->what, lengths, sizes, grad);
+  else if (s->cell == UNROLL_CELL_NONE)
     snprintf(name, size, "scan %s %s%s %s%s%s", s->what, direction, lengths, sizes, modifiers, grad);
   else if (s->what)
     snprintf(name, size, "net %s %s %s%s %s%s%s", s->what, cell, direction, lengths, sizes, modifiers, grad);
@@ -384,6 +426,45 @@ static void partial_layers(struct net_maker *m) {
     }
 }
 
+/* Forms: with its gradient forward, and in reverse with lengths, in f64 only so; without it, where nothing is saved. */
+static void masked_layers(struct net_maker *m) {
+  static const struct {
+    uint32_t masks;
+    bool lstm;
+    const char *name;
+  } masks[] = {{MASK_H, false, " h_mask"},
+               {KEEP_H | KEEP_C, false, " keep"},
+               {KEEP_H | KEEP_C | KEEP_REAL, false, " keep real"},
+               {MASK_H | KEEP_H | KEEP_C | KEEP_REAL | KEEP_ONCE, false, " h_mask keep real once"},
+               {KEEP_C | KEEP_ONCE, true, " keep_c once"}};
+  for (uint32_t kind = 0; kind < N_CELLS; kind++)
+    for (uint32_t i = 0; i < sizeof masks / sizeof *masks; i++)
+      for (uint32_t form = 0; form < 3; form++) {
+        const bool lstm = kinds[kind].cell == UNROLL_CELL_LSTM;
+        struct net_spec s = layer_of(kind, form == 1, form == 1, form < 2);
+        if ((masks[i].lstm && !lstm) || (m->dtype == UNROLL_F64 && form != 1))
+          continue;
+        s.masks = lstm ? masks[i].masks : masks[i].masks & ~(uint32_t)KEEP_C;
+        net_add(m, &s, masks[i].name);
+      }
+  for (uint32_t kind = 0; kind < N_CELLS; kind++) { /* more rows and units than a work-item or a tile has */
+    struct net_spec s = layer_of(kind, kind & 1, kind < 2, true);
+    s.masks = MASK_H | KEEP_H | (kinds[kind].cell == UNROLL_CELL_LSTM ? KEEP_C : 0);
+    s.T = 4;
+    s.B = 70;
+    s.I = 33;
+    s.H = 130;
+    net_add(m, &s, " h_mask keep");
+    struct net_spec t = layer_of(kind, !(kind & 1), kind >= 2, true);
+    t.masks = s.masks;
+    t.T = 7;
+    t.T_max = 9;
+    t.T_then = 2;
+    t.runs = 2;
+    net_add(m, &t, " h_mask keep run-time T to 9");
+  }
+}
+
 static void all_cases(struct net_maker *m) {
   for (m->dtype = UNROLL_F32;; m->dtype = UNROLL_F64) {
     basic_layers(m);
@@ -391,8 +472,11 @@ static void all_cases(struct net_maker *m) {
     partial_layers(m);
     inner_layers(m);
     lengths_and_run_time(m);
+    masked_layers(m);
     net_list_scans(m);
     net_list_nets(m);
+    net_list_models(m);
+    net_list_sequences(m);
     sized_layers(m);
     if (m->dtype == UNROLL_F64)
       return;

@@ -12,7 +12,7 @@
 #define SUITE_LAYERS_PRIVATE_H
 #include "conform/conform_private.h"
 
-enum { NET_TENSORS = 40, NET_OUTPUTS = 32, NET_RUNS = 3, NET_TENSOR_NAME = 24 };
+enum { NET_TENSORS = 72, NET_OUTPUTS = 72, NET_RUNS = 3, NET_TENSOR_NAME = 32 };
 
 /* What fills a sequence's length: row 0 is full and row 1 empty where they are ragged, the others anything of 0..T. */
 enum net_lengths { LENGTHS_NONE, LENGTHS_RAGGED, LENGTHS_ALL_T, LENGTHS_ALL_0 };
@@ -27,6 +27,8 @@ enum net_flags {
 };
 
 enum net_results { RESULT_Y = 1, RESULT_H = 2, RESULT_C = 4 };
+/* Of a layer: which it has, and of which kind its keeps are: bool and of every step where nothing else is said. */
+enum net_masks { MASK_H = 1, KEEP_H = 2, KEEP_C = 4, KEEP_REAL = 8, KEEP_ONCE = 16 };
 enum net_wanted { WANT_X = 1, WANT_W = 2, WANT_B = 4, WANT_STATE = 8, WANT_ALL = 15 };
 
 struct net;
@@ -40,7 +42,8 @@ struct net_spec {
   uint32_t results, wanted; /* masks: what is read, and what gradients are asked for, none without grad */
   uint32_t form;            /* a net's or a scan's own */
   uint32_t runs;
-  bool grad, no_bias, no_state, chunked, exact, reshapes, inside;
+  uint32_t masks; /* of enum net_masks */
+  bool grad, no_bias, no_state, chunked, exact, reshapes, inside, is_model;
 };
 
 struct net_tensor {
@@ -72,6 +75,8 @@ struct net {
  */
 unroll_tensor net_in(struct net *n, int32_t role, const char *name, double lo, double hi, uint32_t flags, int32_t rank,
                      const int64_t *shape);
+/* Likewise of a parameter that is there already. */
+void net_given(struct net *n, unroll_tensor x, double lo, double hi);
 unroll_tensor net_integers(struct net *n, const char *name, double lo, double hi, uint32_t flags, int32_t rank,
                            const int64_t *shape);
 /* A square matrix with a single 1 in each row and column, which leaves whole numbers small. */
@@ -105,6 +110,24 @@ unroll_layer_outputs net_layer(struct net *n, unroll_tensor x, const struct net_
 /* Those that the cell has. Returns their number, at most 4. */
 uint32_t net_weight_list(const struct net_weights *w, unroll_tensor *list);
 
+/*
+ * A network of the library's own layers, which make their parameters: these become inputs, W_* and weights of rank 2
+ * scaled by their columns, gains (ln_*) around 1, others around 0. Then the results, and with grad the gradients of all
+ * of them with respect to x and the parameters.
+ */
+enum { NET_WANTED = 64 };
+struct net_model {
+  struct net_result y[8];
+  unroll_tensor x[NET_WANTED];
+  char x_names[NET_WANTED][NET_TENSOR_NAME]; /* of the gradients */
+  uint32_t x_flags[NET_WANTED], n_y, n_x;
+  double chain, K; /* of net_budget, forward */
+};
+/* x as one whose gradient is asked for, named "d" and that name; y as a result, if there is such a one. */
+void net_want(struct net *n, struct net_model *m, unroll_tensor x, const char *name, uint32_t flags);
+void net_read(struct net_model *m, unroll_tensor y, const char *name, uint32_t flags);
+void net_finish_model(struct net *n, struct net_model *m);
+
 /* Budgets, see suite_layers.c. chain: steps one after another; K: the longest sum in a step; terms: in the last sum. */
 double net_budget(int32_t cell, double chain, double K, double terms);
 
@@ -121,5 +144,7 @@ struct net_maker {
 void net_add(struct net_maker *m, const struct net_spec *spec, const char *modifiers);
 void net_list_nets(struct net_maker *m);
 void net_list_scans(struct net_maker *m);
+void net_list_models(struct net_maker *m);
+void net_list_sequences(struct net_maker *m);
 
 #endif

@@ -69,6 +69,16 @@ unroll_tensor net_in(struct net *n, int32_t role, const char *name, double lo, d
   return t->tensor;
 }
 
+void net_given(struct net *n, unroll_tensor x, double lo, double hi) {
+  struct net_tensor *t = add(n, n->in, &n->n_in, NET_TENSORS, unroll_tensor_describe(x).name, 0);
+  if (!t)
+    return;
+  t->tensor = x;
+  t->lo = lo;
+  t->hi = hi;
+  measure(n, t);
+}
+
 unroll_tensor net_integers(struct net *n, const char *name, double lo, double hi, uint32_t flags, int32_t rank,
                            const int64_t *shape) {
   struct net_tensor *t = add_input(n, UNROLL_ROLE_INPUT, name, UNROLL_I32, flags | NET_WHOLE, rank, shape);

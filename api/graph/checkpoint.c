@@ -8,6 +8,16 @@
 #include <inttypes.h>
 #include <math.h>
 
+const char *unroll_checkpoint_name(int32_t kind) {
+  switch (kind) {
+#define NAME_OF(name, value, text) \
+  case name: return text;
+    UNROLL_CHECKPOINTS(NAME_OF)
+#undef NAME_OF
+  default: return NULL;
+  }
+}
+
 /* ---- regions ---- */
 void unroll_checkpoint_begin(unroll_graph *g) {
   if (!g || graph_failed(g))

@@ -309,7 +309,8 @@ static void lstm_gates(const rule *r) {
 
 static void layer(const rule *r) {
   const int32_t cell = r->n->attr.layer.cell;
-  unroll_tensor x[17], d[7];
+  unroll_tensor x[20], d[7];
+  bool masked = false;
   for (uint32_t i = 0; i < 5; i++)
     x[i] = in(r, i);
   x[5] = in(r, 7);
@@ -326,7 +327,16 @@ static void layer(const rule *r) {
     x[12 + i] = want(r, i) && !again[i] ? r->v->so_far(r->v, r->n, i) : unroll_none();
     goes_on = goes_on || x[12 + i].graph;
   }
-  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, goes_on ? 17 : 13, NULL, d, 7);
+  for (uint32_t i = 0; i < 3; i++) {
+    static const char *const names[] = {"h_mask", "keep_h", "keep_c"};
+    if (want(r, 8 + i)) {
+      graph_fail(r->g, UNROLL_E_UNSUPPORTED, "%s: no gradient flows into a layer's %s", r->n->name, names[i]);
+      return;
+    }
+    x[17 + i] = in(r, 8 + i);
+    masked = masked || x[17 + i].graph;
+  }
+  graph_add_node(r->g, UNROLL_OP_LAYER_GRAD, &attr, x, masked ? 20 : goes_on ? 17 : 13, NULL, d, 7);
   for (uint32_t i = 0; i < 7; i++)
     if (i >= 1 && i <= 4 && !again[i])
       put(r, i, d[i]);

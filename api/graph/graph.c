@@ -46,18 +46,27 @@ uint32_t graph_attr_size(uint32_t op) {
   }
 }
 
+static bool has_input_from(const node *n, uint32_t first) {
+  bool has = false;
+  for (uint32_t i = first; i < n->n_in; i++)
+    has = has || n->in[i] != GRAPH_NONE;
+  return has;
+}
+
 uint32_t graph_op_version(const node *n) {
-  enum { LAYER_GRAD_INPUTS = 13 }; /* of version 1 */
+  enum { LAYER_INPUTS = 8, LAYER_GRAD_INPUTS = 13, LAYER_GRAD_SUMS = 17 }; /* of version 1, and of version 2 */
   bool newer = false;
   switch (n->op) {
   case UNROLL_OP_REDUCE: newer = n->n_in > 1 && n->in[1] != GRAPH_NONE; break;
   case UNROLL_OP_DROPOUT: newer = n->attr.dropout.t0 != 0; break;
   case UNROLL_OP_CATEGORICAL: newer = n->attr.categorical.top_p > 0 && n->attr.categorical.top_p < 1; break;
+  case UNROLL_OP_LAYER: newer = has_input_from(n, LAYER_INPUTS); break;
   case UNROLL_OP_LSTM_GATES: newer = n->n_in > 2 && n->in[2] != GRAPH_NONE; break;
   case UNROLL_OP_LSTM_GATES_GRAD: newer = n->n_in > 4 && n->in[4] != GRAPH_NONE; break;
   case UNROLL_OP_LAYER_GRAD:
-    for (uint32_t i = LAYER_GRAD_INPUTS; i < n->n_in; i++)
-      newer = newer || n->in[i] != GRAPH_NONE;
+    if (has_input_from(n, LAYER_GRAD_SUMS))
+      return 3;
+    newer = has_input_from(n, LAYER_GRAD_INPUTS);
     break;
   default: break;
   }

@@ -102,7 +102,8 @@ struct unroll_graph {
   int32_t steps_dim;
   scan_carry *carries;
   scan_edge *inputs, *captures, *outputs;
-  scan_edge kept[4]; /* tensors of the body whose steps stand in the graph around it already: a layer's saved values */
+  scan_edge kept[6]; /* tensors of the body whose steps stand in the graph around it already: a layer's saved values,
+                        and products of them */
   uint32_t n_kept;
   uint32_t n_carries, carries_capacity, n_inputs, inputs_capacity, n_captures, captures_capacity, n_outputs,
       outputs_capacity;
@@ -148,7 +149,7 @@ void graph_node_free(unroll_graph *graph, node *n);
 unroll_graph *graph_create_body(unroll_graph *parent);
 const char *graph_op_name(uint32_t op);
 uint32_t graph_attr_size(uint32_t op);
-/* 2: of inputs or attributes that version 1 had not, without which the result would be another. */
+/* Above 1: of inputs or attributes that the version before had not, without which the result would be another. */
 uint32_t graph_op_version(const node *n);
 /* "x f32 [7,4,3]"; buffer of GRAPH_DESCRIBE bytes */
 #define GRAPH_DESCRIBE 160

@@ -5,6 +5,9 @@
  */
 #include "graph/graph_private.h"
 
+/* Inputs of a layer; where its masks stand among those of its gradient. */
+enum { H_MASK = 8, KEEP_H, KEEP_C, LAYER_INPUTS, GRAD_MASKS = 17 };
+
 uint32_t layer_gates(int32_t cell) { return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3; }
 
 int64_t layer_saved_blocks(int32_t cell, uint32_t i) {
@@ -24,7 +27,9 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
     graph_fail(g, UNROLL_E_UNSUPPORTED, "layer: the body of a scan cannot hold a layer");
     return r;
   }
-  unroll_tensor x[8] = {in->x, in->W_x, in->W_h, in->b, in->b_n, in->h0, in->c0, in->lengths}, out[7];
+  unroll_tensor x[LAYER_INPUTS] = {in->x,  in->W_x,     in->W_h,    in->b,      in->b_n,   in->h0,
+                                   in->c0, in->lengths, in->h_mask, in->keep_h, in->keep_c},
+                out[7];
   const tensor_spec sx = *graph_spec(in->x); /* a copy: the array moves as constants are added */
   if (in->W_h.graph == g && graph_spec(in->W_h)->rank == 2 && sx.rank == 3) { /* else the node's own check tells */
     const tensor_spec *w = graph_spec(in->W_h);
@@ -40,7 +45,8 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
   op_attr a = {.layer = *attr};
   if (a.layer.block == 0 && sx.rank == 3)
     a.layer.block = (int32_t)gradient_block(sx.shape[1]);
-  graph_add_node(g, UNROLL_OP_LAYER, &a, x, 8, NULL, out, 7);
+  const bool has_masks = in->h_mask.graph || in->keep_h.graph || in->keep_c.graph;
+  graph_add_node(g, UNROLL_OP_LAYER, &a, x, has_masks ? LAYER_INPUTS : H_MASK, NULL, out, 7);
   g->layer = g->direction = -1;
   r.y = out[0];
   r.h_last = out[1];
@@ -52,7 +58,9 @@ unroll_layer_outputs unroll_layer(const unroll_layer_inputs *in, const unroll_la
 typedef struct parts {
   unroll_tensor y, h_last, c_last;
   uint32_t scan_node;
-  uint32_t saved[4];        /* tensors of the body */
+  uint32_t saved[4];   /* tensors of the body */
+  scan_edge masked[2]; /* inner: m⊙ a saved value, in the body; outer: that value there */
+  uint32_t n_masked;
   unroll_tensor weights[7]; /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
 } parts;
 
@@ -64,11 +72,49 @@ static unroll_tensor inputs_product(const unroll_layer_attr *attr, unroll_tensor
   return graph_op(UNROLL_OP_MATMUL, &a, (unroll_tensor[]){x, W_x, b}, 3, NULL);
 }
 
-/* x, W_x, W_h, b, b_n, h0, c0, lengths */
+/* m⊙v, which a product in the body multiplies. */
+static unroll_tensor masked(parts *p, unroll_tensor v, unroll_tensor m) {
+  if (!m.graph)
+    return v;
+  const unroll_tensor y = unroll_mul(v, m);
+  p->masked[p->n_masked++] = (scan_edge){y.id, v.id};
+  return y;
+}
+
+/* How much of an old value is kept, and of the new one taken, outside of the body; take: none where keep is bool. */
+typedef struct zone {
+  unroll_tensor keep, take;
+} zone;
+
+static zone zone_of(unroll_tensor keep, unroll_tensor lengths) {
+  zone z = {keep, unroll_none()};
+  if (!keep.graph || graph_failed(keep.graph) || !gradient_is_real(graph_spec(keep)))
+    return z;
+  if (lengths.graph && graph_spec(keep)->rank == 3) /* past a sequence's end it may be anything */
+    z.keep = unroll_length_mask(keep, lengths);
+  z.take = unroll_sub(unroll_constant(keep.graph, graph_spec(keep)->dtype, 0, NULL, 1.0), z.keep);
+  return z;
+}
+
+static unroll_tensor of_step(unroll_scan *s, unroll_tensor x) {
+  return x.graph && !graph_failed(x.graph) && graph_spec(x)->rank == 3 ? unroll_scan_input(s, x) : x;
+}
+
+static unroll_tensor zoned(unroll_scan *s, const zone *z, unroll_tensor was, unroll_tensor is) {
+  if (!z->keep.graph)
+    return is;
+  const unroll_tensor keep = of_step(s, z->keep);
+  if (!z->take.graph)
+    return unroll_select(keep, was, is);
+  return unroll_add(unroll_mul(keep, was), unroll_mul(of_step(s, z->take), is));
+}
+
+/* x, W_x, W_h, b, b_n, h0, c0, lengths, h_mask, keep_h, keep_c */
 static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_tensor *in, bool want_y, parts *p) {
   if (graph_failed(g))
     return;
-  const unroll_tensor W_x = in[1], W_h = in[2], b = in[3], lengths = in[7];
+  const unroll_tensor W_x = in[1], W_h = in[2], b = in[3], lengths = in[7], m = in[H_MASK];
+  const zone zone_h = zone_of(in[KEEP_H], lengths), zone_c = zone_of(in[KEEP_C], lengths);
   const tensor_spec sx = *graph_spec(in[0]);
   const int64_t H = graph_spec(W_h)->shape[1];
   /* What stands past a sequence's end may be anything, NaN too. */
@@ -95,31 +141,32 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
   unroll_scan *s = scan_begin_unchecked(g, attr->direction, sx.shape[0], sx.dim[0]);
   if (!s)
     return;
-  s->cell = attr->cell;
+  if (!m.graph && !zone_h.keep.graph && !zone_c.keep.graph) /* else it is no standard cell's */
+    s->cell = attr->cell;
   s->lengths = lengths.graph ? lengths.id : GRAPH_NONE;
   const unroll_tensor x_t = unroll_scan_input(s, xw[0]);
   const unroll_tensor h = unroll_scan_carry(s, in[5]);
   unroll_tensor c = unroll_none(), out[3];
   switch (attr->cell) {
   case UNROLL_CELL_RNN:
-    out[0] = unroll_unary(unroll_matmul_add(h, 0, W_h, 1, x_t), attr->activation);
+    out[0] = unroll_unary(unroll_matmul_add(masked(p, h, m), 0, W_h, 1, x_t), attr->activation);
     p->saved[0] = h.id;
     p->saved[1] = out[0].id;
     break;
   case UNROLL_CELL_LSTM:
     c = unroll_scan_carry(s, in[6]);
-    graph_add_node(s->body, UNROLL_OP_LSTM_GATES, NULL, (unroll_tensor[]){unroll_matmul_add(h, 0, W_h, 1, x_t), c}, 2,
-                   NULL, out, 3);
+    graph_add_node(s->body, UNROLL_OP_LSTM_GATES, NULL,
+                   (unroll_tensor[]){unroll_matmul_add(masked(p, h, m), 0, W_h, 1, x_t), c}, 2, NULL, out, 3);
     p->saved[0] = h.id;
     p->saved[1] = out[2].id;
     p->saved[2] = c.id;
-    unroll_scan_next(s, c, out[1]);
+    unroll_scan_next(s, c, zoned(s, &zone_c, c, out[1]));
     break;
   case UNROLL_CELL_GRU: {
     unroll_tensor reset[2];
-    graph_add_node(s->body, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){unroll_matmul_add(h, 0, w[0], 1, x_t), h}, 2,
-                   NULL, reset, 2);
-    const unroll_tensor pre = unroll_matmul_add(reset[1], 0, w[1], 1, unroll_scan_input(s, xw[1]));
+    graph_add_node(s->body, UNROLL_OP_GRU_RESET, NULL,
+                   (unroll_tensor[]){unroll_matmul_add(masked(p, h, m), 0, w[0], 1, x_t), h}, 2, NULL, reset, 2);
+    const unroll_tensor pre = unroll_matmul_add(masked(p, reset[1], m), 0, w[1], 1, unroll_scan_input(s, xw[1]));
     graph_add_node(s->body, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){pre, reset[0], h}, 3, NULL, out, 2);
     p->saved[0] = h.id;
     p->saved[1] = reset[0].id;
@@ -129,13 +176,14 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
   }
   default:
     graph_add_node(s->body, UNROLL_OP_GRU_AFTER_GATES, NULL,
-                   (unroll_tensor[]){x_t, unroll_matmul_add(h, 0, W_h, 1, bias_n), h}, 3, NULL, out, 2);
+                   (unroll_tensor[]){x_t, unroll_matmul_add(masked(p, h, m), 0, W_h, 1, bias_n), h}, 3, NULL, out, 2);
     p->saved[0] = h.id;
     p->saved[1] = out[1].id;
   }
-  unroll_scan_next(s, h, out[0]);
+  const unroll_tensor h_new = zoned(s, &zone_h, h, out[0]);
+  unroll_scan_next(s, h, h_new);
   if (want_y)
-    p->y = unroll_scan_output(s, out[0]);
+    p->y = unroll_scan_output(s, h_new);
   p->h_last = unroll_scan_last(s, h);
   if (c.graph)
     p->c_last = unroll_scan_last(s, c);
@@ -145,7 +193,10 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
 
 void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out) {
   parts p = {.scan_node = 0};
-  build(g, &layer->attr.layer, in, used[0], &p);
+  unroll_tensor x[LAYER_INPUTS] = {unroll_none()};
+  for (uint32_t i = 0; i < layer->n_in; i++)
+    x[i] = in[i];
+  build(g, &layer->attr.layer, x, used[0], &p);
   out[0] = p.y;
   out[1] = p.h_last;
   out[2] = p.c_last;
@@ -164,7 +215,9 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
   const tensor_spec *sx = graph_spec(in[0]);
   const tensor_spec state = graph_make_spec(sx->dtype, 2, (int64_t[]){sx->shape[1], graph_spec(in[2])->shape[1]});
   const uint32_t first = g->n_nodes;
-  unroll_tensor x[8] = {in[0], in[1], in[2], in[3], in[4], unroll_none(), unroll_none(), in[5]};
+  unroll_tensor x[LAYER_INPUTS] = {in[0], in[1], in[2], in[3], in[4], unroll_none(), unroll_none(), in[5]};
+  for (uint32_t i = 0; GRAD_MASKS + i < n->n_in; i++)
+    x[H_MASK + i] = in[GRAD_MASKS + i];
   x[5] = graph_zeros_like(g, &state, 0.0); /* stands for h0, whose value is in the saved h_prev */
   if (attr->cell == UNROLL_CELL_LSTM)
     x[6] = graph_zeros_like(g, &state, 0.0);
@@ -175,6 +228,11 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
   unroll_graph *body = g->nodes[p.scan_node].body;
   for (uint32_t i = 0; i < 4 && layer_saved_blocks(attr->cell, i); i++)
     body->kept[body->n_kept++] = (scan_edge){p.saved[i], in[6 + i].id};
+  for (uint32_t i = 0, n_saved = body->n_kept; i < p.n_masked; i++)
+    for (uint32_t k = 0; k < n_saved; k++)
+      if (body->kept[k].inner == p.masked[i].outer)
+        body->kept[body->n_kept++] =
+            (scan_edge){p.masked[i].inner, unroll_mul(graph_handle(g, body->kept[k].outer), x[H_MASK]).id};
   unroll_tensor y[3], dy[3];
   uint32_t n_y = 0;
   const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};

@@ -175,7 +175,7 @@ static unroll_tensor zoned_out(const cell *k, unroll_tensor was, unroll_tensor i
     return is;
   if (k->r->o.inference)
     return unroll_add(unroll_scale(was, p), unroll_scale(is, 1 - p));
-  return unroll_select(unroll_scan_input(k->scan, masks), is, was);
+  return unroll_select(unroll_scan_input(k->scan, masks), was, is);
 }
 
 static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {

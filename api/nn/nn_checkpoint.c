@@ -65,6 +65,13 @@ typedef struct stack {
   int32_t first, n, direction;
 } stack;
 
+/* Of a mask of every step; one of all steps is the same in each segment. */
+static unroll_tensor steps_of(unroll_tensor keep, int64_t start, int64_t steps) {
+  if (!keep.graph || graph_failed(keep.graph) || graph_spec(keep)->rank < 3)
+    return keep;
+  return unroll_slice(keep, 0, start, steps);
+}
+
 static void build_segment(void *user, int64_t i) {
   stack *s = user;
   const unroll_rnn_options *o = &s->r->o;
@@ -77,6 +84,8 @@ static void build_segment(void *user, int64_t i) {
     unroll_layer_inputs in = s->layers[l];
     in.x = x;
     in.lengths = s->lengths[in_time];
+    in.keep_h = steps_of(in.keep_h, start, steps);
+    in.keep_c = steps_of(in.keep_c, start, steps);
     const unroll_layer_outputs out = unroll_layer(&in, &attr, s->first + l);
     s->layers[l].h0 = out.h_last;
     s->layers[l].c0 = out.c_last;

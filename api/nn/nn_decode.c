@@ -59,22 +59,25 @@ static bool check_feed(const nn_decoder *d, const unroll_decoder_feed *f) {
 /* What the loop knows of the symbols that it has picked. */
 typedef struct choice {
   unroll_tensor id;           /* i32 [B], of the step before; none under a teacher */
+  unroll_tensor begun;        /* SCHEDULED: bool [B]: is there one? */
   unroll_tensor alive, count; /* FREE: bool [B], i32 [B] */
 } choice;
 
-static choice first_choice(const nn_decoder *d, const unroll_decoder_feed *f, unroll_tensor inputs) {
+static choice first_choice(const nn_decoder *d, const unroll_decoder_feed *f) {
   const unroll_tensor none = unroll_none();
+  const unroll_tensor zeros = nn_filled(d->g, UNROLL_I32, 1, &d->B, 0.0);
   switch (f->kind) {
-  case UNROLL_FEED_TEACHER: return (choice){none, none, none};
-  case UNROLL_FEED_SCHEDULED: return (choice){nn_reshape(unroll_slice(inputs, 0, 0, 1), 1, &d->B), none, none};
+  case UNROLL_FEED_TEACHER: return (choice){none, none, none, none};
+  case UNROLL_FEED_SCHEDULED: return (choice){zeros, nn_filled(d->g, UNROLL_BOOL, 1, &d->B, 0.0), none, none};
   default:
-    return (choice){nn_filled(d->g, UNROLL_I32, 1, &d->B, f->begin), nn_filled(d->g, UNROLL_BOOL, 1, &d->B, 1.0),
-                    nn_filled(d->g, UNROLL_I32, 1, &d->B, 0.0)};
+    return (choice){nn_filled(d->g, UNROLL_I32, 1, &d->B, f->begin), none, nn_filled(d->g, UNROLL_BOOL, 1, &d->B, 1.0),
+                    zeros};
   }
 }
 
 static choice carry_choice(unroll_scan *scan, const choice *c) {
   return (choice){c->id.graph ? unroll_scan_carry(scan, c->id) : c->id,
+                  c->begun.graph ? unroll_scan_carry(scan, c->begun) : c->begun,
                   c->alive.graph ? unroll_scan_carry(scan, c->alive) : c->alive,
                   c->count.graph ? unroll_scan_carry(scan, c->count) : c->count};
 }
@@ -87,15 +90,18 @@ static unroll_tensor next_input(const nn_decoder *d, const unroll_decoder_feed *
   if (nn_lost(truth))
     return unroll_none();
   const unroll_tensor u = unroll_random(truth.graph, UNROLL_RANDOM_UNIFORM, graph_spec(f->epsilon)->dtype, 1, &d->B);
-  return unroll_select(unroll_binary(u, f->epsilon, UNROLL_LT), truth, c->id);
+  const unroll_tensor mixed = unroll_select(unroll_binary(u, f->epsilon, UNROLL_LT), truth, c->id);
+  return unroll_select(c->begun, mixed, truth); /* the first of the inputs, whose axis may be a run-time one */
 }
 
 /* Picks from the logits and hands on what was picked. Returns what is said: ids of all steps. */
 static unroll_tensor choose(const unroll_decoder_feed *f, unroll_scan *scan, const choice *now, unroll_tensor logits) {
   const unroll_tensor id = pick(f, logits);
   unroll_scan_next(scan, now->id, id);
-  if (f->kind != UNROLL_FEED_FREE)
+  if (f->kind != UNROLL_FEED_FREE) {
+    unroll_scan_next(scan, now->begun, unroll_select(now->begun, now->begun, nn_scalar(now->begun, 1.0)));
     return unroll_scan_output(scan, id);
+  }
   const unroll_tensor goes_on = unroll_binary(id, nn_scalar(id, f->end), UNROLL_NE);
   unroll_scan_next(scan, now->alive, unroll_select(now->alive, goes_on, now->alive));
   unroll_scan_next(scan, now->count, unroll_add(now->count, unroll_cast(now->alive, UNROLL_I32)));
@@ -109,7 +115,7 @@ static unroll_decoder_outputs run(const nn_decoder *d, const unroll_decoder_feed
   unroll_decoder_outputs r = {.lengths = lengths};
   /* An id past the end may be none at all, whose vector would be NaN. */
   unroll_tensor inputs = lengths.graph ? unroll_length_mask(f->inputs, lengths) : f->inputs;
-  const choice start = first_choice(d, f, inputs);
+  const choice start = first_choice(d, f);
   if (teacher)
     inputs = nn_decoder_inputs(d, inputs); /* of all steps at once */
 

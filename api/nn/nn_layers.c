@@ -3,6 +3,14 @@
 #include "nn/nn_private.h"
 #include <inttypes.h>
 
+/* What a layer has as keep_h or keep_c: zoneout's mask of every step, or its expectation. */
+static unroll_tensor zone(const nn_rnn *r, unroll_tensor x, double p) {
+  if (p == 0 || !x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const tensor_spec s = *graph_spec(x);
+  return r->o.inference ? nn_filled(x.graph, s.dtype, 2, (int64_t[]){s.shape[1], r->H}, p) : nn_step_masks(x, r->H, p);
+}
+
 unroll_layer_inputs nn_layer_inputs(const nn_rnn *r, const nn_cell_inputs *in, int64_t I) {
   unroll_graph *g = in->x.graph;
   const int32_t l = in->layer, d = in->direction, dtype = graph_spec(in->x)->dtype;
@@ -16,6 +24,10 @@ unroll_layer_inputs nn_layer_inputs(const nn_rnn *r, const nn_cell_inputs *in, i
   if (r->family == UNROLL_CELL_LSTM)
     at.c0 = in->c0;
   at.W_h = nn_dropout_matrix(at.W_h, r->o.weight_dropout);
+  if (r->o.state_dropout > 0 && !graph_failed(g))
+    at.h_mask = nn_mask(g, dtype, graph_spec(in->x)->shape[1], H, r->o.state_dropout);
+  at.keep_h = zone(r, in->x, r->o.zoneout_h);
+  at.keep_c = zone(r, in->x, r->o.zoneout_c);
   return at;
 }
 

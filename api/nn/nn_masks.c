@@ -36,5 +36,5 @@ unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p) {
   const tensor_spec s = *graph_spec(x);
   const int64_t T = s.dim[0] >= 0 ? -1 - (int64_t)s.dim[0] : s.shape[0];
   const unroll_tensor u = unroll_random(x.graph, UNROLL_RANDOM_UNIFORM, s.dtype, 3, (int64_t[]){T, s.shape[1], N});
-  return unroll_binary(u, unroll_constant(x.graph, s.dtype, 0, NULL, p), UNROLL_GE);
+  return unroll_binary(u, unroll_constant(x.graph, s.dtype, 0, NULL, p), UNROLL_LT);
 }

@@ -154,9 +154,6 @@ const char *nn_scan_option(const unroll_rnn_options *o) {
                  {"peepholes", o->peepholes != 0},
                  {"layer_norm", o->layer_norm != 0},
                  {"skip", o->skip != 0},
-                 {"state_dropout", o->state_dropout != 0 && !o->inference},
-                 {"zoneout_h", o->zoneout_h != 0},
-                 {"zoneout_c", o->zoneout_c != 0},
                  {"cells", o->cells != NULL}};
   for (size_t i = 0; i < sizeof options / sizeof *options; i++)
     if (options[i].given)

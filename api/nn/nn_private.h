@@ -67,6 +67,13 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
 /* Gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. */
 int64_t nn_gates(int32_t cell);
 
+/*
+ * nn_reinforce.c: unroll_reinforce_update up to the learner's run. baselines [B]: NULL: the mean reward so far. steps not
+ * NULL: the learner's T is a run-time size, and as many steps are written as the longest sequence has.
+ */
+unroll_status nn_reinforce_prepare(unroll_reinforce *reinforce, const unroll_run_options *options,
+                                   const float *baselines, int64_t *steps, double *mean_reward, unroll_error *err);
+
 /* nn_activations.c */
 /* bias: modReLU's, else none. x may stand in a body. */
 unroll_tensor nn_activate(unroll_tensor x, const unroll_activation *a, double clip, unroll_tensor bias);
@@ -80,7 +87,7 @@ unroll_tensor nn_dropout(unroll_tensor x, double p, bool same_mask);
 unroll_tensor nn_dropout_matrix(unroll_tensor W, double p);
 /* [B,N] of 0 and 1/(1-p), one a run */
 unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, double p);
-/* bool [T,B,N], T that of x: false with probability p */
+/* bool [T,B,N], T that of x: true with probability p */
 unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p);
 
 /* nn_cells.c: one layer, one direction, as a scan */

@@ -57,14 +57,16 @@ typedef struct buffers {
 } buffers;
 
 /* The rewards of the sequences that were sampled; inputs and targets of the run that learns from them. */
-static unroll_status judge(const unroll_reinforce *r, buffers *b, double *mean, unroll_error *err) {
+static unroll_status judge(const unroll_reinforce *r, buffers *b, double *mean, int64_t *longest, unroll_error *err) {
   const int64_t T = r->steps, B = r->batch;
   double sum = 0;
+  *longest = 1;
   for (int64_t k = 0; k < B; k++) {
     const int64_t n = b->lengths[k];
     if (n < 0 || n > T)
       return fail(err, UNROLL_E_RANGE, "reinforce: row %" PRId64 " has length %" PRId64 ", expected 0 to %" PRId64, k,
                   n, T);
+    *longest = n > *longest ? n : *longest;
     for (int64_t t = 0; t < T; t++) {
       const int32_t id = t < n ? b->ids[t * B + k] : -1;
       b->row[t] = b->targets[t * B + k] = id;
@@ -81,21 +83,26 @@ static unroll_status judge(const unroll_reinforce *r, buffers *b, double *mean, 
   return UNROLL_OK;
 }
 
-static unroll_status update(unroll_reinforce *r, const unroll_run_options *options, buffers *b, double *mean_reward,
-                            unroll_error *err) {
-  const uint64_t B = (uint64_t)r->batch, n = (uint64_t)r->steps * B;
+static unroll_status prepare(unroll_reinforce *r, const unroll_run_options *options, const float *baselines, buffers *b,
+                             int64_t *steps, double *mean_reward, unroll_error *err) {
+  const uint64_t B = (uint64_t)r->batch;
+  uint64_t n = (uint64_t)r->steps * B;
   double mean = 0;
+  int64_t longest;
   TRY(unroll_run(r->sampler, options, err));
   TRY(unroll_binding_read(r->sampler, r->ids, b->ids, n * sizeof *b->ids, err));
   TRY(unroll_binding_read(r->sampler, r->lengths, b->lengths, B * sizeof *b->lengths, err));
-  TRY(judge(r, b, &mean, err));
+  TRY(judge(r, b, &mean, &longest, err));
   for (uint64_t k = 0; k < B; k++)
-    b->baseline[k] = (float)(r->seen > 0 ? r->value : mean);
+    b->baseline[k] = baselines ? baselines[k] : (float)(r->seen > 0 ? r->value : mean);
+  if (steps) {
+    *steps = longest;
+    n = (uint64_t)longest * B;
+  }
   TRY(unroll_binding_write(r->learner, r->inputs, b->inputs, n * sizeof *b->inputs, err));
   TRY(unroll_binding_write(r->learner, r->targets, b->targets, n * sizeof *b->targets, err));
   TRY(unroll_binding_write(r->learner, r->reward, b->reward, B * sizeof *b->reward, err));
   TRY(unroll_binding_write(r->learner, r->baseline, b->baseline, B * sizeof *b->baseline, err));
-  TRY(unroll_run(r->learner, options, err));
   r->value = r->seen > 0 ? r->decay * r->value + (1.0 - r->decay) * mean : mean;
   r->seen++;
   if (mean_reward)
@@ -103,8 +110,8 @@ static unroll_status update(unroll_reinforce *r, const unroll_run_options *optio
   return UNROLL_OK;
 }
 
-unroll_status unroll_reinforce_update(unroll_reinforce *r, const unroll_run_options *options, double *mean_reward,
-                                      unroll_error *err) {
+unroll_status nn_reinforce_prepare(unroll_reinforce *r, const unroll_run_options *options, const float *baselines,
+                                   int64_t *steps, double *mean_reward, unroll_error *err) {
   TRY(check(r, err));
   const uint64_t B = (uint64_t)r->batch, n = (uint64_t)r->steps * B;
   int32_t *memory = mem_array(NULL, 3 * n + B + (uint64_t)r->steps, sizeof *memory);
@@ -118,9 +125,15 @@ unroll_status unroll_reinforce_update(unroll_reinforce *r, const unroll_run_opti
     st = fail(err, UNROLL_E_MEMORY, "out of memory for the rewards of a REINFORCE update");
   else {
     b.baseline = b.reward + B;
-    st = update(r, options, &b, mean_reward, err);
+    st = prepare(r, options, baselines, &b, steps, mean_reward, err);
   }
   mem_free(NULL, memory);
   mem_free(NULL, b.reward);
   return st;
+}
+
+unroll_status unroll_reinforce_update(unroll_reinforce *r, const unroll_run_options *options, double *mean_reward,
+                                      unroll_error *err) {
+  TRY(nn_reinforce_prepare(r, options, NULL, NULL, mean_reward, err));
+  return unroll_run(r->learner, options, err);
 }

@@ -137,7 +137,8 @@ unroll_ssm_outputs unroll_ssm_dense(const unroll_ssm *in, int32_t direction) {
   out.y = observe(out.x, in->C);
   if (u.graph && in->D.graph)
     out.y = plus(out.y, unroll_matmul_add(u, 0, in->D, 1, unroll_none()));
-  out.y = plus(out.y, masked(in->v, in->lengths));
+  /* ... nor what flows back into y there those of C and D. */
+  out.y = masked(plus(out.y, in->v), in->lengths);
   return out;
 }
 
@@ -198,11 +199,11 @@ unroll_ssm_outputs unroll_ssm_diagonal(const unroll_diagonal_ssm *in, int32_t di
   if (graph_spec(a)->rank == 2)
     a = unroll_add(a, graph_zeros_like(g, graph_spec(drive), 0));
   out.x = unroll_linear_scan(a, drive, in->x0, in->lengths, direction, &out.x_last);
-  /* what a c of its own steps holds past a sequence's end must not reach y */
-  const unroll_tensor c = graph_spec(in->c)->rank == 4 ? masked(in->c, in->lengths) : in->c;
-  out.y = unroll_reduce(unroll_mul(out.x, c), UNROLL_SUM, 1u << 3, 0);
+  out.y = unroll_reduce(unroll_mul(out.x, in->c), UNROLL_SUM, 1u << 3, 0);
   if (in->d.graph)
     out.y = unroll_add(out.y, unroll_mul(u, in->d));
+  /* What c holds past a sequence's end must not reach y, nor what flows back into y there the gradients. */
+  out.y = masked(out.y, in->lengths);
   return out;
 }
 

@@ -7,7 +7,7 @@
 
 static unroll_status initialise(const void *owner, const unroll_tensor_info *info, void *data, unroll_error *err) {
   const unroll_classifier *c = owner;
-  return unroll_init_default(info, c->options.cell, c->options.seed, data, err);
+  return unroll_init_default(info, c->options.rnn.cell, c->options.training.seed, data, err);
 }
 
 static const struct trainer_task task = {.build = classifier_build,
@@ -66,8 +66,7 @@ static unroll_status make(unroll_classifier *c, const unroll_sequences *sequence
     c->longest = length > c->longest ? length : c->longest;
   }
   TRY(classifier_options_check(options, c->longest, c->features, classifier_classes(c), err));
-  const struct trainer_options trained = classifier_trainer_options(options);
-  TRY(trainer_options_copy(&trained, a, &c->trainer.options, err));
+  TRY(trainer_options_copy(&options->training, a, &c->trainer.options, err));
   c->options = *options;
   c->mean = mem_array(a, (uint64_t)c->features, sizeof *c->mean);
   c->deviation = mem_array(a, (uint64_t)c->features, sizeof *c->deviation);
@@ -105,16 +104,20 @@ unroll_status unroll_classifier_create(unroll_device *const *devices, uint32_t n
   return status;
 }
 
+unroll_classifier_options classifier_options_in_use(const unroll_classifier *c) {
+  unroll_classifier_options o = c->options;
+  o.struct_size = sizeof o;
+  o.training = c->trainer.options;
+  return o;
+}
+
 unroll_classifier_info unroll_classifier_describe(const unroll_classifier *c) {
   unroll_classifier_info info = {
       .struct_size = sizeof info, .majority_accuracy = (double)NAN, .best_validation_loss = (double)NAN};
   if (!c)
     return info;
   const struct trainer *t = &c->trainer;
-  info.options = c->options;
-  info.options.struct_size = sizeof info.options;
-  info.options.schedule = t->options.schedule;
-  info.options.training = t->options.training;
+  info.options = classifier_options_in_use(c);
   info.labels = c->labels;
   info.features = c->features;
   info.shortest = c->shortest;

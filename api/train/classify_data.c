@@ -30,7 +30,7 @@ unroll_status classifier_set_make(const unroll_classifier *c, const unroll_seque
                                   int64_t n, bool in_order, struct classifier_set *set, unroll_error *err) {
   const unroll_allocator *a = &c->trainer.allocator;
   int64_t shortest;
-  *set = (struct classifier_set){.sequences = sequences, .rows = c->options.batch};
+  *set = (struct classifier_set){.sequences = sequences, .rows = c->options.training.batch};
   if (in_order && n < set->rows)
     set->rows = n;
   find_lengths(sequences, &shortest, &set->longest);
@@ -39,7 +39,7 @@ unroll_status classifier_set_make(const unroll_classifier *c, const unroll_seque
                                     .in_order = in_order,
                                     .B = set->rows,
                                     .pool = set->ragged ? POOL : 1,
-                                    .seed = c->options.seed};
+                                    .seed = c->options.training.seed};
   uint64_t numbers;
   if (!size_mul((uint64_t)(set->longest * set->rows), (uint64_t)c->features, &numbers) || numbers > INT32_MAX)
     return fail(err, UNROLL_E_RANGE, "a batch of %lld sequences of up to %lld steps of %lld features is past 2^31-1",
@@ -123,12 +123,13 @@ static unroll_status attach_parts(unroll_classifier *c, const unroll_sequences *
   const unroll_classifier_options *o = &c->options;
   const int64_t n = unroll_sequences_count(s);
   uint64_t hash;
-  TRY(unroll_split(unroll_sequences_keys(s), n, o->seed, o->validation, 0, order, c->parts, &hash, err));
+  TRY(unroll_split(unroll_sequences_keys(s), n, o->training.seed, o->training.validation, 0, order, c->parts, &hash,
+                   err));
   const int64_t n_train = c->parts[UNROLL_TRAINING], n_validation = c->parts[UNROLL_VALIDATION];
-  if (n_train < 1 || (o->validation > 0 && n_validation < 1))
+  if (n_train < 1 || (o->training.validation > 0 && n_validation < 1))
     return fail(err, UNROLL_E_RANGE,
                 "validation %g makes of %lld sequences %lld to train and %lld to validate, at least 1 each is needed",
-                o->validation, (long long)n, (long long)n_train, (long long)n_validation);
+                o->training.validation, (long long)n, (long long)n_train, (long long)n_validation);
   if (is_new) {
     c->n_sequences = n;
     c->data_hash = classifier_data_hash(s);
@@ -206,7 +207,7 @@ unroll_status classifier_feed(void *owner, const struct trainer_place *place, un
     c->epoch = place->epoch;
   }
   const unroll_batch batch = unroll_batches_get(c->train.batches, (int64_t)place->index);
-  const int64_t rows = c->options.batch / place->parts;
+  const int64_t rows = c->options.training.batch / place->parts;
   feed->row0 = place->part * rows;
   return classifier_write(c, &c->train, &batch, feed->row0, rows, true, b, feed, err);
 }

@@ -9,13 +9,11 @@
 #define KIND "sequence classifier"
 #define MOST_FEATURES 1000000
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-#define OPTION(member) offsetof(unroll_classifier_options, member)
 #define OWN(member) offsetof(struct metadata, member)
 
 /* The values of a model's metadata; texts are the owner's to free. */
 struct metadata {
   unroll_classifier_options options;
-  struct trainer_options trained;
   struct trainer_position position;
   int64_t bidirectional, features, classes, shortest, longest, sequences;
   uint64_t data_hash, split_hash;
@@ -23,19 +21,12 @@ struct metadata {
 };
 
 static const struct trainer_field model_fields[] = {
-    {"cell", FIELD_NAME, OWN(options.cell), trainer_cell_name, 1, UNROLL_CELL_COUNT, 0, 0},
-    {"layers", FIELD_EXTENT, OWN(options.layers), NULL, 0, 0, 0, 0},
-    {"hidden", FIELD_EXTENT, OWN(options.hidden), NULL, 0, 0, 0, 0},
     {"bidirectional", FIELD_EXTENT, OWN(bidirectional), NULL, 0, 0, 0, 0},
     {"features", FIELD_EXTENT, OWN(features), NULL, 0, 0, 0, 0},
     {"classes", FIELD_EXTENT, OWN(classes), NULL, 0, 0, 0, 0},
     {"scaling", FIELD_NAME, OWN(options.scaling), unroll_scaling_name, 0, UNROLL_SCALING_COUNT, 0, 0},
     {"mean", FIELD_TEXT, OWN(mean), NULL, 0, 0, 0, 0},
     {"deviation", FIELD_TEXT, OWN(deviation), NULL, 0, 0, 0, 0},
-};
-static const struct trainer_field training_fields[] = {
-    {"batch", FIELD_EXTENT, OPTION(batch), NULL, 0, 0, 0, 0},
-    {"dropout", FIELD_REAL, OPTION(dropout), NULL, 0, 0, 0, 0},
 };
 static const struct trainer_field data_fields[] = {
     {"hash", FIELD_HASH, OWN(data_hash), NULL, 0, 0, 0, 0},
@@ -48,11 +39,11 @@ static const struct trainer_field data_fields[] = {
 
 /* Of all objects; their tables point into m. */
 struct sections {
-  struct trainer_fields model, training[2], data;
+  struct trainer_fields model[2], training[2], data;
 };
 static struct sections sections_of(struct metadata *m) {
-  return (struct sections){{model_fields, COUNT(model_fields), m},
-                           {{training_fields, COUNT(training_fields), &m->options}, trainer_option_fields(&m->trained)},
+  return (struct sections){{trainer_rnn_model_fields(&m->options.rnn), {model_fields, COUNT(model_fields), m}},
+                           {trainer_rnn_training_fields(&m->options.rnn), trainer_option_fields(&m->options.training)},
                            {data_fields, COUNT(data_fields), m}};
 }
 
@@ -81,7 +72,7 @@ static unroll_status write_all(const unroll_classifier *c, struct metadata *m, u
   TRY(list_numbers(c->counts, classifier_classes(c), a, &m->counts, err));
   TRY(trainer_metadata_begin(writer, KIND, err));
   TRY(unroll_safetensors_writer_metadata(writer, "unroll.labels", unroll_tokens_json(c->labels), err));
-  TRY(trainer_metadata_write(writer, "unroll.model", &s.model, 1, a, err));
+  TRY(trainer_metadata_write(writer, "unroll.model", s.model, COUNT(s.model), a, err));
   TRY(trainer_metadata_write(writer, "unroll.training", s.training, COUNT(s.training), a, err));
   TRY(trainer_position_write(&c->trainer, writer, err));
   return trainer_metadata_write(writer, "unroll.data", &s.data, 1, a, err);
@@ -95,8 +86,7 @@ static void free_texts(const unroll_allocator *a, const struct metadata *m) {
 
 unroll_status classifier_metadata_write(const void *owner, unroll_safetensors_writer *writer, unroll_error *err) {
   const unroll_classifier *c = owner;
-  struct metadata m = {.options = c->options,
-                       .trained = c->trainer.options,
+  struct metadata m = {.options = classifier_options_in_use(c),
                        .bidirectional = c->options.bidirectional,
                        .features = c->features,
                        .classes = classifier_classes(c),
@@ -162,7 +152,7 @@ static unroll_status read_metadata(unroll_classifier *c, const unroll_safetensor
   const unroll_allocator *a = &c->trainer.allocator;
   const struct sections s = sections_of(m);
   TRY(trainer_metadata_check(file, KIND, err));
-  TRY(trainer_metadata_read(file, "unroll.model", &s.model, 1, a, err));
+  TRY(trainer_metadata_read(file, "unroll.model", s.model, COUNT(s.model), a, err));
   TRY(trainer_metadata_read(file, "unroll.training", s.training, COUNT(s.training), a, err));
   TRY(trainer_position_read(file, a, &m->position, err));
   TRY(trainer_metadata_read(file, "unroll.data", &s.data, 1, a, err));
@@ -182,14 +172,6 @@ static unroll_status take(unroll_classifier *c, const struct metadata *m, unroll
   unroll_classifier_options o = m->options;
   unroll_error inner = UNROLL_ERROR_INIT;
   o.bidirectional = (int32_t)m->bidirectional;
-  o.clip = m->trained.clip;
-  o.validation = m->trained.validation;
-  o.seed = m->trained.seed;
-  o.optimizer = m->trained.optimizer;
-  o.schedule = m->trained.schedule;
-  o.loss_scale = m->trained.loss_scale;
-  o.loss_scale_interval = m->trained.loss_scale_interval;
-  o.training = m->trained.training;
   if (classifier_options_check(&o, m->longest, m->features, m->classes, &inner) != UNROLL_OK)
     return fail(err, UNROLL_E_FORMAT, "metadata: %s", inner.message);
   c->options = o;
@@ -205,10 +187,9 @@ static unroll_status take(unroll_classifier *c, const struct metadata *m, unroll
 
 static unroll_status read_model(void *model, const unroll_safetensors *file, unroll_error *err) {
   unroll_classifier *c = model;
-  struct metadata m = {.options = {.struct_size = sizeof m.options},
-                       .trained = {.loss_scale = 1, .training = {.accumulate = 1}}};
+  struct metadata m = {.options = {.struct_size = sizeof m.options, .training = {.loss_scale = 1, .accumulate = 1}}};
   unroll_status status = read_metadata(c, file, &m, err);
-  c->trainer.options = m.trained; /* with its texts */
+  c->trainer.options = m.options.training; /* with its texts */
   if (status == UNROLL_OK)
     status = take(c, &m, err);
   free_texts(&c->trainer.allocator, &m);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A classifier's options and graphs. */
-#include "nn/nn_private.h"
 #include "train/classify_private.h"
 
 const char *unroll_scaling_name(int32_t scaling) {
@@ -14,80 +13,51 @@ const char *unroll_scaling_name(int32_t scaling) {
 }
 
 unroll_classifier_options unroll_classifier_options_default(void) {
-  return (unroll_classifier_options){
-      .struct_size = sizeof(unroll_classifier_options),
-      .cell = UNROLL_CELL_GRU,
-      .layers = 1,
-      .hidden = 64,
-      .batch = 32,
-      .clip = 1,
-      .validation = 0.1,
-      .seed = 1,
-      .optimizer = {.kind = UNROLL_ADAM, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
-      .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 2e-3},
-      .loss_scale = 1,
-  };
-}
-
-struct trainer_options classifier_trainer_options(const unroll_classifier_options *o) {
-  return (struct trainer_options){.seed = o->seed,
-                                  .clip = o->clip,
-                                  .validation = o->validation,
-                                  .optimizer = o->optimizer,
-                                  .schedule = o->schedule,
-                                  .loss_scale = o->loss_scale,
-                                  .loss_scale_interval = o->loss_scale_interval,
-                                  .training = o->training};
+  return (unroll_classifier_options){.struct_size = sizeof(unroll_classifier_options),
+                                     .rnn = {.cell = UNROLL_CELL_GRU, .layers = 1, .hidden = 64},
+                                     .training = unroll_training_default()};
 }
 
 unroll_status classifier_options_check(const unroll_classifier_options *o, int64_t longest, int64_t F, int64_t C,
                                        unroll_error *err) {
-  if (!trainer_cell_name(o->cell))
-    return fail(err, UNROLL_E_INVALID, "cell %d, 1 to %d are known", o->cell, UNROLL_CELL_COUNT - 1);
+  TRY(trainer_rnn_check(&o->rnn, err));
   if (!unroll_scaling_name(o->scaling))
     return fail(err, UNROLL_E_INVALID, "scaling %d, 0 to %d are known", o->scaling, UNROLL_SCALING_COUNT - 1);
-  TRY(trainer_check_extent("layers", o->layers, CLASSIFIER_MAX_LAYERS, err));
-  TRY(trainer_check_extent("hidden", o->hidden, 16384, err));
-  TRY(trainer_check_extent("batch", o->batch, 65536, err));
-  int64_t widest = nn_gates(o->cell) * o->hidden;
+  TRY(trainer_options_check(&o->training, err));
+  int64_t widest = trainer_rnn_width(&o->rnn);
   widest = widest < F ? F : widest;
   widest = widest < C ? C : widest;
-  if (longest > INT32_MAX / widest / o->batch)
+  if (longest > INT32_MAX / widest / o->training.batch)
     return fail(err, UNROLL_E_INVALID,
                 "batch %lld times %lld, the longest sequence, times %lld, the model's widest tensor, is past 2^31-1",
-                (long long)o->batch, (long long)longest, (long long)widest);
-  TRY(trainer_check_real("dropout", o->dropout, 0, 1, err));
-  const struct trainer_options trained = classifier_trainer_options(o);
-  return trainer_options_check(&trained, o->batch, err);
+                (long long)o->training.batch, (long long)longest, (long long)widest);
+  return UNROLL_OK;
 }
 
 /* ---- graphs ---- */
 
 /* Up to the logits [rows,C]. */
 static unroll_tensor add_network(const unroll_classifier *c, unroll_graph *g, int64_t rows, int64_t longest,
-                                 bool ragged, double dropout) {
+                                 bool ragged, bool training) {
   const unroll_classifier_options *o = &c->options;
   const int64_t T = ragged ? unroll_graph_dim(g, "T", 1, longest) : longest;
   const int64_t D = o->bidirectional ? 2 : 1;
   const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, rows, c->features});
-  const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
-                                  .cell = o->cell,
-                                  .activation = UNROLL_TANH,
-                                  .layers = (int32_t)o->layers,
-                                  .hidden = o->hidden,
-                                  .bidirectional = o->bidirectional,
-                                  .dropout = dropout,
-                                  .lengths = ragged ? unroll_input(g, "lengths", UNROLL_I32, 1, &rows) : unroll_none()};
-  unroll_tensor h[2 * CLASSIFIER_MAX_LAYERS];
-  for (int i = 0; i < 2 * CLASSIFIER_MAX_LAYERS; i++)
+  unroll_rnn_options rnn = trainer_rnn_options(&o->rnn, training);
+  rnn.bidirectional = o->bidirectional;
+  if (ragged)
+    rnn.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &rows);
+  unroll_tensor h[2 * TRAINER_MAX_LAYERS];
+  for (int i = 0; i < 2 * TRAINER_MAX_LAYERS; i++)
     h[i] = unroll_none();
   unroll_rnn_state last = {h, NULL};
   unroll_rnn(x, "rnn", &rnn, NULL, &last);
-  const unroll_tensor *top = h + (o->layers - 1) * D;
+  const unroll_tensor *top = h + (o->rnn.layers - 1) * D;
   unroll_tensor y = D == 2 ? unroll_concat(top, 2, 1) : top[0];
-  if (dropout > 0) {
-    y = unroll_dropout(unroll_reshape(y, 3, (int64_t[]){1, rows, D * o->hidden}), dropout);
-    y = unroll_reshape(y, 2, (int64_t[]){rows, D * o->hidden});
+  const double dropout = o->rnn.dropout;
+  if (training && dropout > 0) {
+    y = unroll_dropout(unroll_reshape(y, 3, (int64_t[]){1, rows, D * o->rnn.hidden}), dropout);
+    y = unroll_reshape(y, 2, (int64_t[]){rows, D * o->rnn.hidden});
   }
   return unroll_linear(y, "linear", classifier_classes(c), 1);
 }
@@ -96,11 +66,11 @@ static unroll_tensor add_network(const unroll_classifier *c, unroll_graph *g, in
 struct trainer_loss classifier_build(const void *owner, struct trainer_build *b) {
   const unroll_classifier *c = owner;
   unroll_graph *g = b->graph;
-  const int64_t rows = b->training ? c->options.batch / b->parts : c->evaluated->rows;
+  const int64_t rows = b->training ? c->options.training.batch / b->parts : c->evaluated->rows;
   const int64_t longest = b->training ? c->longest : c->evaluated->longest;
   const bool ragged = b->training ? c->shortest < c->longest : c->evaluated->ragged;
   const unroll_tensor labels = unroll_input(g, "labels", UNROLL_I32, 1, &rows);
-  const unroll_tensor logits = add_network(c, g, rows, longest, ragged, b->training ? c->options.dropout : 0);
+  const unroll_tensor logits = add_network(c, g, rows, longest, ragged, b->training);
   const unroll_tensor zero = unroll_constant(g, UNROLL_I32, 0, NULL, 0),
                       one = unroll_constant(g, UNROLL_F32, 0, NULL, 1);
   const unroll_tensor known = unroll_cast(unroll_binary(labels, zero, UNROLL_GE), UNROLL_F32);
@@ -116,6 +86,6 @@ unroll_status classifier_graph_predict(const unroll_classifier *c, unroll_graph 
   const struct classifier_set *s = c->evaluated;
   unroll_graph *g;
   TRY(unroll_graph_create(&c->trainer.allocator, &g, err));
-  unroll_output(unroll_log_softmax(add_network(c, g, s->rows, s->longest, s->ragged, 0)), "classes");
+  unroll_output(unroll_log_softmax(add_network(c, g, s->rows, s->longest, s->ragged, false)), "classes");
   return trainer_graph_finish(g, graph, err);
 }

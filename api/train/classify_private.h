@@ -6,8 +6,6 @@
 
 #include "train/trainer.h"
 
-#define CLASSIFIER_MAX_LAYERS 16
-
 /* Sequences in batches, and room for one batch. */
 struct classifier_set {
   const unroll_sequences *sequences;
@@ -20,7 +18,7 @@ struct classifier_set {
 
 struct unroll_classifier {
   struct trainer trainer;
-  unroll_classifier_options options; /* schedule and training: see the trainer's */
+  unroll_classifier_options options; /* training: see the trainer's */
   unroll_tokens *labels;
   int64_t features, shortest, longest;
   double *mean, *deviation; /* [features], of the training part */
@@ -43,7 +41,9 @@ int32_t classifier_majority(const unroll_classifier *c);
 /* Of sequences up to `longest` steps of F features in C classes. */
 unroll_status classifier_options_check(const unroll_classifier_options *o, int64_t longest, int64_t F, int64_t C,
                                        unroll_error *err);
-struct trainer_options classifier_trainer_options(const unroll_classifier_options *o);
+
+/* The options as they are in use. */
+unroll_classifier_options classifier_options_in_use(const unroll_classifier *c);
 
 /* ---- graphs ---- */
 struct trainer_loss classifier_build(const void *owner, struct trainer_build *b);

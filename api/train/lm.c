@@ -7,7 +7,7 @@
 
 static unroll_status initialise(const void *owner, const unroll_tensor_info *info, void *data, unroll_error *err) {
   const unroll_lm *lm = owner;
-  return unroll_init_default(info, lm->options.cell, lm->options.seed, data, err);
+  return unroll_init_default(info, lm->options.rnn.cell, lm->options.training.seed, data, err);
 }
 
 static const struct trainer_task task = {.build = lm_build,
@@ -51,8 +51,7 @@ static unroll_status make(unroll_lm *lm, const unroll_text *text, const unroll_l
   const char *json = unroll_vocabulary_json(unroll_text_vocabulary(text));
   TRY(unroll_vocabulary_from_json(json, strlen(json), a, &lm->vocabulary, err));
   TRY(lm_options_check(options, unroll_vocabulary_count(lm->vocabulary), err));
-  const struct trainer_options trained = lm_trainer_options(options);
-  TRY(trainer_options_copy(&trained, a, &lm->trainer.options, err));
+  TRY(trainer_options_copy(&options->training, a, &lm->trainer.options, err));
   lm->options = *options;
   TRY(lm_attach_text(lm, text, err));
   return trainer_create(&lm->trainer, err);
@@ -91,7 +90,7 @@ unroll_lm_info unroll_lm_describe(const unroll_lm *lm) {
   info.n_parameters = trainer_count_parameters(t);
   if (lm->text) {
     info.updates_per_epoch = lm_epoch_updates(lm, trainer_place_of(t, t->update).epoch);
-    info.train_characters = unroll_text_train_count(lm->text, lm->options.validation);
+    info.train_characters = unroll_text_train_count(lm->text, lm->options.training.validation);
     info.validation_characters = lm->text_characters - info.train_characters;
   }
   return info;

@@ -5,7 +5,7 @@
 unroll_status lm_evaluation_stream(const unroll_lm_options *o, const int32_t *ids, int64_t n,
                                    unroll_text_stream *stream, unroll_error *err) {
   const int64_t T = o->steps < n - 1 ? o->steps : n - 1;
-  const int64_t B = o->batch < (n - 1) / T ? o->batch : (n - 1) / T;
+  const int64_t B = o->training.batch < (n - 1) / T ? o->training.batch : (n - 1) / T;
   return unroll_text_stream_init(stream, ids, n, T, B, err);
 }
 
@@ -36,21 +36,21 @@ unroll_status lm_attach_text(unroll_lm *lm, const unroll_text *text, unroll_erro
   const unroll_lm_options *o = &lm->options;
   const unroll_allocator *a = &lm->trainer.allocator;
   const int32_t *ids = unroll_text_ids(text);
-  const int64_t n = unroll_text_count(text), n_train = unroll_text_train_count(text, o->validation);
+  const int64_t n = unroll_text_count(text), n_train = unroll_text_train_count(text, o->training.validation);
   unroll_text_stream stream, validation = {NULL, 0, 0, 0, 0};
   unroll_error inner = UNROLL_ERROR_INIT;
-  const unroll_status status = unroll_text_stream_init(&stream, ids, n_train, o->steps, o->batch, &inner);
+  const unroll_status status = unroll_text_stream_init(&stream, ids, n_train, o->steps, o->training.batch, &inner);
   if (status != UNROLL_OK)
     return fail(err, status, "the text's part for training, %lld of its %lld characters: %s", (long long)n_train,
                 (long long)n, inner.message);
-  if (o->validation > 0) {
+  if (o->training.validation > 0) {
     if (n - n_train < 2)
       return fail(err, UNROLL_E_RANGE, "validation %g leaves %lld characters for validation, it takes at least 2",
-                  o->validation, (long long)(n - n_train));
+                  o->training.validation, (long long)(n - n_train));
     TRY(lm_evaluation_stream(o, ids + n_train, n - n_train, &validation, err));
   }
   /* Validation batches are no larger than these. */
-  const uint64_t cells = (uint64_t)(o->steps * o->batch);
+  const uint64_t cells = (uint64_t)(o->steps * o->training.batch);
   int32_t *x = mem_array(a, cells, sizeof *x);
   int32_t *targets = mem_array(a, cells, sizeof *targets);
   if (!x || !targets) {
@@ -98,7 +98,7 @@ unroll_status lm_feed(void *owner, const struct trainer_place *place, unroll_bin
                       unroll_error *err) {
   unroll_lm *lm = owner;
   const unroll_lm_options *o = &lm->options;
-  const int64_t T = epoch_steps(o, place->epoch), rows = o->batch / place->parts, row0 = place->part * rows;
+  const int64_t T = epoch_steps(o, place->epoch), rows = o->training.batch / place->parts, row0 = place->part * rows;
   const int64_t move = o->update_steps ? o->update_steps : T;
   fill(lm, &lm->stream, row0, rows, (int64_t)place->index * move, T);
   /* What the window before it has counted is not counted again. */

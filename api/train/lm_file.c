@@ -29,15 +29,8 @@ static unroll_status read_vocabulary(unroll_lm *lm, const unroll_safetensors *fi
 /* The options of a file's metadata, once they are right. */
 static unroll_status take_options(unroll_lm *lm, struct lm_metadata *m, unroll_error *err) {
   unroll_lm_options o = m->options;
-  lm->trainer.options = m->trained; /* with its texts */
-  o.clip = m->trained.clip;
-  o.validation = m->trained.validation;
-  o.seed = m->trained.seed;
-  o.optimizer = m->trained.optimizer;
-  o.schedule = m->trained.schedule;
-  o.loss_scale = m->trained.loss_scale;
-  o.loss_scale_interval = m->trained.loss_scale_interval;
-  o.training = m->trained.training;
+  lm->trainer.options = o.training; /* with its texts */
+  o.tied = m->tied > 1 ? -1 : (int32_t)m->tied;
   if (lm_options_check(&o, unroll_vocabulary_count(lm->vocabulary), err) != UNROLL_OK)
     return err ? fail(err, UNROLL_E_FORMAT, "metadata: %s", err->message) : UNROLL_E_FORMAT;
   lm->options = o;
@@ -52,7 +45,7 @@ static unroll_status read_model(void *model, const unroll_safetensors *file, unr
   if (status == UNROLL_OK)
     status = read_vocabulary(lm, file, m.vocabulary, err);
   if (status != UNROLL_OK) {
-    trainer_options_free(&m.trained, &t->allocator);
+    trainer_options_free(&m.options.training, &t->allocator);
     return status;
   }
   TRY(take_options(lm, &m, err));

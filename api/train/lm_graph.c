@@ -7,29 +7,23 @@
 
 /* The states of all layers. */
 struct states {
-  unroll_tensor h[LM_MAX_LAYERS], c[LM_MAX_LAYERS];
+  unroll_tensor h[TRAINER_MAX_LAYERS], c[TRAINER_MAX_LAYERS];
 };
 
 static struct states no_states(void) {
   struct states s;
-  for (int l = 0; l < LM_MAX_LAYERS; l++)
+  for (int l = 0; l < TRAINER_MAX_LAYERS; l++)
     s.h[l] = s.c[l] = unroll_none();
   return s;
 }
 
-static bool has_c(const unroll_lm *lm) { return lm->options.cell == UNROLL_CELL_LSTM; }
+static bool has_c(const unroll_lm *lm) { return lm->options.rnn.cell == UNROLL_CELL_LSTM; }
 
 /* The recurrent layers over x [T,B,E], from and to states. */
-static unroll_tensor add_layers(const unroll_lm *lm, unroll_tensor x, double dropout, struct states *from,
+static unroll_tensor add_layers(const unroll_lm *lm, unroll_tensor x, bool training, struct states *from,
                                 struct states *to) {
-  const unroll_lm_options *o = &lm->options;
-  const unroll_rnn_options rnn = {.struct_size = sizeof rnn,
-                                  .cell = o->cell,
-                                  .activation = UNROLL_TANH,
-                                  .layers = (int32_t)o->layers,
-                                  .hidden = o->hidden,
-                                  .dropout = dropout,
-                                  .lengths = unroll_none()};
+  unroll_rnn_options rnn = trainer_rnn_options(&lm->options.rnn, training);
+  rnn.output_dropout = rnn.dropout;
   const unroll_rnn_state initial = {from->h, has_c(lm) ? from->c : NULL};
   unroll_rnn_state last = {to->h, has_c(lm) ? to->c : NULL};
   return unroll_rnn(x, "rnn", &rnn, &initial, &last);
@@ -44,32 +38,31 @@ static unroll_tensor add_network(const unroll_lm *lm, struct trainer_build *b, u
   const int64_t V = unroll_vocabulary_count(lm->vocabulary);
   const unroll_tensor_info info = unroll_tensor_describe(ids);
   const int64_t steps = info.shape[0], batch = info.shape[1];
-  const double dropout = b->training ? o->dropout : 0;
   struct states now = no_states(), next = no_states(), last = no_states();
-  for (int64_t l = 0; l < o->layers; l++) {
+  for (int64_t l = 0; l < o->rnn.layers; l++) {
     char name[32];
     snprintf(name, sizeof name, "h.%d", (int)l);
-    now.h[l] = trainer_state(b, name, batch, o->hidden);
+    now.h[l] = trainer_state(b, name, batch, o->rnn.hidden);
     snprintf(name, sizeof name, "c.%d", (int)l);
     if (has_c(lm))
-      now.c[l] = trainer_state(b, name, batch, o->hidden);
+      now.c[l] = trainer_state(b, name, batch, o->rnn.hidden);
   }
   const unroll_tensor x = unroll_embedding_layer(ids, "embedding", UNROLL_F32, V, o->embedding);
   unroll_tensor y;
   if (carried > 0 && carried < steps) {
     unroll_tensor part[2];
-    part[0] = add_layers(lm, unroll_slice(x, 0, 0, carried), dropout, &now, &next);
-    part[1] = add_layers(lm, unroll_slice(x, 0, carried, steps - carried), dropout, &next, &last);
+    part[0] = add_layers(lm, unroll_slice(x, 0, 0, carried), b->training, &now, &next);
+    part[1] = add_layers(lm, unroll_slice(x, 0, carried, steps - carried), b->training, &next, &last);
     y = unroll_concat(part, 2, 0);
   } else
-    y = add_layers(lm, x, dropout, &now, &next);
-  for (int64_t l = 0; l < o->layers; l++) {
+    y = add_layers(lm, x, b->training, &now, &next);
+  for (int64_t l = 0; l < o->rnn.layers; l++) {
     trainer_carry_on(b, now.h[l], next.h[l]);
     if (has_c(lm))
       trainer_carry_on(b, now.c[l], next.c[l]);
   }
-  if (dropout > 0)
-    y = unroll_dropout(y, dropout);
+  if (o->tied)
+    return unroll_linear_tied(y, unroll_graph_find(b->graph, "embedding.weight"), "linear", 1);
   return unroll_linear(y, "linear", V, 1);
 }
 
@@ -78,7 +71,7 @@ struct trainer_loss lm_build(const void *owner, struct trainer_build *b) {
   const unroll_lm_options *o = &lm->options;
   const unroll_text_stream *s = lm->evaluated;
   int64_t T = b->training ? o->steps : s->T;
-  const int64_t rows = b->training ? o->batch / b->parts : s->B;
+  const int64_t rows = b->training ? o->training.batch / b->parts : s->B;
   if (b->training && o->steps_start > 0)
     T = unroll_graph_dim(b->graph, "T", o->steps_start, o->steps);
   const int64_t shape[] = {T, rows};
@@ -107,7 +100,7 @@ unroll_status lm_graph_sample(const unroll_lm *lm, bool greedy, int64_t top_k, u
 }
 
 unroll_status lm_program_reset(const unroll_lm *lm, unroll_binding *binding, unroll_error *err) {
-  for (int64_t l = 0; l < lm->options.layers; l++) {
+  for (int64_t l = 0; l < lm->options.rnn.layers; l++) {
     char name[32];
     snprintf(name, sizeof name, "h.%d", (int)l);
     TRY(unroll_binding_clear(binding, name, err));

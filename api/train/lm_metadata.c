@@ -9,16 +9,12 @@
 #define OWN(member) offsetof(struct lm_metadata, member)
 
 static const struct trainer_field model_fields[] = {
-    {"cell", FIELD_NAME, OWN(options.cell), trainer_cell_name, 1, UNROLL_CELL_COUNT, 0, 0},
-    {"layers", FIELD_EXTENT, OWN(options.layers), NULL, 0, 0, 0, 0},
-    {"hidden", FIELD_EXTENT, OWN(options.hidden), NULL, 0, 0, 0, 0},
     {"embedding", FIELD_EXTENT, OWN(options.embedding), NULL, 0, 0, 0, 0},
     {"vocabulary", FIELD_COUNT, OWN(vocabulary), NULL, 0, 0, 0, 0},
+    {"tied", FIELD_EXTENT, OWN(tied), NULL, 0, 0, 1, 0},
 };
 static const struct trainer_field training_fields[] = {
     {"steps", FIELD_EXTENT, OPTION(steps), NULL, 0, 0, 0, 0},
-    {"batch", FIELD_EXTENT, OPTION(batch), NULL, 0, 0, 0, 0},
-    {"dropout", FIELD_REAL, OPTION(dropout), NULL, 0, 0, 0, 0},
 };
 static const struct trainer_field window_fields[] = {
     {"update_steps", FIELD_EXTENT, OPTION(update_steps), NULL, 0, 0, 1, 0},
@@ -32,12 +28,13 @@ static const struct trainer_field text_fields[] = {
 
 /* Of all objects; their tables point into m. */
 struct sections {
-  struct trainer_fields model, training[3], text;
+  struct trainer_fields model[2], training[4], text;
 };
 static struct sections sections_of(struct lm_metadata *m) {
-  return (struct sections){{model_fields, COUNT(model_fields), m},
+  return (struct sections){{trainer_rnn_model_fields(&m->options.rnn), {model_fields, COUNT(model_fields), m}},
                            {{training_fields, COUNT(training_fields), &m->options},
-                            trainer_option_fields(&m->trained),
+                            trainer_rnn_training_fields(&m->options.rnn),
+                            trainer_option_fields(&m->options.training),
                             {window_fields, COUNT(window_fields), &m->options}},
                            {text_fields, COUNT(text_fields), m}};
 }
@@ -45,15 +42,15 @@ static struct sections sections_of(struct lm_metadata *m) {
 unroll_status lm_metadata_write(const void *owner, unroll_safetensors_writer *writer, unroll_error *err) {
   const unroll_lm *lm = owner;
   const unroll_allocator *a = &lm->trainer.allocator;
-  struct lm_metadata m = {.options = lm->options,
-                          .trained = lm->trainer.options,
+  struct lm_metadata m = {.options = lm_options_in_use(lm),
+                          .tied = lm->options.tied,
                           .vocabulary = (uint64_t)unroll_vocabulary_count(lm->vocabulary),
                           .text_hash = lm->text_hash,
                           .text_characters = lm->text_characters};
   const struct sections s = sections_of(&m);
   TRY(trainer_metadata_begin(writer, KIND, err));
   TRY(unroll_safetensors_writer_metadata(writer, "unroll.vocabulary", unroll_vocabulary_json(lm->vocabulary), err));
-  TRY(trainer_metadata_write(writer, "unroll.model", &s.model, 1, a, err));
+  TRY(trainer_metadata_write(writer, "unroll.model", s.model, COUNT(s.model), a, err));
   TRY(trainer_metadata_write(writer, "unroll.training", s.training, COUNT(s.training), a, err));
   TRY(trainer_position_write(&lm->trainer, writer, err));
   return trainer_metadata_write(writer, "unroll.text", &s.text, 1, a, err);
@@ -61,11 +58,11 @@ unroll_status lm_metadata_write(const void *owner, unroll_safetensors_writer *wr
 
 unroll_status lm_metadata_read(const unroll_safetensors *file, const unroll_allocator *allocator, struct lm_metadata *m,
                                unroll_error *err) {
-  *m = (struct lm_metadata){.options = {.struct_size = sizeof m->options},
-                            .trained = {.loss_scale = 1, .training = {.accumulate = 1}}};
+  *m = (struct lm_metadata){
+      .options = {.struct_size = sizeof m->options, .training = {.loss_scale = 1, .accumulate = 1}}};
   const struct sections s = sections_of(m);
   TRY(trainer_metadata_check(file, KIND, err));
-  TRY(trainer_metadata_read(file, "unroll.model", &s.model, 1, allocator, err));
+  TRY(trainer_metadata_read(file, "unroll.model", s.model, COUNT(s.model), allocator, err));
   TRY(trainer_metadata_read(file, "unroll.training", s.training, COUNT(s.training), allocator, err));
   TRY(trainer_position_read(file, allocator, &m->position, err));
   return trainer_metadata_read(file, "unroll.text", &s.text, 1, allocator, err);

@@ -4,11 +4,11 @@
 #define LM_PRIVATE_H
 #include "train/trainer.h"
 
-#define LM_MAX_LAYERS 16
+#define LM_MAX_STEPS 65536
 
 struct unroll_lm {
   struct trainer trainer;
-  unroll_lm_options options; /* schedule and training: see lm_options */
+  unroll_lm_options options; /* training: see the trainer's */
   unroll_vocabulary *vocabulary;
 
   uint64_t text_hash; /* of the text it is trained on, as its size: known without the text too */
@@ -24,12 +24,8 @@ struct unroll_lm {
 };
 
 /* ---- options ---- */
-/* 0 for a number that is no cell. */
-int64_t lm_gates(int32_t cell);
 /* V: the size of the vocabulary. */
 unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_error *err);
-/* Those that every task has. Texts stay where they are. */
-struct trainer_options lm_trainer_options(const unroll_lm_options *o);
 /* The options as they are in use. */
 unroll_lm_options lm_options_in_use(const unroll_lm *lm);
 static inline int64_t lm_update_steps(const unroll_lm_options *o) {
@@ -64,13 +60,12 @@ unroll_status lm_begin(unroll_device *const *devices, uint32_t n_devices, const 
 /* The values of a model's metadata; the texts of options.training are the caller's to free. */
 struct lm_metadata {
   unroll_lm_options options;
-  struct trainer_options trained;
   struct trainer_position position;
   uint64_t vocabulary, text_hash;
-  int64_t text_characters;
+  int64_t text_characters, tied;
 };
 unroll_status lm_metadata_write(const void *owner, unroll_safetensors_writer *writer, unroll_error *err);
-/* On failure too `trained` has texts to free. */
+/* On failure too options.training has texts to free. */
 unroll_status lm_metadata_read(const unroll_safetensors *file, const unroll_allocator *allocator,
                                struct lm_metadata *metadata, unroll_error *err);
 

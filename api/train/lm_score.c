@@ -33,7 +33,7 @@ static unroll_status score_stream(unroll_lm *lm, const unroll_text_stream *strea
   lm->x = mem_array(a, cells, sizeof *lm->x);
   lm->targets = mem_array(a, cells, sizeof *lm->targets);
   lm->evaluated = stream;
-  unroll_status status = lm->x && lm->targets ? trainer_graph_evaluate(&lm->trainer, &graph, err)
+  unroll_status status = lm->x && lm->targets ? trainer_graph_evaluate(&lm->trainer, 0, &graph, err)
                                               : fail(err, UNROLL_E_MEMORY, "model: no memory for a batch of %llu",
                                                      (unsigned long long)cells);
   if (status == UNROLL_OK)

@@ -28,6 +28,10 @@ unroll_status trainer_begin(struct trainer *t, const struct trainer_task *task, 
 
 void trainer_end(struct trainer *t) {
   const unroll_allocator *a = &t->allocator;
+  for (uint32_t v = 1; v < TRAINER_MAX_VARIANTS; v++) {
+    trainer_program_free(&t->more_evaluate[v]);
+    trainer_program_free(&t->more_train[v]);
+  }
   trainer_program_free(&t->evaluate);
   trainer_program_free(&t->train);
   for (uint32_t i = 0; i < t->n_tensors; i++) {
@@ -72,7 +76,7 @@ static unroll_status initialise(struct trainer *t, unroll_error *err) {
 
 unroll_status trainer_create(struct trainer *t, unroll_error *err) {
   struct trainer_build b;
-  TRY(trainer_graph_train(t, &b, err));
+  TRY(trainer_graph_train(t, 0, &b, err));
   const unroll_status listed = trainer_list_tensors(t, &b, err);
   if (listed != UNROLL_OK) {
     unroll_graph_destroy(b.graph);
@@ -158,10 +162,9 @@ unroll_status trainer_list_tensors(struct trainer *t, const struct trainer_build
   return UNROLL_OK;
 }
 
-unroll_status trainer_program_make(const struct trainer *t, unroll_graph *graph, struct trainer_program *program,
-                                   unroll_error *err) {
+static unroll_status compile(const struct trainer *t, unroll_graph *graph, struct trainer_program *program,
+                             unroll_error *err) {
   unroll_status status = unroll_compile(graph, t->devices, t->n_devices, NULL, &program->exe, err);
-  unroll_graph_destroy(graph);
   if (status != UNROLL_OK) {
     program->exe = NULL;
     return status;
@@ -171,6 +174,27 @@ unroll_status trainer_program_make(const struct trainer *t, unroll_graph *graph,
     program->binding = NULL;
     trainer_program_free(program);
   }
+  return status;
+}
+
+unroll_status trainer_program_make(const struct trainer *t, unroll_graph *graph, struct trainer_program *program,
+                                   unroll_error *err) {
+  const unroll_status status = compile(t, graph, program, err);
+  unroll_graph_destroy(graph);
+  return status;
+}
+
+unroll_status trainer_program_variant(const struct trainer *t, unroll_graph *graph, const struct trainer_program *first,
+                                      struct trainer_program *program, unroll_error *err) {
+  unroll_status status = compile(t, graph, program, err);
+  for (uint32_t i = 0; i < unroll_graph_count(graph) && status == UNROLL_OK; i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(graph, i));
+    if (info.role == UNROLL_ROLE_PARAM || info.role == UNROLL_ROLE_STATE)
+      status = unroll_binding_share(program->binding, info.name, first->binding, info.name, err);
+  }
+  unroll_graph_destroy(graph);
+  if (status != UNROLL_OK)
+    trainer_program_free(program);
   return status;
 }
 

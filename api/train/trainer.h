@@ -17,8 +17,12 @@
 
 /* How many losses the device keeps until the host reads them. */
 #define TRAINER_HISTORY 64
+#define TRAINER_MAX_LAYERS 16
+#define TRAINER_MAX_WIDTH 16384
+#define TRAINER_MAX_BATCH 65536
 #define TRAINER_MAX_PARAMS 256
 #define TRAINER_MAX_CARRIES 64
+#define TRAINER_MAX_VARIANTS 8
 /* So many skipped updates in a row end a run. */
 #define TRAINER_MOST_SKIPPED 100
 
@@ -41,40 +45,36 @@
 #define TRAINER_SCALES "loss_scales"
 #define TRAINER_NONFINITE "nonfinite"
 
-/* ---- options ---- */
-struct trainer_options {
-  uint64_t seed;
-  double clip, validation;
-  unroll_optimizer_attr optimizer;
-  unroll_schedule schedule;
-  double loss_scale;
-  int64_t loss_scale_interval;
-  unroll_training training; /* accumulate at least 1; its texts are owned */
-};
-static inline bool trainer_scale_is_dynamic(const struct trainer_options *o) { return o->loss_scale_interval > 0; }
+/* ---- options: accumulate is at least 1 here, and texts are owned ---- */
+static inline bool trainer_scale_is_dynamic(const unroll_training *o) { return o->loss_scale_interval > 0; }
 /* Counts the device the optimizer's steps, since the host can't know which updates were made? */
-static inline bool trainer_counts_on_device(const struct trainer_options *o) {
-  return trainer_scale_is_dynamic(o) || o->training.nonfinite == UNROLL_NONFINITE_SKIP;
+static inline bool trainer_counts_on_device(const unroll_training *o) {
+  return trainer_scale_is_dynamic(o) || o->nonfinite == UNROLL_NONFINITE_SKIP;
 }
 const char *trainer_optimizer_name(int32_t kind);
 const char *trainer_cell_name(int32_t cell);
 const char *trainer_nonfinite_name(int32_t policy);
-/* batch: the sequences of an update. */
-unroll_status trainer_options_check(const struct trainer_options *o, int64_t batch, unroll_error *err);
+unroll_status trainer_options_check(const unroll_training *o, unroll_error *err);
 unroll_status trainer_check_extent(const char *name, int64_t value, int64_t most, unroll_error *err);
 /* lo <= value < hi */
 unroll_status trainer_check_real(const char *name, double value, double lo, double hi, unroll_error *err);
 /* Copies the texts. On failure nothing is held. */
-unroll_status trainer_options_copy(const struct trainer_options *from, const unroll_allocator *allocator,
-                                   struct trainer_options *to, unroll_error *err);
-void trainer_options_free(struct trainer_options *o, const unroll_allocator *allocator);
+unroll_status trainer_options_copy(const unroll_training *from, const unroll_allocator *allocator, unroll_training *to,
+                                   unroll_error *err);
+void trainer_options_free(unroll_training *o, const unroll_allocator *allocator);
 
-bool trainer_is_frozen(const struct trainer_options *o, const char *name);
-double trainer_l2(const struct trainer_options *o, const char *name);
+bool trainer_is_frozen(const unroll_training *o, const char *name);
+double trainer_l2(const unroll_training *o, const char *name);
 bool trainer_is_recurrent(const char *name);
 /* Patterns that fit none of these parameters are errors, as is a training of none. */
-unroll_status trainer_check_patterns(const struct trainer_options *o, const char *const *names, uint32_t n,
-                                     unroll_error *err);
+unroll_status trainer_check_patterns(const unroll_training *o, const char *const *names, uint32_t n, unroll_error *err);
+
+/* ---- recurrent layers ---- */
+unroll_status trainer_rnn_check(const unroll_recurrent *r, unroll_error *err);
+/* Without lengths, in one direction. */
+unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training);
+/* Rows of the gates' tensors, the widest ones of a layer. */
+int64_t trainer_rnn_width(const unroll_recurrent *r);
 
 /* ---- graphs ---- */
 struct trainer_carry {
@@ -83,6 +83,7 @@ struct trainer_carry {
 struct trainer_build {
   unroll_graph *graph;
   bool training;
+  uint32_t variant;
   int64_t parts; /* that an update's batch comes in; 1 where nothing is trained */
   struct trainer_carry carries[TRAINER_MAX_CARRIES];
   uint32_t n_carries;
@@ -126,6 +127,14 @@ struct trainer_task {
   unroll_status (*feed_evaluation)(void *owner, uint64_t batch, unroll_binding *b, struct trainer_feed *feed,
                                    unroll_error *err);
   uint64_t (*epoch_updates)(const void *owner, uint64_t epoch);
+  /*
+   * Where sizes that are no run-time ones differ from batch to batch, graphs of different shapes with the same tensors
+   * share parameters and states: which of them, 0 to TRAINER_MAX_VARIANTS - 1, takes this batch? A batch that is
+   * evaluated is told by its index alone. NULL: there is one.
+   */
+  uint32_t (*variant)(void *owner, const struct trainer_place *place, bool training);
+  /* The validation, where it is no mean over evaluated batches; NULL: it is. */
+  unroll_status (*evaluate)(void *owner, double *loss, double *metric, unroll_error *err);
   /* All of the file's metadata. */
   unroll_status (*metadata)(const void *owner, unroll_safetensors_writer *writer, unroll_error *err);
   const char *data; /* what it is resumed with: "text" */
@@ -152,7 +161,7 @@ struct trainer {
   uint32_t n_devices;
   const struct trainer_task *task;
   void *owner;
-  struct trainer_options options;
+  unroll_training options;
   struct trainer_tensor *tensors;
   uint32_t n_tensors;
 
@@ -167,8 +176,10 @@ struct trainer {
   uint64_t steady;    /* from this epoch on, epochs have as many updates as this one; */
   uint64_t *begin_at; /* [steady + 1] the first update of each up to it; NULL where steady is 0 */
   uint64_t evaluation_batches;
-  struct trainer_program train, evaluate;
-  char nonfinite[256]; /* where the last report had no finite number */
+  struct trainer_program train, evaluate; /* variant 0: parameters and states are made there */
+  struct trainer_program more_train[TRAINER_MAX_VARIANTS],
+      more_evaluate[TRAINER_MAX_VARIANTS]; /* by variant, from 1 on */
+  char nonfinite[256];                     /* where the last report had no finite number */
 };
 
 /* ---- life ---- */
@@ -187,8 +198,10 @@ unroll_status trainer_ready(const struct trainer *t, const char *what, unroll_er
 uint64_t trainer_count_parameters(const struct trainer *t);
 
 /* ---- programs ---- */
-unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build *b, unroll_error *err);
-unroll_status trainer_graph_evaluate(const struct trainer *t, unroll_graph **graph, unroll_error *err);
+unroll_status trainer_graph_train(const struct trainer *t, uint32_t variant, struct trainer_build *b,
+                                  unroll_error *err);
+unroll_status trainer_graph_evaluate(const struct trainer *t, uint32_t variant, unroll_graph **graph,
+                                     unroll_error *err);
 /* A state [TRAINER_HISTORY] of what a value of one element was in the latest runs, this one last. last, bool [] or
  * none: is this run one to remember? */
 void trainer_history(struct trainer_build *b, const char *name, unroll_tensor value, unroll_tensor last);
@@ -200,6 +213,9 @@ unroll_status trainer_list_tensors(struct trainer *t, const struct trainer_build
 unroll_status trainer_program_make(const struct trainer *t, unroll_graph *graph, struct trainer_program *program,
                                    unroll_error *err);
 void trainer_program_free(struct trainer_program *program);
+/* Likewise, and its parameters and states are those of `first`, by their names. */
+unroll_status trainer_program_variant(const struct trainer *t, unroll_graph *graph, const struct trainer_program *first,
+                                      struct trainer_program *program, unroll_error *err);
 /* Gives a program that trains nothing its parameters: those of the training binding, or the stored ones. */
 unroll_status trainer_program_parameters(const struct trainer *t, struct trainer_program *program, unroll_error *err);
 
@@ -263,8 +279,10 @@ unroll_status trainer_metadata_check(const unroll_safetensors *file, const char 
 bool trainer_add_real(struct text *to, double value);
 /* A decimal number that is finite, whatever the locale. Else false, as where there is no memory. */
 bool trainer_parse_real(const char *text, double *value, const char **end);
-/* The fields of struct trainer_options. */
-struct trainer_fields trainer_option_fields(struct trainer_options *o);
+/* The fields of unroll_training; the recurrent layers', of the model and of its training. */
+struct trainer_fields trainer_option_fields(unroll_training *o);
+struct trainer_fields trainer_rnn_model_fields(unroll_recurrent *r);
+struct trainer_fields trainer_rnn_training_fields(unroll_recurrent *r);
 
 struct trainer_position {
   uint64_t update, best_update;

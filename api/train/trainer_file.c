@@ -124,7 +124,7 @@ static unroll_status unknown_tensor(const struct trainer *t, const unroll_safete
 
 unroll_status trainer_read_tensors(struct trainer *t, const unroll_safetensors *file, unroll_error *err) {
   struct trainer_build b;
-  TRY(trainer_graph_train(t, &b, err));
+  TRY(trainer_graph_train(t, 0, &b, err));
   const unroll_status listed = trainer_list_tensors(t, &b, err);
   unroll_graph_destroy(b.graph);
   TRY(listed);
@@ -163,7 +163,7 @@ void trainer_take_position(struct trainer *t, const struct trainer_position *pos
 
 unroll_status trainer_upload(struct trainer *t, unroll_error *err) {
   struct trainer_build b;
-  TRY(trainer_graph_train(t, &b, err));
+  TRY(trainer_graph_train(t, 0, &b, err));
   TRY(trainer_program_make(t, b.graph, &t->train, err));
   unroll_status status = UNROLL_OK;
   for (uint32_t i = 0; i < t->n_tensors && status == UNROLL_OK; i++) {

@@ -88,7 +88,7 @@ void trainer_history(struct trainer_build *b, const char *name, unroll_tensor va
 
 struct update {
   struct trainer_build *b;
-  const struct trainer_options *o;
+  const unroll_training *o;
   struct trainer_loss of;
   uint32_t n;
   unroll_tensor params[TRAINER_MAX_PARAMS], grads[TRAINER_MAX_PARAMS], squares[TRAINER_MAX_PARAMS];
@@ -100,13 +100,13 @@ struct update {
   unroll_tensor made;           /* bool []: is the update made, or skipped; none: always made */
 };
 
-static const char *step_name(const struct trainer_options *o) {
+static const char *step_name(const unroll_training *o) {
   return trainer_scale_is_dynamic(o) ? TRAINER_LOSS_SCALE_STEP : TRAINER_MADE;
 }
 
 static void begin_update(struct update *u) {
   unroll_graph *g = u->b->graph;
-  const struct trainer_options *o = u->o;
+  const unroll_training *o = u->o;
   u->lr = unroll_input(g, "lr", UNROLL_F32, 0, NULL);
   u->scale = u->inverse = u->first = u->last = u->made = unroll_none();
   if (trainer_scale_is_dynamic(o)) {
@@ -244,8 +244,8 @@ static void update_scaling(struct update *u) {
 
 static void make_update(struct update *u) {
   unroll_graph *g = u->b->graph;
-  const struct trainer_options *o = u->o;
-  const bool skips = o->training.nonfinite == UNROLL_NONFINITE_SKIP;
+  const unroll_training *o = u->o;
+  const bool skips = o->nonfinite == UNROLL_NONFINITE_SKIP;
   const unroll_tensor finite = is_finite(u->norm);
   if (skips)
     u->made = is_finite(unroll_add(u->norm, unroll_unary(u->of.loss, UNROLL_ABS)));
@@ -262,8 +262,8 @@ static void make_update(struct update *u) {
   const unroll_tensor clip = o->clip > 0 ? nn_clip_factor(u->norm, o->clip) : unroll_none();
   for (uint32_t i = 0; i < u->n; i++) {
     unroll_tensor from = u->params[i];
-    if (o->training.recurrent_decay > 0 && trainer_is_recurrent(u->names[i]))
-      from = unroll_scale(from, 1 - o->training.recurrent_decay);
+    if (o->recurrent_decay > 0 && trainer_is_recurrent(u->names[i]))
+      from = unroll_scale(from, 1 - o->recurrent_decay);
     graph_optimize(condition, u->params[i], from, u->grads[i], u->lr, u->step, clip, &o->optimizer);
   }
   trainer_history(u->b, TRAINER_LOSSES, u->of.loss, u->last);
@@ -299,15 +299,16 @@ static unroll_status build_train(const struct trainer *t, struct update *u, unro
   TRY(unroll_graph_status(b->graph, err));
   TRY(check_patterns(t, b->graph, err));
   find_parameters(u);
-  update_carries(b, t->options.training.nonfinite == UNROLL_NONFINITE_SKIP ? u->of.loss : unroll_none());
+  update_carries(b, t->options.nonfinite == UNROLL_NONFINITE_SKIP ? u->of.loss : unroll_none());
   make_gradients(u);
   make_norm(u);
   make_update(u);
   return unroll_graph_status(b->graph, err);
 }
 
-unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build *b, unroll_error *err) {
-  *b = (struct trainer_build){.training = true, .parts = t->options.training.accumulate};
+unroll_status trainer_graph_train(const struct trainer *t, uint32_t variant, struct trainer_build *b,
+                                  unroll_error *err) {
+  *b = (struct trainer_build){.training = true, .variant = variant, .parts = t->options.accumulate};
   struct update *u = mem_zalloc(&t->allocator, sizeof *u);
   if (!u)
     return fail(err, UNROLL_E_MEMORY, "model: no memory to make its graph");
@@ -323,8 +324,9 @@ unroll_status trainer_graph_train(const struct trainer *t, struct trainer_build 
   return status;
 }
 
-unroll_status trainer_graph_evaluate(const struct trainer *t, unroll_graph **graph, unroll_error *err) {
-  struct trainer_build b = {.training = false, .parts = 1};
+unroll_status trainer_graph_evaluate(const struct trainer *t, uint32_t variant, unroll_graph **graph,
+                                     unroll_error *err) {
+  struct trainer_build b = {.training = false, .variant = variant, .parts = 1};
   TRY(unroll_graph_create(&t->allocator, &b.graph, err));
   const struct trainer_loss of = t->task->build(t->owner, &b);
   trainer_update_carries(&b);

@@ -14,10 +14,11 @@
 
 /* ---- the trainer's own fields ---- */
 
-#define AT(member) offsetof(struct trainer_options, member)
+#define AT(member) offsetof(unroll_training, member)
 enum { GROUP_SCALE = 1, GROUP_ACCUMULATE, GROUP_WARMUP, GROUP_NONFINITE, GROUP_FREEZE, GROUP_L2, GROUP_DECAY };
 
 static const struct trainer_field option_fields[] = {
+    {"batch", FIELD_EXTENT, AT(batch), NULL, 0, 0, 0, 0},
     {"clip", FIELD_REAL, AT(clip), NULL, 0, 0, 0, 0},
     {"validation", FIELD_REAL, AT(validation), NULL, 0, 0, 0, 0},
     {"seed", FIELD_COUNT, AT(seed), NULL, 0, 0, 0, 0},
@@ -33,16 +34,15 @@ static const struct trainer_field option_fields[] = {
     {"total", FIELD_REAL, AT(schedule.total), NULL, 0, 0, 0, 0},
     {"loss_scale", FIELD_REAL, AT(loss_scale), NULL, 0, 0, GROUP_SCALE, 1},
     {"loss_scale_interval", FIELD_EXTENT, AT(loss_scale_interval), NULL, 0, 0, GROUP_SCALE, 0},
-    {"accumulate", FIELD_EXTENT, AT(training.accumulate), NULL, 0, 0, GROUP_ACCUMULATE, 1},
-    {"warmup", FIELD_EXTENT, AT(training.warmup), NULL, 0, 0, GROUP_WARMUP, 0},
-    {"nonfinite", FIELD_NAME, AT(training.nonfinite), trainer_nonfinite_name, 0, UNROLL_NONFINITE_COUNT,
-     GROUP_NONFINITE, 0},
-    {"freeze", FIELD_TEXT, AT(training.freeze), NULL, 0, 0, GROUP_FREEZE, 0},
-    {"l2", FIELD_TEXT, AT(training.l2), NULL, 0, 0, GROUP_L2, 0},
-    {"recurrent_decay", FIELD_REAL, AT(training.recurrent_decay), NULL, 0, 0, GROUP_DECAY, 0},
+    {"accumulate", FIELD_EXTENT, AT(accumulate), NULL, 0, 0, GROUP_ACCUMULATE, 1},
+    {"warmup", FIELD_EXTENT, AT(warmup), NULL, 0, 0, GROUP_WARMUP, 0},
+    {"nonfinite", FIELD_NAME, AT(nonfinite), trainer_nonfinite_name, 0, UNROLL_NONFINITE_COUNT, GROUP_NONFINITE, 0},
+    {"freeze", FIELD_TEXT, AT(freeze), NULL, 0, 0, GROUP_FREEZE, 0},
+    {"l2", FIELD_TEXT, AT(l2), NULL, 0, 0, GROUP_L2, 0},
+    {"recurrent_decay", FIELD_REAL, AT(recurrent_decay), NULL, 0, 0, GROUP_DECAY, 0},
 };
 
-struct trainer_fields trainer_option_fields(struct trainer_options *o) {
+struct trainer_fields trainer_option_fields(unroll_training *o) {
   return (struct trainer_fields){option_fields, COUNT(option_fields), o};
 }
 

@@ -45,10 +45,10 @@ static const char *next_pattern(const char *list, char word[MAX_PATTERN], const 
 
 static bool fits(const char *pattern, const char *name) { return fnmatch(pattern, name, 0) == 0; }
 
-bool trainer_is_frozen(const struct trainer_options *o, const char *name) {
+bool trainer_is_frozen(const unroll_training *o, const char *name) {
   char word[MAX_PATTERN];
   const char *value;
-  for (const char *list = o->training.freeze; list;) {
+  for (const char *list = o->freeze; list;) {
     list = next_pattern(list, word, &value);
     if (fits(word, name))
       return true;
@@ -61,11 +61,11 @@ static bool read_number(const char *text, double *value) {
   return text && trainer_parse_real(text, value, &end) && !*end;
 }
 
-double trainer_l2(const struct trainer_options *o, const char *name) {
+double trainer_l2(const unroll_training *o, const char *name) {
   char word[MAX_PATTERN];
   const char *value;
   double lambda = 0;
-  for (const char *list = o->training.l2; list;) {
+  for (const char *list = o->l2; list;) {
     list = next_pattern(list, word, &value);
     if (fits(word, name))
       return read_number(value, &lambda) ? lambda : 0;
@@ -111,20 +111,19 @@ static unroll_status check_fit(const char *what, const char *list, const char *c
   return UNROLL_OK;
 }
 
-unroll_status trainer_check_patterns(const struct trainer_options *o, const char *const *names, uint32_t n,
+unroll_status trainer_check_patterns(const unroll_training *o, const char *const *names, uint32_t n,
                                      unroll_error *err) {
-  TRY(check_fit("freeze", o->training.freeze, names, n, err));
-  TRY(check_fit("l2", o->training.l2, names, n, err));
+  TRY(check_fit("freeze", o->freeze, names, n, err));
+  TRY(check_fit("l2", o->l2, names, n, err));
   uint32_t trained = 0, recurrent = 0;
   for (uint32_t i = 0; i < n; i++) {
     trained += !trainer_is_frozen(o, names[i]);
     recurrent += trainer_is_recurrent(names[i]);
   }
   if (trained == 0)
-    return fail(err, UNROLL_E_INVALID, "freeze: '%s' leaves no parameter to train", o->training.freeze);
-  if (o->training.recurrent_decay > 0 && recurrent == 0)
-    return fail(err, UNROLL_E_INVALID, "recurrent decay %g: the model has no recurrent matrix W_h",
-                o->training.recurrent_decay);
+    return fail(err, UNROLL_E_INVALID, "freeze: '%s' leaves no parameter to train", o->freeze);
+  if (o->recurrent_decay > 0 && recurrent == 0)
+    return fail(err, UNROLL_E_INVALID, "recurrent decay %g: the model has no recurrent matrix W_h", o->recurrent_decay);
   return UNROLL_OK;
 }
 
@@ -151,10 +150,20 @@ static unroll_status check_optimizer(const unroll_optimizer_attr *o, unroll_erro
   return trainer_check_real("optimizer: weight decay", o->weight_decay, 0, (double)INFINITY, err);
 }
 
-static unroll_status check_training(const unroll_training *t, int64_t batch, unroll_error *err) {
-  if (t->accumulate < 0 || t->accumulate > batch || (t->accumulate > 0 && batch % t->accumulate))
+unroll_training unroll_training_default(void) {
+  return (unroll_training){.batch = 32,
+                           .seed = 1,
+                           .clip = 1,
+                           .validation = 0.1,
+                           .optimizer = {.kind = UNROLL_ADAM, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
+                           .schedule = {.kind = UNROLL_SCHEDULE_CONSTANT, .base = 2e-3},
+                           .loss_scale = 1};
+}
+
+static unroll_status check_parts(const unroll_training *t, unroll_error *err) {
+  if (t->accumulate < 0 || t->accumulate > t->batch || (t->accumulate > 0 && t->batch % t->accumulate))
     return fail(err, UNROLL_E_INVALID, "accumulate %lld, it must divide the batch, %lld", (long long)t->accumulate,
-                (long long)batch);
+                (long long)t->batch);
   if (t->warmup < 0 || t->warmup > INT32_MAX)
     return fail(err, UNROLL_E_INVALID, "warm-up %lld, it must be from 0 to 2^31-1 updates", (long long)t->warmup);
   if (!trainer_nonfinite_name(t->nonfinite))
@@ -164,7 +173,8 @@ static unroll_status check_training(const unroll_training *t, int64_t batch, unr
   return check_list("l2", t->l2, true, err);
 }
 
-unroll_status trainer_options_check(const struct trainer_options *o, int64_t batch, unroll_error *err) {
+unroll_status trainer_options_check(const unroll_training *o, unroll_error *err) {
+  TRY(trainer_check_extent("batch", o->batch, TRAINER_MAX_BATCH, err));
   TRY(trainer_check_real("clip", o->clip, 0, (double)INFINITY, err));
   TRY(trainer_check_real("validation", o->validation, 0, 1, err));
   TRY(check_optimizer(&o->optimizer, err));
@@ -173,32 +183,32 @@ unroll_status trainer_options_check(const struct trainer_options *o, int64_t bat
   if (o->loss_scale_interval < 0 || o->loss_scale_interval > INT32_MAX)
     return fail(err, UNROLL_E_INVALID, "loss scale: interval %lld, it must be from 0 to 2^31-1",
                 (long long)o->loss_scale_interval);
-  TRY(check_training(&o->training, batch, err));
+  TRY(check_parts(o, err));
   unroll_schedule schedule = o->schedule;
   if (schedule.kind == UNROLL_SCHEDULE_COSINE && schedule.total == 0)
     schedule.total = 1; /* the limits of the training will say */
   return unroll_schedule_check(&schedule, err);
 }
 
-unroll_status trainer_options_copy(const struct trainer_options *from, const unroll_allocator *allocator,
-                                   struct trainer_options *to, unroll_error *err) {
-  const unroll_training *t = &from->training;
-  const char *const freeze = t->freeze && t->freeze[0] ? t->freeze : NULL, *const l2 = t->l2 && t->l2[0] ? t->l2 : NULL;
+unroll_status trainer_options_copy(const unroll_training *from, const unroll_allocator *allocator, unroll_training *to,
+                                   unroll_error *err) {
+  const char *const freeze = from->freeze && from->freeze[0] ? from->freeze : NULL;
+  const char *const l2 = from->l2 && from->l2[0] ? from->l2 : NULL;
   char *freeze_copy = mem_strdup(allocator, freeze), *l2_copy = mem_strdup(allocator, l2);
   *to = *from;
-  to->training.freeze = freeze_copy;
-  to->training.l2 = l2_copy;
-  if (to->training.accumulate == 0)
-    to->training.accumulate = 1;
+  to->freeze = freeze_copy;
+  to->l2 = l2_copy;
+  if (to->accumulate == 0)
+    to->accumulate = 1;
   if ((!freeze || freeze_copy) && (!l2 || l2_copy))
     return UNROLL_OK;
   trainer_options_free(to, allocator);
   return fail(err, UNROLL_E_MEMORY, "model: no memory for its options");
 }
 
-void trainer_options_free(struct trainer_options *o, const unroll_allocator *allocator) {
+void trainer_options_free(unroll_training *o, const unroll_allocator *allocator) {
   /* Copies of the allocator's, const for their readers. */
-  mem_free(allocator, (void *)(uintptr_t)o->training.freeze);
-  mem_free(allocator, (void *)(uintptr_t)o->training.l2);
-  o->training.freeze = o->training.l2 = NULL;
+  mem_free(allocator, (void *)(uintptr_t)o->freeze);
+  mem_free(allocator, (void *)(uintptr_t)o->l2);
+  o->freeze = o->l2 = NULL;
 }

@@ -34,12 +34,33 @@ static unroll_status run_batch(const struct trainer *t, unroll_binding *b, const
 
 static unroll_status make_evaluation(struct trainer *t, unroll_error *err) {
   unroll_graph *graph;
-  TRY(trainer_graph_evaluate(t, &graph, err));
+  TRY(trainer_graph_evaluate(t, 0, &graph, err));
   TRY(trainer_program_make(t, graph, &t->evaluate, err));
   const unroll_status status = trainer_program_parameters(t, &t->evaluate, err);
   if (status != UNROLL_OK)
     trainer_program_free(&t->evaluate);
   return status;
+}
+
+/* The program of a variant, made where it is not there yet; that of variant 0 is there. */
+static unroll_status find_variant(struct trainer *t, bool training, uint32_t v, struct trainer_program **program,
+                                  unroll_error *err) {
+  struct trainer_program *const first = training ? &t->train : &t->evaluate;
+  *program = v == 0 ? first : training ? &t->more_train[v] : &t->more_evaluate[v];
+  if ((*program)->binding)
+    return UNROLL_OK;
+  struct trainer_build b;
+  if (training)
+    TRY(trainer_graph_train(t, v, &b, err));
+  else
+    TRY(trainer_graph_evaluate(t, v, &b.graph, err));
+  return trainer_program_variant(t, b.graph, first, *program, err);
+}
+
+static unroll_status program_of(struct trainer *t, bool training, const struct trainer_place *place,
+                                struct trainer_program **program, unroll_error *err) {
+  const uint32_t v = t->task->variant ? t->task->variant(t->owner, place, training) : 0;
+  return find_variant(t, training, v, program, err);
 }
 
 /* A history of a program, where it has one. */
@@ -59,6 +80,11 @@ unroll_status trainer_evaluate_with(struct trainer *t, struct trainer_program *p
   int pending = 0;
   for (uint64_t i = 0; i < batches; i++) {
     struct trainer_feed feed = {.n_dims = 0};
+    if (program == &t->evaluate) {
+      struct trainer_program *variant;
+      TRY(program_of(t, false, &(struct trainer_place){.index = i, .parts = 1}, &variant, err));
+      b = variant->binding;
+    }
     TRY(t->task->feed_evaluation(t->owner, i, b, &feed, err));
     TRY(run_batch(t, b, &feed, err));
     if (++pending < TRAINER_HISTORY && i + 1 < batches)
@@ -81,6 +107,8 @@ unroll_status trainer_evaluate_with(struct trainer *t, struct trainer_program *p
 }
 
 unroll_status trainer_evaluate(struct trainer *t, double *loss, double *metric, unroll_error *err) {
+  if (t->task->evaluate)
+    return t->task->evaluate(t->owner, loss, metric, err);
   if (!t->evaluate.binding)
     TRY(make_evaluation(t, err));
   return trainer_evaluate_with(t, &t->evaluate, t->evaluation_batches, loss, metric, err);
@@ -129,7 +157,7 @@ static uint64_t epochs_end(const struct trainer *t, double epochs) {
 
 double trainer_learning_rate(const struct trainer *t, uint64_t update) {
   const unroll_schedule *s = &t->options.schedule;
-  const uint64_t warmup = (uint64_t)t->options.training.warmup;
+  const uint64_t warmup = (uint64_t)t->options.warmup;
   if (!t->ready || update == 0)
     return (double)NAN;
   if (update <= warmup)
@@ -142,16 +170,18 @@ double trainer_learning_rate(const struct trainer *t, uint64_t update) {
 
 /* Queues update number t->update, counted from 0. */
 static unroll_status queue_update(struct trainer *t, int64_t *items, unroll_error *err) {
-  unroll_binding *b = t->train.binding;
   if (t->update >= INT32_MAX)
     return fail(err, UNROLL_E_RANGE, "update %llu: 2^31-1 updates are the most", (unsigned long long)t->update + 1);
   const float lr = (float)trainer_learning_rate(t, t->update + 1);
   const int32_t step = (int32_t)(t->update + 1);
+  struct trainer_place place = trainer_place_of(t, t->update);
+  struct trainer_program *program;
+  TRY(program_of(t, true, &place, &program, err));
+  unroll_binding *b = program->binding;
   TRY(unroll_binding_write(b, "lr", &lr, sizeof lr, err));
   if (!trainer_counts_on_device(&t->options))
     TRY(unroll_binding_write(b, "step", &step, sizeof step, err));
-  struct trainer_place place = trainer_place_of(t, t->update);
-  place.parts = t->options.training.accumulate;
+  place.parts = t->options.accumulate;
   for (place.part = 0; place.part < place.parts; place.part++) {
     struct trainer_feed feed = {.n_dims = 0};
     const int32_t part = (int32_t)place.part;
@@ -244,7 +274,7 @@ static unroll_status diverged(struct trainer *t, uint64_t update, float loss, fl
 static unroll_status check_finite(const struct run *r, const float *losses, const float *norms, const float *scales,
                                   uint64_t *skipped, unroll_error *err) {
   struct trainer *t = r->t;
-  const bool may_skip = t->options.training.nonfinite == UNROLL_NONFINITE_SKIP;
+  const bool may_skip = t->options.nonfinite == UNROLL_NONFINITE_SKIP;
   for (uint32_t i = 0; i < r->pending; i++) {
     const bool bad = !isfinite(losses[i]) || !isfinite(norms[i]);
     const bool overflowed = scales && isfinite(losses[i]) && (double)scales[i] > TRAINER_LOSS_SCALE_LEAST;
@@ -397,7 +427,7 @@ static unroll_status check_limits(const struct trainer *t, const unroll_train_op
 /* A cosine that was left open ends where the training does. */
 static unroll_status close_schedule(struct trainer *t, uint64_t last, unroll_error *err) {
   unroll_schedule *s = &t->options.schedule;
-  const uint64_t warmup = (uint64_t)t->options.training.warmup;
+  const uint64_t warmup = (uint64_t)t->options.warmup;
   if (s->kind != UNROLL_SCHEDULE_COSINE || s->total > 0)
     return UNROLL_OK;
   if (last == UINT64_MAX)
@@ -438,10 +468,9 @@ unroll_status trainer_train(struct trainer *t, const unroll_train_options *optio
 
 unroll_status trainer_set_schedule(struct trainer *t, const unroll_schedule *schedule, unroll_error *err) {
   TRY(trainer_not_busy(t, "given a schedule", err));
-  struct trainer_options options = t->options;
+  unroll_training options = t->options;
   options.schedule = *schedule;
-  options.training.accumulate = 1; /* whatever the batch is */
-  TRY(trainer_options_check(&options, 1, err));
+  TRY(trainer_options_check(&options, err));
   t->options.schedule = *schedule;
   return UNROLL_OK;
 }

@@ -19,8 +19,9 @@ typedef struct layer {
   int phases;
   operand states, cells, kept; /* for the gradient */
   uint64_t reserve_bytes;
-  int64_t block; /* rows of a block of the sums over time; 0: no blocks */
-  bool segment;  /* a part of a sequence: the same bits whether its values are saved or not */
+  int64_t block;                   /* rows of a block of the sums over time; 0: no blocks */
+  bool segment;                    /* a part of a sequence: the same bits whether its values are saved or not */
+  uint32_t h_mask, keep_h, keep_c; /* UNROLL_NO_TENSOR: none */
 } layer;
 
 /* How the work of a step is divided among work-items, and a work-item's among tiles of registers. */
@@ -68,6 +69,8 @@ void layer_pack(plan *p, const layer *l, const layer_split *s, operand area, con
 void layer_begin(plan *p, const layer *l, const layer_split *s, const char *source, const char *kernel,
                  const char *more, int phases);
 void layer_end(plan *p, const layer *l, const layer_split *s, int phases);
+/* The kernel's arguments of keep_h and keep_c, where they are given. */
+void layer_arg_zones(plan *p, const layer *l);
 /* The same on devices that are no CPU (plan_layer_gpu.c). */
 bool layer_has_groups(const plan *p, const layer *l);
 layer_split layer_divide_groups(const plan *p, const layer *l, bool backward, bool save);

@@ -469,6 +469,8 @@ unroll_status plan_gemm(plan *p, const gemm *g);
 bool plan_steady(const plan *p, uint32_t tensor);
 /* y = x where row t·B + b has t < lengths[b], else 0; values of so many bytes. (plan_elements.c) */
 void plan_mask(plan *p, size_t bytes, operand x, uint32_t lengths, operand y, extent rows, int64_t B, int64_t columns);
+/* y = a⊙b, n elements each. (plan_elements.c) */
+void plan_multiply(plan *p, int32_t dtype, uint32_t a, uint32_t b, operand y, int64_t n);
 /* Sums over rows of x, row elements apart: y [columns]. (plan_rows.c) */
 typedef struct row_blocks { /* blocks of so many rows, added to c, or 0, one after the other; 0: one sum */
   int64_t rows;

@@ -367,15 +367,16 @@ static const struct {
     [UNROLL_OP_GRU_UPDATE_GRAD] = {plan_gates, 0, 0xf, 0},
 };
 
-/* Of the attributes of op_version 2; 0: the op has no such version. */
-static uint32_t second_size(uint32_t op) {
+/* Of the attributes of a version above 1; 0: the op has no such version. */
+static uint32_t newer_size(uint32_t op, uint32_t version) {
   switch (op) {
-  case UNROLL_OP_REDUCE: return UNROLL_SIZE_TO(unroll_reduce_attr, block_order);
-  case UNROLL_OP_DROPOUT: return UNROLL_SIZE_TO(unroll_dropout_attr, t0);
-  case UNROLL_OP_CATEGORICAL: return UNROLL_SIZE_TO(unroll_categorical_attr, top_p);
-  case UNROLL_OP_LSTM_GATES: return UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon);
-  case UNROLL_OP_LSTM_GATES_GRAD: return UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order);
-  case UNROLL_OP_LAYER_GRAD: return UNROLL_SIZE_TO(unroll_layer_attr, segment);
+  case UNROLL_OP_REDUCE: return version == 2 ? UNROLL_SIZE_TO(unroll_reduce_attr, block_order) : 0;
+  case UNROLL_OP_DROPOUT: return version == 2 ? UNROLL_SIZE_TO(unroll_dropout_attr, t0) : 0;
+  case UNROLL_OP_CATEGORICAL: return version == 2 ? UNROLL_SIZE_TO(unroll_categorical_attr, top_p) : 0;
+  case UNROLL_OP_LAYER: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_attr, segment) : 0;
+  case UNROLL_OP_LAYER_GRAD: return version <= 3 ? UNROLL_SIZE_TO(unroll_layer_attr, segment) : 0;
+  case UNROLL_OP_LSTM_GATES: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_norm_attr, epsilon) : 0;
+  case UNROLL_OP_LSTM_GATES_GRAD: return version == 2 ? UNROLL_SIZE_TO(unroll_layer_norm_attr, block_order) : 0;
   default: return 0;
   }
 }
@@ -387,10 +388,10 @@ unroll_status plan_node(plan *p, uint32_t node) {
   const uint32_t op = p->node->op;
   if (op >= UNROLL_OP_END || !families[op].plan)
     return plan_decline(p, "op %u has no kernel", op);
-  const bool second = p->node->op_version == 2 && second_size(op) > 0;
-  const uint32_t attr_size = second ? second_size(op) : families[op].attr_size;
-  if (p->node->op_version > 1 && !second)
-    return plan_decline(p, "op %u of version %u", op, p->node->op_version);
+  const uint32_t version = p->node->op_version;
+  const uint32_t attr_size = version > 1 ? newer_size(op, version) : families[op].attr_size;
+  if (version > 1 && attr_size == 0)
+    return plan_decline(p, "op %u of version %u", op, version);
   if (p->node->attr_size < attr_size)
     return opencl_fail(&p->error, UNROLL_E_GRAPH, 0, "opencl: %s: %u bytes of attributes, expected %u", p->node->name,
                        p->node->attr_size, attr_size);

@@ -189,6 +189,17 @@ unroll_status plan_cast(plan *p) {
   return UNROLL_OK;
 }
 
+/* added: the first operand is a sum of two. */
+static void launch_binary(plan *p, int32_t in, int32_t out, int32_t kind, const walk *w, bool added) {
+  const uint32_t width = plan_width(p, in);
+  plan_launch(p, "binary.cl", "binary",
+              "-Din_t=%s -Dout_t=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d -DA_INNER=%d -DB_INNER=%d -DOUTER=%u%s",
+              dtype_c(in), dtype_c(out), width, kind, in != UNROLL_F32 && in != UNROLL_F64, w->step[1] != 0,
+              w->step[2] != 0, w->n_outer, added ? " -DADDED=1" : "");
+  plan_items(p, w->inner, width);
+  plan_items(p, w->outer, 1);
+}
+
 unroll_status plan_binary(plan *p) {
   const unroll_binary_attr *attr = p->node->attr;
   const uint32_t a = plan_in(p, 0), b = plan_in(p, 1), y = plan_out(p, 0);
@@ -204,15 +215,9 @@ unroll_status plan_binary(plan *p) {
   broadcast_strides(v, plan_view(p, a), stride[1]);
   broadcast_strides(v, plan_view(p, b), stride[2]);
   const walk w = make_walk(p, y, 3, stride);
-  const uint32_t width = plan_width(p, dtype);
   uint32_t first = a;
   const uint32_t more = plan_added(p, &first);
-  plan_launch(p, "binary.cl", "binary",
-              "-Din_t=%s -Dout_t=%s -DWIDTH=%u -DKIND=%d -DINTEGER=%d -DA_INNER=%d -DB_INNER=%d -DOUTER=%u%s",
-              dtype_c(dtype), dtype_c(v->dtype), width, kind, dtype != UNROLL_F32 && dtype != UNROLL_F64,
-              w.step[1] != 0, w.step[2] != 0, w.n_outer, more != UNROLL_NO_TENSOR ? " -DADDED=1" : "");
-  plan_items(p, w.inner, width);
-  plan_items(p, w.outer, 1);
+  launch_binary(p, dtype, v->dtype, kind, &w, more != UNROLL_NO_TENSOR);
   arg_tensor(p, first);
   if (more != UNROLL_NO_TENSOR)
     arg_tensor(p, more);
@@ -222,6 +227,17 @@ unroll_status plan_binary(plan *p) {
   arg_extent(p, w.inner);
   arg_kind_of(p, ARG_ITEMS, 0);
   return UNROLL_OK;
+}
+
+void plan_multiply(plan *p, int32_t dtype, uint32_t a, uint32_t b, operand y, int64_t n) {
+  const walk w = {.inner = {n, -1}, .outer = {1, -1}, .step = {1, 1, 1}, .operands = 3};
+  launch_binary(p, dtype, dtype, UNROLL_MUL, &w, false);
+  arg_tensor(p, a);
+  arg_tensor(p, b);
+  arg_operand(p, y, dtype);
+  arg_walk(p, &w);
+  arg_extent(p, w.inner);
+  arg_kind_of(p, ARG_ITEMS, 0);
 }
 
 unroll_status plan_select(plan *p) {

@@ -6,9 +6,10 @@
 #include "tune.h"
 #include <stdio.h>
 
-enum { X, W_X, W_H, BIAS, INNER_BIAS, H0, C0, LENGTHS }; /* inputs of a layer */
-enum { Y, H_LAST, C_LAST, SAVED };                       /* its outputs */
-enum { PACK_K = 16 };                                    /* as layer_pack.cl has it */
+enum { X, W_X, W_H, BIAS, INNER_BIAS, H0, C0, LENGTHS, MASKS }; /* inputs of a layer */
+enum { MASKS_OF_GRADIENT = 17 };   /* among the inputs of a gradient: three, as of a layer */
+enum { Y, H_LAST, C_LAST, SAVED }; /* its outputs */
+enum { PACK_K = 16 };              /* as layer_pack.cl has it */
 
 static const struct {
   int64_t gates;
@@ -25,6 +26,34 @@ static const struct {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* As kernels/layer_masks.cl has it. */
+static int zone_kind(const plan *p, uint32_t keep) {
+  return keep == UNROLL_NO_TENSOR ? 0 : plan_view(p, keep)->dtype == UNROLL_BOOL ? 1 : 2;
+}
+
+static bool is_zone(const plan *p, uint32_t keep, int32_t dtype) {
+  if (keep == UNROLL_NO_TENSOR)
+    return true;
+  const unroll_tensor_view *v = plan_view(p, keep);
+  return (v->dtype == UNROLL_BOOL || v->dtype == dtype) && (v->rank == 2 || v->rank == 3);
+}
+
+static unroll_status read_masks(plan *p, layer *l, uint32_t first) {
+  l->h_mask = plan_in(p, first);
+  l->keep_h = plan_in(p, first + 1);
+  l->keep_c = plan_in(p, first + 2);
+  if (l->h_mask == UNROLL_NO_TENSOR && l->keep_h == UNROLL_NO_TENSOR && l->keep_c == UNROLL_NO_TENSOR)
+    return UNROLL_OK;
+  if (!p->device->cpu) /* layer_group*.cl know none: the scan that the layer is lowered to has them */
+    return plan_decline(p, "%s", "masks of a layer on a device that is no processor");
+  if (!is_zone(p, l->keep_h, l->dtype) || !is_zone(p, l->keep_c, l->dtype) ||
+      (l->keep_c != UNROLL_NO_TENSOR && !l->have_cell))
+    return plan_decline(p, "%s", "keep_h or keep_c of a kind that is not known");
+  if (l->cell == UNROLL_CELL_RNN && zone_kind(p, l->keep_h) == 2)
+    l->planes = 1; /* what the state would have been */
+  return UNROLL_OK;
+}
 
 unroll_status layer_read(plan *p, layer *l, uint32_t lengths) {
   const unroll_layer_attr *attr = p->node->attr;
@@ -61,6 +90,7 @@ unroll_status layer_read(plan *p, layer *l, uint32_t lengths) {
   l->max_t = extent_max(p, l->t);
   l->padded = ceil_div(l->H, l->width) * l->width;
   l->d_row = l->gates * l->H + 16;
+  TRY(read_masks(p, l, lengths == LENGTHS ? MASKS : MASKS_OF_GRADIENT));
   l->reserve_bytes = (uint64_t)((l->max_t + 1) * (l->have_cell ? 2 : 1) + l->planes * l->max_t) *
                      (uint64_t)(l->B * l->padded) * dtype_bytes(l->dtype);
   if (!p->device->cpu && !layer_has_groups(p, l))
@@ -220,6 +250,22 @@ static operand pack_gates(plan *p, const layer *l, const layer_split *s, uint32_
 }
 
 /* ---- launches ---- */
+static void write_masks(const plan *p, const layer *l, char *text, size_t size) {
+  const int zone_h = zone_kind(p, l->keep_h), zone_c = zone_kind(p, l->keep_c);
+  text[0] = 0;
+  if (l->h_mask != UNROLL_NO_TENSOR || zone_h || zone_c)
+    snprintf(text, size, " -DH_MASK=%d -DZONE_H=%d -DZONE_C=%d", l->h_mask != UNROLL_NO_TENSOR, zone_h, zone_c);
+}
+
+void layer_arg_zones(plan *p, const layer *l) {
+  const uint32_t keep[2] = {l->keep_h, l->keep_c};
+  for (int i = 0; i < 2; i++)
+    if (keep[i] != UNROLL_NO_TENSOR) {
+      arg_tensor(p, keep[i]);
+      arg_long(p, plan_view(p, keep[i])->rank == 3 ? l->B * l->H : 0);
+    }
+}
+
 void layer_begin(plan *p, const layer *l, const layer_split *s, const char *source, const char *kernel,
                  const char *more, int phases) {
   if (s->items) {
@@ -229,12 +275,14 @@ void layer_begin(plan *p, const layer *l, const layer_split *s, const char *sour
   int item_rows = 1; /* few sizes, so that few kernels are built */
   while (item_rows < s->item_rows)
     item_rows *= 2;
+  char masks[64];
+  write_masks(p, l, masks, sizeof masks);
   launch *step =
       plan_launch(p, source, kernel,
                   "-Dreal=%s -DPANEL=%s -DWIDTH=%d -DCELL=%d -DACTIVATION=%d -DUNITS=%d -DROWS=%d -DVECS=%d "
-                  "-DITEM_ROWS=%d -DHAVE_LENGTHS=%d %s",
+                  "-DITEM_ROWS=%d -DHAVE_LENGTHS=%d %s%s",
                   dtype_c(l->dtype), dtype_c(l->panels), (int)l->width, l->cell, l->activation, (int)s->units,
-                  (int)s->rows, (int)s->vecs, item_rows, l->lengths != UNROLL_NO_TENSOR, more);
+                  (int)s->rows, (int)s->vecs, item_rows, l->lengths != UNROLL_NO_TENSOR, more, masks);
   step->group = 1;
   plan_in_loop(p);
 }
@@ -263,7 +311,7 @@ void layer_end(plan *p, const layer *l, const layer_split *s, int phases) {
 }
 
 typedef struct forward {
-  operand x, w, r;
+  operand x, w, r, fed;
   bool hoisted, save;
 } forward;
 
@@ -285,6 +333,11 @@ static void launch_forward(plan *p, const layer *l, const layer_split *s, const 
   arg_operand(p, l->states, l->dtype);
   arg_operand(p, l->cells, l->dtype);
   arg_operand(p, l->kept, l->dtype);
+  if (l->h_mask != UNROLL_NO_TENSOR) {
+    arg_tensor(p, l->h_mask);
+    arg_operand(p, f->fed, l->dtype);
+  }
+  layer_arg_zones(p, l);
   layer_end(p, l, s, phases);
 }
 
@@ -354,6 +407,10 @@ unroll_status plan_layer(plan *p) {
       TRY(plan_inputs(p, &l, f.x));
   } else
     f.w = pack_gates(p, &l, &s, plan_in(p, W_X), l.I, cells[l.cell].x_order);
+  if (l.h_mask != UNROLL_NO_TENSOR) {
+    f.fed = plan_scratch(p, 2 * state + (uint64_t)(l.B * l.H) * bytes);
+    plan_multiply(p, l.dtype, plan_in(p, H0), l.h_mask, operand_after(f.fed, 2 * state), l.B * l.H);
+  }
   if (s.persistent) {
     plan_persistent_loop(p, l.t, 0, layer_chunk_groups(&l, &s));
     launch_forward(p, &l, &s, &f, (1 << l.phases) - 1);

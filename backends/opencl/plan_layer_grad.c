@@ -11,6 +11,7 @@ enum { DX, DW_X, DW_H, DB, DB_N, DH0, DC0 }; /* its outputs */
 
 typedef struct backward {
   operand rt, d, d_hidden, carry, dc;
+  operand fed; /* with an h_mask: what W_h was multiplied with, of all steps */
 } backward;
 
 /* Panels of W_hᵀ: a unit's column is over the gates. With two phases first r and z, then n. */
@@ -46,6 +47,11 @@ static void launch_backward(plan *p, const layer *l, const layer_split *s, const
   arg_tensor(p, plan_out(p, DH0));
   arg_tensor(p, plan_out(p, DC0));
   arg_long(p, l->d_row);
+  if (l->h_mask != UNROLL_NO_TENSOR) {
+    arg_tensor(p, l->h_mask);
+    arg_operand(p, b->fed, l->dtype);
+  }
+  layer_arg_zones(p, l);
   layer_end(p, l, s, phases);
 }
 
@@ -72,11 +78,12 @@ static unroll_status weight_gradient(plan *p, const layer *l, operand d, int64_t
   return plan_gemm(p, &g);
 }
 
-/* What multiplied W_h at each step: the state before it; of a gru's n that times r. */
+/* What multiplied W_h at each step: the state before it; of a gru's n that times r. With an h_mask both have its factor. */
 static unroll_status recurrent_gradient(plan *p, const layer *l, const backward *b) {
   const uint32_t y = plan_out(p, DW_H), sum = plan_in(p, SUM_H);
   const uint64_t step = (uint64_t)(l->B * l->padded) * dtype_bytes(l->dtype);
-  const operand h_prev = operand_after(l->states, l->reverse ? step : 0);
+  const bool masked = l->h_mask != UNROLL_NO_TENSOR;
+  const operand h_prev = masked ? b->fed : operand_after(l->states, l->reverse ? step : 0);
   if (l->phases == 1)
     return weight_gradient(p, l, b->d_hidden, 0, l->gates, h_prev, l->H, l->padded, y, sum);
   TRY(weight_gradient(p, l, b->d, 0, 2, h_prev, l->H, l->padded, y, sum));
@@ -133,6 +140,9 @@ unroll_status plan_layer_grad(plan *p) {
   backward b = {.rt = pack_transposed(p, &l, &s), .d = plan_scratch(p, all), .carry = plan_scratch(p, state)};
   b.d_hidden = l.cell == UNROLL_CELL_GRU_AFTER ? plan_scratch(p, all) : b.d;
   b.dc = l.have_cell ? plan_scratch(p, state) : b.carry;
+  b.fed = operand_of(UNROLL_NO_TENSOR);
+  if (l.h_mask != UNROLL_NO_TENSOR && plan_out(p, DW_H) != UNROLL_NO_TENSOR)
+    b.fed = plan_scratch(p, (uint64_t)l.max_t * state);
   if (s.persistent) {
     plan_persistent_loop(p, l.t, 1, layer_chunk_groups(&l, &s));
     launch_backward(p, &l, &s, &b, (1 << l.phases) - 1);

@@ -222,13 +222,18 @@ def losses(folder):
         loss = F.cross_entropy(logits, targets, ignore_index=-1, reduction=reduction)
         out[f"cross_entropy.{reduction}"] = loss.reshape(1)
         out[f"grad.cross_entropy.{reduction}"] = torch.autograd.grad(loss, logits)[0]
-    out["cross_entropy.rows"] = F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
+    rows = F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
     prediction, wanted = randn(4, 3).requires_grad_(), randn(4, 3)
     out.update({"mse.prediction": prediction, "mse.target": wanted})
-    square = {"mean": F.mse_loss(prediction, wanted), "half_sum": 0.5 * F.mse_loss(prediction, wanted, reduction="sum")}
+    square = {kind: F.mse_loss(prediction, wanted, reduction=kind) for kind in ("mean", "sum")}
+    square["half_sum"] = 0.5 * F.mse_loss(prediction, wanted, reduction="sum")
     for name, loss in square.items():
         out[f"mse.{name}"] = loss.reshape(1)
         out[f"grad.mse.{name}"] = torch.autograd.grad(loss, prediction)[0]
+    squares = F.mse_loss(prediction, wanted, reduction="none")
+    for name, loss, x in (("cross_entropy", rows, logits), ("mse", squares, prediction)):
+        out[f"{name}.none"], out[f"d.{name}.none"] = loss, randn(*loss.shape)
+        out[f"grad.{name}.none"] = torch.autograd.grad(loss, x, out[f"d.{name}.none"])[0]
     write(folder, "losses", out, ignore_index=-1)
 
 

@@ -183,6 +183,24 @@ def ctc(folder, random_source, write):
                           "target_lengths": target_lengths.int()}, blank=blank, T=steps, B=batch, V=symbols, L=4)
 
 
+def reinforce(folder, random_source, write):
+    """-log π(y)·(R - b) of sequences that end at different steps; one of them at once."""
+    randn, steps, batch, symbols = random_source("reinforce"), 5, 4, 6
+    logits, reward, baseline = randn(steps, batch, symbols).requires_grad_(), randn(batch), randn(batch)
+    ids = torch.tensor([[3, 5, -1, 0], [1, 5, -1, 0], [2, -1, -1, 4], [0, -1, -1, 4], [5, -1, -1, 4]])
+    each = torch.distributions.Categorical(logits=logits).log_prob(ids.clamp(min=0))
+    log_prob = torch.where(ids >= 0, each, 0.0).sum(dim=0)
+    out, d = {"log_prob": log_prob}, randn(batch)
+    out["grad.log_prob"] = torch.autograd.grad(log_prob, logits, d, retain_graph=True)[0]
+    for name, b in (("", baseline), (".plain", torch.zeros(batch))):
+        each = -(reward - b) * log_prob
+        for kind, loss in (("mean", each.mean()), ("sum", each.sum())):
+            out[kind + name] = loss.reshape(1)
+            out[f"grad.{kind}{name}"] = torch.autograd.grad(loss, logits, retain_graph=True)[0]
+    write(folder, "reinforce", {"logits": logits, "reward": reward, "baseline": baseline, "d": d, **out,
+                                "ids": ids.int()}, T=steps, B=batch, V=symbols)
+
+
 DECODERS = [
     ("lstm", "additive", "before", 1, True), ("gru_after", "multiplicative", "after", 2, True),
     ("gru", "dot", "feeding", 1, True), ("lstm", "scaled_dot", "feeding", 2, True),
@@ -199,3 +217,4 @@ def make(folder, random_source, write):
     for cell in ("rnn_tanh", "lstm", "gru", "gru_after"):
         one_to_many(folder, cell, random_source, write)
     ctc(folder, random_source, write)
+    reinforce(folder, random_source, write)

@@ -211,18 +211,29 @@ static void matmul_batched(grad_build *b) {
     }
 }
 
+enum { NO_MASKS, BOOLS, REALS };
+
 /* A standard cell, with everything that it can have. */
-static void layer(grad_build *b, int32_t cell, int32_t activation, int32_t direction, bool ragged) {
+static void layer_with(grad_build *b, int32_t cell, int32_t activation, int32_t direction, bool ragged, int masks) {
   enum { T = 4, B = 3, I = 2, H = 3 };
+  const bool lstm = cell == UNROLL_CELL_LSTM;
   const int64_t G = cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3;
-  const unroll_layer_inputs in = {.x = grad_real(b, -1, 1, SHAPE(T, B, I)),
-                                  .W_x = grad_real(b, -1, 1.1, SHAPE(G * H, I)),
-                                  .W_h = grad_real(b, -1, 1.1, SHAPE(G * H, H)),
-                                  .b = grad_real(b, -1, 1.1, SHAPE(G * H)),
-                                  .b_n = cell == UNROLL_CELL_GRU_AFTER ? grad_real(b, -1, 1, SHAPE(H)) : unroll_none(),
-                                  .h0 = grad_real(b, -1, 1, SHAPE(B, H)),
-                                  .c0 = cell == UNROLL_CELL_LSTM ? grad_real(b, -1, 1, SHAPE(B, H)) : unroll_none(),
-                                  .lengths = ragged ? grad_integers(b, lengths, SHAPE(B)) : unroll_none()};
+  unroll_layer_inputs in = {.x = grad_real(b, -1, 1, SHAPE(T, B, I)),
+                            .W_x = grad_real(b, -1, 1.1, SHAPE(G * H, I)),
+                            .W_h = grad_real(b, -1, 1.1, SHAPE(G * H, H)),
+                            .b = grad_real(b, -1, 1.1, SHAPE(G * H)),
+                            .b_n = cell == UNROLL_CELL_GRU_AFTER ? grad_real(b, -1, 1, SHAPE(H)) : unroll_none(),
+                            .h0 = grad_real(b, -1, 1, SHAPE(B, H)),
+                            .c0 = lstm ? grad_real(b, -1, 1, SHAPE(B, H)) : unroll_none(),
+                            .lengths = ragged ? grad_integers(b, lengths, SHAPE(B)) : unroll_none()};
+  if (masks) {
+    const unroll_tensor third = unroll_constant(b->g, UNROLL_F64, 0, NULL, 0.3);
+    const unroll_tensor keep_h = grad_data(b, 0, 1, SHAPE(T, B, H));
+    const unroll_tensor keep_c = lstm ? grad_data(b, 0, 1, SHAPE(B, H)) : unroll_none();
+    in.h_mask = grad_data(b, -0.5, 2, SHAPE(B, H));
+    in.keep_h = masks == BOOLS ? unroll_binary(keep_h, third, UNROLL_LT) : keep_h;
+    in.keep_c = lstm && masks == BOOLS ? unroll_binary(keep_c, third, UNROLL_LT) : keep_c;
+  }
   const unroll_layer_attr attr = {.cell = cell, .direction = direction, .activation = activation};
   const unroll_layer_outputs out = unroll_layer(&in, &attr, 0);
   grad_result(b, out.y);
@@ -230,6 +241,16 @@ static void layer(grad_build *b, int32_t cell, int32_t activation, int32_t direc
   if (out.c_last.graph)
     grad_result(b, out.c_last);
 }
+static void layer(grad_build *b, int32_t cell, int32_t activation, int32_t direction, bool ragged) {
+  layer_with(b, cell, activation, direction, ragged, NO_MASKS);
+}
+#define MASKED(name, cell, activation)                                                                       \
+  static void name##_masked(grad_build *b) { layer_with(b, cell, activation, UNROLL_FORWARD, true, BOOLS); } \
+  static void name##_masked_reverse(grad_build *b) { layer_with(b, cell, activation, UNROLL_REVERSE, false, REALS); }
+MASKED(layer_tanh, UNROLL_CELL_RNN, UNROLL_TANH)
+MASKED(layer_lstm, UNROLL_CELL_LSTM, UNROLL_TANH)
+MASKED(layer_gru, UNROLL_CELL_GRU, UNROLL_TANH)
+MASKED(layer_gru_after, UNROLL_CELL_GRU_AFTER, UNROLL_TANH)
 #define LAYER(name, cell, activation)                                                            \
   static void name(grad_build *b) { layer(b, cell, activation, UNROLL_FORWARD, false); }         \
   static void name##_ragged(grad_build *b) { layer(b, cell, activation, UNROLL_FORWARD, true); } \
@@ -286,6 +307,7 @@ static void tied_weights(grad_build *b) {
 
 #define CASE(name) \
   { #name, name }
+#define MASKED_CASES(name) CASE(name##_masked), CASE(name##_masked_reverse)
 #define LAYER_CASES(name) CASE(name), CASE(name##_ragged), CASE(name##_reverse)
 const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    CASE(unary_neg),
@@ -343,6 +365,10 @@ const grad_case grad_op_cases[] = {CASE(unary_copy),
                                    LAYER_CASES(layer_lstm),
                                    LAYER_CASES(layer_gru),
                                    LAYER_CASES(layer_gru_after),
+                                   MASKED_CASES(layer_tanh),
+                                   MASKED_CASES(layer_lstm),
+                                   MASKED_CASES(layer_gru),
+                                   MASKED_CASES(layer_gru_after),
                                    CASE(layer_cell_state_only),
                                    CASE(stack_with_dropout),
                                    CASE(tied_weights),

@@ -47,16 +47,16 @@ static inline int end(void **state) {
 /* 2 layers, dropout and a validation part: all that has a state of its own. An epoch has 15 updates: floor(843/7)/8. */
 static inline unroll_lm_options small(int32_t cell) {
   unroll_lm_options o = unroll_lm_options_default();
-  o.cell = cell;
-  o.layers = 2;
-  o.hidden = 12;
+  o.rnn.cell = cell;
+  o.rnn.layers = 2;
+  o.rnn.hidden = 12;
   o.embedding = 6;
   o.steps = 8;
-  o.batch = 7;
-  o.dropout = 0.1;
-  o.validation = 0.0625;
-  o.seed = 7;
-  o.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_EXPONENTIAL, .base = 0.01, .decay = 0.5};
+  o.training.batch = 7;
+  o.rnn.dropout = 0.1;
+  o.training.validation = 0.0625;
+  o.training.seed = 7;
+  o.training.schedule = (unroll_schedule){.kind = UNROLL_SCHEDULE_EXPONENTIAL, .base = 0.01, .decay = 0.5};
   return o;
 }
 #define EPOCH 15
@@ -134,6 +134,35 @@ static inline void assert_same_files(const char *a, const char *b) {
   assert_memory_equal(bytes_a, bytes_b, size_a);
   free(bytes_a);
   free(bytes_b);
+}
+
+/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. keys: all that it has. */
+static inline void change_metadata(const char *const *keys, size_t n, const char *key, const char *from,
+                                   const char *to) {
+  unroll_safetensors *file;
+  unroll_safetensors_writer *writer;
+  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
+  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
+  for (size_t i = 0; i < n; i++) {
+    const char *value = unroll_safetensors_metadata(file, keys[i]);
+    char changed[4096];
+    assert_non_null(value);
+    snprintf(changed, sizeof changed, "%s", value);
+    if (strcmp(keys[i], key) == 0) {
+      const char *at = strstr(value, from);
+      assert_non_null(at);
+      snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - value), value, to, at + strlen(from));
+    }
+    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], changed, &err));
+  }
+  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
+    unroll_stored_tensor t;
+    assert_ok(unroll_safetensors_get(file, i, &t, &err));
+    assert_ok(unroll_safetensors_writer_add(writer, t.name, t.dtype, t.rank, t.shape, t.data, &err));
+  }
+  assert_ok(unroll_safetensors_writer_commit(writer, &err));
+  unroll_safetensors_writer_destroy(writer);
+  unroll_safetensors_close(file);
 }
 
 #endif

@@ -31,12 +31,21 @@ extern "C" {
 UNROLL_API void unroll_checkpoint_begin(unroll_graph *graph);
 UNROLL_API void unroll_checkpoint_end(unroll_graph *graph);
 
+/* All steps are kept: nothing is made again; the state of every k-th step, k = every; of every sqrt(T)-th (Chen et al.
+ * 2016); within so many bytes, with the fewest steps made again. */
+#define UNROLL_CHECKPOINTS(X)            \
+  X(UNROLL_CHECKPOINT_ALL, 0, "all")     \
+  X(UNROLL_CHECKPOINT_EVERY, 1, "every") \
+  X(UNROLL_CHECKPOINT_SQRT, 2, "sqrt")   \
+  X(UNROLL_CHECKPOINT_BYTES, 3, "bytes")
 enum {
-  UNROLL_CHECKPOINT_ALL = 0,   /* all steps are kept: nothing is made again */
-  UNROLL_CHECKPOINT_EVERY = 1, /* the state of every k-th step, k = every */
-  UNROLL_CHECKPOINT_SQRT = 2,  /* of every sqrt(T)-th (Chen et al. 2016) */
-  UNROLL_CHECKPOINT_BYTES = 3  /* within so many bytes, with the fewest steps made again */
+#define UNROLL_CHECKPOINT_CODE(name, value, text) name = (value),
+  UNROLL_CHECKPOINTS(UNROLL_CHECKPOINT_CODE)
+#undef UNROLL_CHECKPOINT_CODE
+      UNROLL_CHECKPOINT_COUNT = 4
 };
+/* "sqrt"; NULL for a number that is no kind. Static. [any] */
+UNROLL_API const char *unroll_checkpoint_name(int32_t kind);
 typedef struct unroll_checkpoint_policy {
   uint32_t struct_size;
   int32_t kind;   /* UNROLL_CHECKPOINT_* */

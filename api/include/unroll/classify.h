@@ -45,26 +45,17 @@ UNROLL_API const char *unroll_scaling_name(int32_t scaling);
 /* What decides a training run's numbers, kept in the model's file. */
 typedef struct unroll_classifier_options {
   uint32_t struct_size;
-  int32_t cell;          /* UNROLL_CELL_*; an rnn's activation is tanh */
-  int64_t layers;        /* 1 to 16 */
-  int64_t hidden;        /* units of a layer and direction, 1 to 16384 */
   int32_t bidirectional; /* not 0: every layer runs both ways */
+  unroll_recurrent rnn;  /* its dropout also of the last state */
   /* What the network reads is (x - mean)/deviation over the training part's steps: of each feature by itself; of all
    * together, where they are of one kind, as an image's pixels are; none: x. */
-  int32_t scaling;   /* UNROLL_SCALING_* */
-  int64_t batch;     /* sequences of an update, 1 to 65536; times the longest, times the widest tensor below 2^31 */
-  double dropout;    /* of each layer's output, also of the last state; 0 <= p < 1 */
-  double clip;       /* global norm of the gradients; 0: none */
-  double validation; /* about this share is not trained on: unroll_split by seed; 0 <= fraction < 1 */
-  uint64_t seed;     /* of the split, initial values, orders and dropout */
-  unroll_optimizer_attr optimizer;
-  unroll_schedule schedule;    /* as in unroll_lm_options, as are the next two */
-  double loss_scale;           /* 1: none */
-  int64_t loss_scale_interval; /* 0: the scale stays */
+  int32_t scaling; /* UNROLL_SCALING_* */
+  int32_t reserved;
+  /* Its batch times the longest sequence times the widest tensor is below 2^31. About its validation's share is not
+   * trained on: unroll_split by seed. */
   unroll_training training;
 } unroll_classifier_options;
-/* gru, 1 layer of 64, each feature scaled by itself, batch 32, no dropout, clip 1, validation 0.1, seed 1, adam (0.9, 0.999, 1e-8, no weight decay),
- * constant 2e-3, no loss scale, and nothing more. [any] */
+/* gru, 1 layer of 64, each feature scaled by itself, unroll_training_default(). [any] */
 UNROLL_API unroll_classifier_options unroll_classifier_options_default(void);
 
 /* A model with its device side. All of its functions are [obj]. */

@@ -180,6 +180,10 @@ typedef struct unroll_layer_inputs {
   unroll_tensor b_n;         /* [H], gru_after only */
   unroll_tensor h0, c0;      /* [B,H]; c0 lstm only; none: zeros */
   unroll_tensor lengths;     /* i32 [B] or none */
+  /* None, or masks, into which no gradient flows: asking for one is UNROLL_E_UNSUPPORTED. */
+  unroll_tensor h_mask; /* [B,H], of h before W_h, the same for all steps */
+  unroll_tensor keep_h,
+      keep_c; /* bool, or real 0..1; [T,B,H] or [B,H]: how much of its old value a unit keeps; keep_c lstm */
 } unroll_layer_inputs;
 typedef struct unroll_layer_outputs {
   unroll_tensor y;              /* [T,B,H] */

@@ -73,8 +73,8 @@ enum {
 };
 
 /*
- * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropouts of
- * inputs, outputs and weights and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
+ * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropout of any
+ * kind, with zoneout and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
  * the inputs of all steps before it. In the order of the computation:
  *
  *   x        input_dropout; from layer 1 on dropout
@@ -174,7 +174,8 @@ UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const u
  * What the plan of such a stack of LAYER nodes is made for, over x [T,B,I] of dtype: of a bidirectional one, that of any
  * layer in direction d (1: reverse), whose share of a budget of bytes is one of 2·layers; of one in one direction, that of
  * all layers (d 0). A step of a segment takes the standard saved values (plugin.h, LAYER), the gradient of one layer's
- * gates, and what is between layers. UNROLL_E_INVALID, UNROLL_E_RANGE: options or sizes that no stack has;
+ * gates, and what is between layers. Zoneout's masks, a byte for each number of y, are no part of it: they stand until the
+ * gradient is made. UNROLL_E_INVALID, UNROLL_E_RANGE: options or sizes that no stack has;
  * UNROLL_E_UNSUPPORTED: an option that makes scans of layers, which the message names.
  */
 UNROLL_API unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *options, int32_t dtype, int64_t T,

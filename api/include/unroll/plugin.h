@@ -108,8 +108,8 @@ enum {
  * axis 0 may have a run-time size. NaN and infinity pass through as IEEE 754 has them.
  *
  * op_version is 1, and rises where a node means what those who know only the version before would compute otherwise, since an
- * attribute was appended that they don't read. Such a node is left unclaimed by them, as every node of a version that is not
- * known; a node that the attribute changes nothing of keeps the lower version.
+ * attribute or an input was appended that they don't read. Such a node is left unclaimed by them, as every node of a version
+ * that is not known; a node that has no such input, or that the attribute changes nothing of, keeps the lower version.
  *
  * MATMUL      a, b, (c) -> y = op(a)·op(b) + c                                                   attr unroll_matmul_attr
  *             b of rank 2, [K,N] ([N,K] with trans_b): a [..,M,K], its leading axes count as rows, y [..,M,N]; with trans_a
@@ -202,18 +202,29 @@ enum {
  * GRU_UPDATE_GRAD       rz, n, h_prev, dh -> dpre [B,H], drz [B,2H] (r block 0), dh_prev
  *
  * A standard cell over a whole sequence, one direction. G gates: rnn 1, lstm 4, gru and gru_after 3.
- * LAYER       x [T,B,I], W_x [GH,I], W_h [GH,H], b [GH], (b_n [H], gru_after), h0 [B,H], (c0 [B,H], lstm), (lengths i32 [B])
+ * LAYER       x [T,B,I], W_x [GH,I], W_h [GH,H], b [GH], (b_n [H], gru_after), h0 [B,H], (c0 [B,H], lstm), (lengths i32 [B]),
+ *             (h_mask [B,H]), (keep_h), (keep_c, lstm)
  *             -> y [T,B,H], h_last [B,H], c_last [B,H] (lstm), saved 0..3                        attr unroll_layer_attr
  *             Past its length a sequence's y is 0 and its state stands still; a reverse layer runs from each sequence's own
  *             end. saved, all [T,B,..], what the gradient reads, of every step in memory order:
- *               rnn        h_prev [H], h [H] (of the state, not masked)
+ *               rnn        h_prev [H], h [H] (of the state, not masked; with keep_h the cell's own)
  *               lstm       h_prev [H], gates [4H] (i f g o), c_prev [H]
  *               gru        h_prev [H], rz [2H], rh [H], n [H]
  *               gru_after  h_prev [H], gates [4H] (r z n hn)
- * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last), (sum_x, sum_h, sum_b, sum_n)
+ *             The last three inputs, of version 2 where one of them is given, change what a step does:
+ *               h_mask     m: W_h is multiplied with m⊙h_prev instead of h_prev, of a gru's n with m⊙(r⊙h_prev); nothing
+ *                          else sees m (Gal & Ghahramani 2016). In the gradient what comes back through W_h is
+ *                          multiplied with m, and dW_h is of m⊙h_prev. rh is saved without m.
+ *               keep_h     k, bool or real, [T,B,H] or, the same for all steps, [B,H]: h = k⊙h_prev + (1-k)⊙h', h' what the
+ *                          cell makes (Krueger et al. 2017: 0 and 1 at random, or their expectation)
+ *               keep_c     likewise c = k⊙c_prev + (1-k)⊙c'; h' is of c'
+ *             No gradient flows into them. What they hold past a sequence's length is not looked at.
+ * LAYER_GRAD  x, W_x, W_h, b, (b_n), (lengths), saved 0..3, (dy), (dh_last), (dc_last), (sum_x, sum_h, sum_b, sum_n),
+ *             (h_mask), (keep_h), (keep_c)
  *             -> dx, dW_x, dW_h, db, db_n, dh0, dc0                                              attr unroll_layer_attr
  *             Absent saved values beyond the cell's own count are UNROLL_NO_TENSOR. The sums are what dW_x, dW_h, db
- *             and db_n start from, each of its shape; where one is given, the node is of version 2.
+ *             and db_n start from, each of its shape; where one is given, the node is of version 2. With masks, those
+ *             of its LAYER, it is of version 3.
  *             Where the same device claims both with UNROLL_CLAIM_RESERVE, saved 0 of the two is one opaque tensor of its own
  *             instead, u8 [reserve_bytes], and saved 1..3 are absent.
  * SCAN        carries.., per-step inputs [T,..].., captures.. -> last carries.., per-step outputs [T,..]..

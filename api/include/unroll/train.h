@@ -29,6 +29,7 @@
  */
 #ifndef UNROLL_TRAIN_H
 #define UNROLL_TRAIN_H
+#include <unroll/checkpoint.h>
 #include <unroll/data.h>
 #include <unroll/runtime.h>
 #ifdef __cplusplus
@@ -71,7 +72,7 @@ UNROLL_API double unroll_schedule_rate(const unroll_schedule *schedule, double e
 /* UNROLL_OK, or UNROLL_E_INVALID naming the field. [any] */
 UNROLL_API unroll_status unroll_schedule_check(const unroll_schedule *schedule, unroll_error *err);
 
-/* ---- training, of every task ---- */
+/* ---- training and layers, of every task ---- */
 enum {
   UNROLL_NONFINITE_STOP = 0, /* the training ends, and its error says where */
   UNROLL_NONFINITE_SKIP = 1  /* parameters, optimizer's states and streams stay as they are; reports say where */
@@ -79,11 +80,31 @@ enum {
 #define UNROLL_NONFINITE_COUNT 2
 
 /*
- * What a user may ask of a training beside optimizer and schedule; kept in the model's file. All zero: none of it.
+ * How any model is trained; kept in its file. Begin with unroll_training_default().
  * Patterns are of parameters' names ("rnn.W_h.0.0", "linear.b"), as fnmatch(3) has them, in a list between commas; one
  * that fits no name is an error. Texts are copied.
  */
 typedef struct unroll_training {
+  int64_t batch;     /* B, the sequences or streams of an update, 1 to 65536 */
+  uint64_t seed;     /* of initial values, dropout, and what else is drawn */
+  double clip;       /* global norm of the gradients (Pascanu et al. 2013); 0: none */
+  double validation; /* the part of the data that is not trained on, 0 <= fraction < 1 */
+  unroll_optimizer_attr optimizer;
+  /* base is the learning rate. TIME and EXPONENTIAL step at whole epochs, COSINE at every update. A COSINE with a total
+   * of 0 gets it from the limits of the first run. */
+  unroll_schedule schedule;
+  /*
+   * The loss's gradient times this goes back through the network, and the parameters' gradients are divided by it
+   * before their norm is taken: small ones then outlive a device's half precision (Micikevicius et al. 2018). 1 to
+   * 2^126; 1: none. Powers of two change no bit of float32 arithmetic, as long as nothing is out of its range.
+   */
+  double loss_scale;
+  /*
+   * Above 0 the scale is dynamic and begins as loss_scale: an update whose gradients are not finite leaves parameters,
+   * optimizer's states and its count of steps as they are and halves the scale, down to 1; after this many updates in
+   * a row that were made it doubles, up to 2^126. 0: it stays. At most 2^31-1.
+   */
+  int64_t loss_scale_interval;
   /*
    * An update's batch is worked through in so many parts, one after the other, which takes that part of the memory for
    * activations. Gradients are summed up to those of the whole batch, so that the update is the same but for rounding:
@@ -113,6 +134,30 @@ typedef struct unroll_training {
    * the gradient. 0 <= λ_r < 1. */
   double recurrent_decay;
 } unroll_training;
+/* batch 32, seed 1, clip 1, validation 0.1, adam (0.9, 0.999, 1e-8, no weight decay), constant 2e-3, no loss scale, and
+ * nothing more. [any] */
+UNROLL_API unroll_training unroll_training_default(void);
+
+/*
+ * The recurrent layers of any model; kept in its file. Equations and sources stand at unroll_rnn_options (nn.h), whose
+ * fields have the same names; an rnn's activation is tanh. All zero but cell, layers and hidden: plain layers. What drops
+ * or keeps values does so in training alone.
+ */
+typedef struct unroll_recurrent {
+  int32_t cell;                  /* UNROLL_CELL_* */
+  int32_t same_mask;             /* 1: input_dropout and dropout have one mask for all steps */
+  int64_t layers;                /* 1 to 16 */
+  int64_t hidden;                /* units of a layer and direction, 1 to 16384 */
+  double dropout;                /* of each layer's output, also of the last (Zaremba et al. 2014); 0 <= p < 1 */
+  double input_dropout;          /* of what the first layer reads */
+  double weight_dropout;         /* of each W_h: one mask an update */
+  double state_dropout;          /* of h in its product with W_h: one mask for all steps of an update */
+  double zoneout_h, zoneout_c;   /* zoneout_c: lstm only */
+  int32_t layer_norm, peepholes; /* 1: with; peepholes: lstm only */
+  /* What of a sequence is kept for the gradient and what is made again: changes memory and time, no number on devices that
+   * are deterministic. Zero: all is kept. With a run-time number of steps (a curriculum) it can't be another. */
+  unroll_checkpoint_policy checkpoint;
+} unroll_recurrent;
 
 typedef struct unroll_train_progress {
   uint32_t struct_size;
@@ -167,32 +212,10 @@ typedef struct unroll_train_options { /* zero: none, or as said */
 /* ---- the model and how it is trained: what decides a training run's numbers, kept in the model's file ---- */
 typedef struct unroll_lm_options {
   uint32_t struct_size;
-  int32_t cell;      /* UNROLL_CELL_*; an rnn's activation is tanh */
-  int64_t layers;    /* 1 to 16 */
-  int64_t hidden;    /* units of a layer, 1 to 16384 */
-  int64_t embedding; /* numbers per character, 1 to 16384 */
-  int64_t steps;     /* T, characters per update and stream, 1 to 65536 */
-  int64_t batch;     /* B, streams, 1 to 65536; T·B·(the widest of the model) below 2^31 */
-  double dropout;    /* of each layer's output (Zaremba et al. 2014); 0 <= p < 1 */
-  double clip;       /* global norm of the gradients (Pascanu et al. 2013); 0: none */
-  double validation; /* the last part of the text that is not trained on, 0 <= fraction < 1 */
-  uint64_t seed;     /* of initial values and dropout */
-  unroll_optimizer_attr optimizer;
-  /* base is the learning rate. TIME and EXPONENTIAL step at whole epochs, COSINE at every update. A COSINE with a total
-   * of 0 gets it from the limits of the first unroll_lm_train. */
-  unroll_schedule schedule;
-  /*
-   * The loss's gradient times this goes back through the network, and the parameters' gradients are divided by it
-   * before their norm is taken: small ones then outlive a device's half precision (Micikevicius et al. 2018). 1 to
-   * 2^126; 1: none. Powers of two change no bit of float32 arithmetic, as long as nothing is out of its range.
-   */
-  double loss_scale;
-  /*
-   * Above 0 the scale is dynamic and begins as loss_scale: an update whose gradients are not finite leaves parameters,
-   * optimizer's states and its count of steps as they are and halves the scale, down to 1; after this many updates in
-   * a row that were made it doubles, up to 2^126. 0: it stays. At most 2^31-1.
-   */
-  int64_t loss_scale_interval;
+  int32_t tied;         /* not 0: the softmax's weights are the embedding's (Press & Wolf 2017); hidden = embedding */
+  unroll_recurrent rnn; /* T·B·(the widest of the model) below 2^31 */
+  int64_t embedding;    /* numbers per character, 1 to 16384 */
+  int64_t steps;        /* T, characters per update and stream, 1 to 65536 */
   /*
    * Truncated backpropagation with k1 and k2 apart (Williams & Peng 1990, BPTT(h; h')): an update every k1 =
    * update_steps characters, whose losses' gradients flow back through up to k2 = steps: the window of k2 characters
@@ -206,10 +229,9 @@ typedef struct unroll_lm_options {
    * steps_start 0: no curriculum.
    */
   int64_t steps_start, steps_increment;
-  unroll_training training;
+  unroll_training training; /* its validation is the last part of the text, its batch that of streams */
 } unroll_lm_options;
-/* lstm, 2 layers of 128, embedding 64, T 64, B 32, no dropout, clip 1, validation 0.05, seed 1, adam (0.9, 0.999, 1e-8,
- * no weight decay), constant 2e-3, no loss scale, and nothing more. [any] */
+/* lstm, 2 layers of 128, embedding 64, T 64, and of unroll_training_default() all but validation, 0.05. [any] */
 UNROLL_API unroll_lm_options unroll_lm_options_default(void);
 
 /* ---- make, load, save ---- */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unroll/diagnose.h: what a recurrent network does as a dynamical system: eigenvalues, fixed points, Lyapunov exponents.
+ *
+ *     unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = H, .W_h = W_h};
+ *     unroll_map *map;
+ *     unroll_map_of_cell(&w, NULL, &map, &err);
+ *     unroll_lyapunov_options o = {.struct_size = sizeof o, .transient = 1000, .steps = 10000};
+ *     unroll_lyapunov(map, h0, &o, exponents, errors, &info, &err);
+ *     unroll_map_destroy(map);
+ *
+ * All of it is computed on the host, in double. Dense algebra is LAPACK's and BLAS's: liblapacke.so.3 is loaded at the first
+ * use, and stays. LAPACK may allocate memory of its own and run threads.
+ *
+ * Statuses beside those named: UNROLL_E_INVALID (something is NULL or out of its range), UNROLL_E_MEMORY,
+ * UNROLL_E_UNSUPPORTED (liblapacke.so.3 can't be loaded: Debian's package is liblapacke), UNROLL_E_RANGE (a number is not
+ * finite, or LAPACK did not converge).
+ */
+#ifndef UNROLL_DIAGNOSE_H
+#define UNROLL_DIAGNOSE_H
+#include <unroll/graph.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- matrices: row-major, of at most 16384 rows ---- */
+
+/* real and imaginary [n]: the eigenvalues of a [n,n], the largest magnitude first, conjugates one after the other, the
+ * one with the positive imaginary part first. [any] */
+UNROLL_API unroll_status unroll_eigenvalues(const double *a, int64_t n, double *real, double *imaginary,
+                                            unroll_error *err);
+/* The largest magnitude of an eigenvalue of a [n,n]. [any] */
+UNROLL_API unroll_status unroll_spectral_radius(const double *a, int64_t n, double *radius, unroll_error *err);
+/* values [min(m,n)]: the singular values of a [m,n], the largest first. The first is the largest factor by which a
+ * stretches a vector. [any] */
+UNROLL_API unroll_status unroll_singular_values(const double *a, int64_t m, int64_t n, double *values,
+                                                unroll_error *err);
+
+/* ---- maps ---- */
+
+/*
+ * A map of n numbers to n, h_t = F(t, h_{t-1}), as a network's step is one of its states. next [n]; jacobian, where not
+ * NULL, [n,n]: ∂next_i/∂state_j at [i,j]. Not UNROLL_OK ends what called it, with that status. Arrays do not overlap.
+ */
+typedef unroll_status (*unroll_map_fn)(void *ctx, int64_t t, const double *state, double *next, double *jacobian,
+                                       unroll_error *err);
+typedef struct unroll_map unroll_map; /* its functions are [obj] */
+
+/* n from 1 to 16384; ctx is the caller's and outlives the map. */
+UNROLL_API unroll_status unroll_map_create(int64_t n, unroll_map_fn step, void *ctx, const unroll_allocator *allocator,
+                                           unroll_map **map, unroll_error *err);
+UNROLL_API void unroll_map_destroy(unroll_map *map);        /* NULL does nothing */
+UNROLL_API int64_t unroll_map_count(const unroll_map *map); /* n; of NULL 0 */
+/* One step; jacobian may be NULL. UNROLL_E_RANGE: what comes out is not finite. */
+UNROLL_API unroll_status unroll_map_step(const unroll_map *map, int64_t t, const double *state, double *next,
+                                         double *jacobian, unroll_error *err);
+
+/* The weights of one layer of a standard cell in one direction, laid out as unroll_rnn has them (nn.h). */
+typedef struct unroll_cell_weights {
+  uint32_t struct_size;
+  int32_t cell;       /* UNROLL_CELL_* */
+  int32_t activation; /* rnn: UNROLL_TANH (also where 0 stands), UNROLL_RELU or UNROLL_SIGMOID */
+  int32_t reserved;
+  int64_t input, hidden; /* I and H; I may be 0 */
+  const double *W_x;     /* [GH,I]; NULL where I is 0 */
+  const double *W_h;     /* [GH,H] */
+  const double *b;       /* [GH]; NULL: 0 */
+  const double *b_n;     /* gru_after: [H]; NULL: 0 */
+  const double *x;       /* [steps,I]: the input of step t is that of t modulo steps; NULL: 0 */
+  int64_t steps;         /* 1: a constant input, which fixed points are of */
+} unroll_cell_weights;
+/* The map of its state, h [H], of an lstm h and c [2H], with the Jacobian by its formulas (plugin.h has the cells'). The
+ * weights are copied. UNROLL_E_RANGE: a weight is not finite. */
+UNROLL_API unroll_status unroll_map_of_cell(const unroll_cell_weights *weights, const unroll_allocator *allocator,
+                                            unroll_map **map, unroll_error *err);
+
+/* ---- fixed points ---- */
+
+typedef struct unroll_fixed_point {
+  double speed;     /* q = ‖F(h) - h‖²/2 (Sussillo & Barak 2013): 0 at a fixed point, small at a slow one */
+  double radius;    /* the largest magnitude of an eigenvalue of the Jacobian there: stable below 1 */
+  int64_t unstable; /* eigenvalues of magnitude above 1: 0 stable, all a source, else a saddle */
+  int64_t starts;   /* that ended here */
+} unroll_fixed_point;
+typedef struct unroll_fixed_point_options { /* zero: as said */
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t iterations; /* of each start; 0: 200 */
+  double speed;       /* a point counts where q is at most this; 0: 1e-20. Larger values find slow points. */
+  double distance;    /* points nearer than that, in the largest difference of a unit, are one; 0: 1e-6 */
+} unroll_fixed_point_options;
+/*
+ * Fixed points h* = F(h*), by Levenberg and Marquardt's minimisation of q from each of `starts` [n_starts,n], visited
+ * states with noise, say. F is that of t = 0. They are written in the order in which they are found.
+ *   points  [n_starts,n] and found [n_starts] have room for one a start
+ *   n_found how many there are; starts that led nowhere, or to infinity, are in none
+ */
+UNROLL_API unroll_status unroll_fixed_points(const unroll_map *map, const double *starts, int64_t n_starts,
+                                             const unroll_fixed_point_options *options, double *points,
+                                             unroll_fixed_point *found, int64_t *n_found, unroll_error *err);
+
+/* ---- Lyapunov exponents ---- */
+
+typedef struct unroll_lyapunov_options {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t count;     /* exponents, the largest first; 0: all n */
+  int64_t transient; /* steps before the state is taken to be on the attractor; a tenth more, at least 10, turns the
+                        directions before anything is counted */
+  int64_t steps;     /* that are counted, at least 1 */
+  int64_t every;     /* steps between two decompositions; 0: 1 */
+  uint64_t seed;     /* of the first directions */
+} unroll_lyapunov_options;
+typedef struct unroll_lyapunov_info {
+  uint32_t struct_size, reserved;
+  double entropy; /* the sum of the positive ones, nats a step (Pesin): an upper bound of the entropy rate */
+  double
+      dimension; /* Kaplan and Yorke's: k + (λ_1 + .. + λ_k)/|λ_{k+1}|, k the last with a sum of at least 0; NaN where
+                       more exponents than `count` would be needed */
+  double sum;    /* of all `count` */
+  double condition; /* the worst ratio of a decomposition's diagonal: past 1e12 choose a smaller `every` */
+} unroll_lyapunov_info;
+/*
+ * The exponents of the trajectory from `state` [n], nats a step: λ_i the mean of ln|R_ii|, Q_{t+1} R_{t+1} = J_t Q_t
+ * (Benettin et al. 1980; of recurrent networks Engelken, Wolf & Abbott 2023). A map of one contraction has all of them
+ * below 0; where the largest is above 0, what is near comes apart exponentially.
+ *   exponents [count]; errors [count] or NULL: standard errors by 20 batch means, NaN with fewer decompositions
+ *   state     becomes that of the last step
+ * -INFINITY: a direction is lost altogether. UNROLL_E_RANGE: the trajectory goes to infinity; the message says at which step.
+ */
+UNROLL_API unroll_status unroll_lyapunov(const unroll_map *map, double *state, const unroll_lyapunov_options *options,
+                                         double *exponents, double *errors, unroll_lyapunov_info *info,
+                                         unroll_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
