@@ -207,6 +207,8 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   net_want(n, &m, x, "x", NET_TIME);
   o.lengths = net_lengths(n);
   o.cells = c->cells ? all : NULL;
+  for (uint32_t i = 0; i < RNN_STATES; i++)
+    h[i] = cell[i] = all[i] = unroll_none(); /* they stay so where the graph has an error */
   for (uint32_t i = 0; i < states; i++) {
     char name[NET_TENSOR_NAME];
     snprintf(name, sizeof name, "h0.%u", i);

@@ -145,7 +145,8 @@ unroll_status unroll_lyapunov(const unroll_map *map, double *state, const unroll
                 "lyapunov: count %lld of %lld, transient %lld, steps %lld, every %lld: one is out of its range",
                 (long long)o->count, (long long)map->n, (long long)o->transient, (long long)o->steps,
                 (long long)o->every);
-  struct walk w = {.map = map, .n = map->n, .k = o->count > 0 ? o->count : map->n, .state = state};
+  struct walk w = {.map = map, .n = map->n, .k = o->count > 0 ? o->count : map->n};
+  w.state = state;
   double *memory;
   TRY(lapack_open(&w.lapack, err));
   if (!reserve(&w, &map->allocator, &memory))

@@ -13,8 +13,8 @@ typedef struct checkpoint_schedule {
 } checkpoint_schedule;
 
 /* Free it with checkpoint_free, after an error too. */
-unroll_status checkpoint_plan(const unroll_allocator *allocator, const unroll_checkpoint_policy *policy,
-                              const unroll_checkpoint_sizes *sizes, checkpoint_schedule *schedule, unroll_error *err);
+unroll_status checkpoint_plan(const unroll_allocator *a, const unroll_checkpoint_policy *p,
+                              const unroll_checkpoint_sizes *z, checkpoint_schedule *s, unroll_error *err);
 void checkpoint_free(checkpoint_schedule *schedule);
 /* Of the i-th segment that runs: the how-manieth it is in time, its first step, and how many it has. */
 int64_t checkpoint_place(const checkpoint_schedule *schedule, int64_t i);

@@ -542,8 +542,8 @@ typedef struct unroll_graph_view { /* flat, read-only, valid during the call; no
  * A claim per node. Group 0: not claimed. UNROLL_GROUP_HOST: the node is claimed by itself, and the host joins neighbours
  * into groups as it likes; every tensor of such a group has a slot, planned by the host, and the nodes are run in the order
  * of the view. In a template that holds all nodes of its step nobody looks at what is TEMP and has been read by the node that
- * follows: who runs such neighbours as one need not write it. Any other number names a private group: convex, run as one, and what is temporary inside has UNROLL_NO_SLOT:
- * it is the plugin's business, in workspace that exec_info asks for.
+ * follows: who runs such neighbours as one need not write it. Any other number names a private group: convex, run as one,
+ * and what is temporary inside has UNROLL_NO_SLOT: it is the plugin's business, in workspace that exec_info asks for.
  */
 #define UNROLL_GROUP_HOST 0xFFFFFFFFu
 #define UNROLL_CLAIM_FIXED_DIMS 1u /* wants minimum = maximum for every run-time size */
