@@ -74,7 +74,7 @@ static bool read_lines(struct lines *l, size_t most) {
       return false;
     }
     if (memchr(line, '\0', (size_t)n)) {
-      complain("line %llu has a NUL", (unsigned long long)(l->before + l->n + 1));
+      complain("line %llu has a NUL", (unsigned long long)l->before + l->n + 1);
       free(line);
       return false;
     }

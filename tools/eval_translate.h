@@ -6,7 +6,7 @@
 
 /* part: "all", "training", "validation", "test"; errors: a file for each source's translation, or NULL. The exit
  * code. */
-int eval_translator(unroll_device *device, const char *model, const pair_values *pairs, const way_values *way,
+int eval_translator(unroll_device *device, const char *model, const pair_values *values, const way_values *way,
                     const char *part, const char *errors, bool json);
 
 #endif

@@ -112,7 +112,7 @@ unroll_status translator_write_sources(const unroll_sequences *sources, const in
 uint32_t translator_variant(void *owner, const struct trainer_place *place, bool training);
 unroll_status translator_feed(void *owner, const struct trainer_place *place, unroll_binding *b,
                               struct trainer_feed *feed, unroll_error *err);
-unroll_status translator_feed_evaluation(void *owner, uint64_t batch, unroll_binding *b, struct trainer_feed *feed,
+unroll_status translator_feed_evaluation(void *owner, uint64_t index, unroll_binding *b, struct trainer_feed *feed,
                                          unroll_error *err);
 uint64_t translator_epoch_updates(const void *owner, uint64_t epoch);
 
