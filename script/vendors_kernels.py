@@ -182,7 +182,7 @@ def built(cache, hashes):
         key = re.search(rb"source (\d+) ([0-9a-f]{16})[^\n]*\n-cl-std=CL1\.2 ?([^\n]*)\n", head)
         source = hashes.get((int(key[1]), key[2].decode())) if key else None
         if source:
-            found.add((source, key[3].decode().strip()))
+            found.add((source, " ".join(key[3].decode().split())))
         else:
             unknown += 1
     if unknown or not found:

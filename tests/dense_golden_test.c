@@ -91,7 +91,7 @@ static void dense(void **state) {
 
 static void layer_norm_on(unroll_device *dev, int32_t dtype) {
   static const char *const given[] = {"x", "gain", "shift"}, *const grads[] = {"grad.x", "grad.gain", "grad.shift"};
-  golden f = golden_open("layer_norm");
+  golden f = golden_open("normalisation");
   unroll_graph *g = new_graph();
   unroll_tensor in[3], d[3];
   for (int i = 0; i < 3; i++)

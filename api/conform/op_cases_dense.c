@@ -65,6 +65,8 @@ static void matmuls(op_case_list *list) {
     }
   }
   matmul(list, SHAPE(300000, 8), SHAPE(300000, 8), SHAPE(8, 8), 1, 0, NO_C);
+  /* Rows of whole pages, whose columns meet in few sets of a processor's first cache. */
+  matmul(list, SHAPE(514, 1024), SHAPE(514, 130), SHAPE(1024, 130), 1, 0, NO_C);
   /* Few results of long sums, which a backend cuts into blocks: many columns, batches, ends odd and even. */
   for (c_form form = NO_C; form <= ROW_C; form++) {
     matmul(list, SHAPE(7, 1601), SHAPE(1601, 70), SHAPE(7, 70), 0, 0, form);

@@ -247,7 +247,7 @@ def layer_norm(folder):
     grads = torch.autograd.grad((y * dy).sum(), leaves)
     out = {"x": x, "gain": gain, "shift": shift, "dy": dy, "y": y}
     out.update({f"grad.{name}": g for name, g in zip(("x", "gain", "shift"), grads)})
-    write(folder, "layer_norm", out, epsilon=epsilon)
+    write(folder, "normalisation", out, epsilon=epsilon)
 
 
 def optimizers(folder):
