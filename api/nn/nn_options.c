@@ -34,7 +34,8 @@ static bool check_numbers(unroll_graph *g, const char *who, const unroll_rnn_opt
   else if (o->hidden < 1 || o->hidden > INT64_MAX / 8)
     graph_fail(g, UNROLL_E_RANGE, "%s: hidden size %" PRId64 ", expected at least 1", who, o->hidden);
   else if (o->projection < 0 || o->projection > INT64_MAX / 8)
-    graph_fail(g, UNROLL_E_RANGE, "%s: projection to %" PRId64 ", expected at least 1, or 0 for none", who, o->projection);
+    graph_fail(g, UNROLL_E_RANGE, "%s: projection to %" PRId64 ", expected at least 1, or 0 for none", who,
+               o->projection);
   else if (!isfinite(o->skip))
     graph_fail(g, UNROLL_E_RANGE, "%s: skip %g, expected a finite number", who, o->skip);
   else if (o->residual < UNROLL_RESIDUAL_NONE || o->residual > UNROLL_RESIDUAL_STATES)
@@ -94,8 +95,8 @@ static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   return !graph_failed(g);
 }
 
-static bool choose(unroll_graph *g, const char *who, unroll_activation *a, const unroll_activation *given, int32_t otherwise,
-                   const char *name, bool modrelu) {
+static bool choose(unroll_graph *g, const char *who, unroll_activation *a, const unroll_activation *given,
+                   int32_t otherwise, const char *name, bool modrelu) {
   *a = *given;
   if (a->kind == UNROLL_ACTIVATION_DEFAULT)
     *a = unroll_activation_of(otherwise);

@@ -151,7 +151,7 @@ typedef struct unroll_decoder_options {
   int64_t attention_units;               /* ADDITIVE: A; 0: P */
   double dropout; /* 0 <= p < 1: of the embedded symbols, of what goes from layer to layer and into the last product */
   unroll_tensor source, source_lengths; /* as in unroll_attention_prepare */
-  unroll_rnn_state initial; /* of `layers` tensors, h [B,P], c [B,H]; h NULL or none: zeros; likewise c */
+  unroll_rnn_state initial;             /* of `layers` tensors, h [B,P], c [B,H]; h NULL or none: zeros; likewise c */
   /* Element type, batch and graph are those of initial.h[0], else of the source: without either there is no graph that
    * could keep an error, and all results are none. */
   /*
