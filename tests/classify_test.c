@@ -61,25 +61,7 @@ static unroll_classifier *new_classifier(const unroll_sequences *s, const unroll
   return c;
 }
 
-struct seen {
-  float losses[MOST], norms[MOST];
-  double metrics[MOST], validation[MOST];
-};
-static int see(void *ctx, const unroll_train_progress *p) {
-  struct seen *s = ctx;
-  assert_int_equal(p->n_updates, 1);
-  s->losses[p->update - 1] = p->losses[0];
-  s->norms[p->update - 1] = p->grad_norms[0];
-  s->metrics[p->update - 1] = p->metric;
-  s->validation[p->update - 1] = p->validation_loss;
-  return 0;
-}
-static void run_to(unroll_classifier *c, uint64_t updates, struct seen *s) {
-  const unroll_train_options o = {
-      .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s};
-  assert_ok(unroll_classifier_train(c, &o, &err));
-  assert_int_equal(unroll_classifier_describe(c).update, updates);
-}
+RUN_TO(unroll_classifier)
 
 /* ---- what is computed ---- */
 

@@ -95,14 +95,21 @@ static int32_t code_of(const char *(*name)(int32_t), const char *word) {
   return i;
 }
 
+static double usual_rate(int32_t sampling) {
+  switch (sampling) {
+  case UNROLL_SAMPLING_EXPONENTIAL: return 0.9999;
+  case UNROLL_SAMPLING_LINEAR: return 1e-5;
+  default: return 2000;
+  }
+}
+
 static unroll_sampling_schedule sampling_of(const command_spec *command, const seq2seq_values *values) {
-  static const double rates[] = {0.9999, 1e-5, 2000}; /* by kind */
   unroll_sampling_schedule s = unroll_translator_options_default().sampling;
   if (strcmp(values->sampling, "none") == 0)
     return s;
   s.kind = code_of(unroll_sampling_name, values->sampling);
   s.start = values->sampling_start;
-  s.rate = option_was_given(command, values, "sampling-rate") ? values->sampling_rate : rates[s.kind];
+  s.rate = option_was_given(command, values, "sampling-rate") ? values->sampling_rate : usual_rate(s.kind);
   s.least = values->sampling_least;
   return s;
 }
@@ -280,18 +287,18 @@ static bool check_usage(const command_spec *command, const seq2seq_values *value
 static int run(const command_spec *command, const void *p) {
   const seq2seq_values *values = p;
   const pair_values *pairs = &values->pairs;
-  const char *words[5] = {pairs->path, "--format", pairs->format};
-  size_t n = 3;
+  train_words words = {.at = {pairs->path}, .n = 1};
+  train_add_words(&words, "--format", pairs->format, NULL);
   if (pairs->no_stress)
-    words[n++] = "--no-stress";
+    words.at[words.n++] = "--no-stress";
   if (pairs->first_only)
-    words[n++] = "--first-only";
+    words.at[words.n++] = "--first-only";
   const training_job job = {.command = command,
                             .values = values,
                             .common = &values->common,
                             .train = &values->train,
-                            .words = words,
-                            .n_words = n,
+                            .words = words.at,
+                            .n_words = words.n,
                             .n_files = 1};
   return check_usage(command, values) ? training_main(&task, &job) : EXIT_USAGE;
 }

@@ -163,6 +163,14 @@ void train_tell_more(const unroll_recurrent *rnn, const unroll_training *trainin
 bool train_is_same_file(const char *a, const char *b);
 /* Would `data` be overwritten, or one output by another? Said on stderr. what: "the text". */
 bool train_check_files(const train_values *train, const char *const *data, size_t n, const char *what);
+/* How data were asked for, to be asked for again: a file, then options. */
+#define TRAIN_WORDS 9 /* at most */
+typedef struct train_words {
+  const char *at[TRAIN_WORDS];
+  size_t n;
+} train_words;
+/* Option and value, unless it is NULL or the standard, if there is one. */
+void train_add_words(train_words *words, const char *option, const char *value, const char *standard);
 /* A word as the shell takes it, after a space. */
 void train_print_word(FILE *out, const char *word);
 

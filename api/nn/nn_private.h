@@ -92,19 +92,19 @@ typedef struct nn_cell_at {
 nn_cell_at nn_cell_open(const nn_rnn *r, unroll_graph *g, const char *prefix, int32_t layer, int32_t direction,
                         int32_t dtype);
 /* Draws what holds for a whole run, or for each of its steps; outside of the loop. */
-void nn_cell_masks(nn_cell_at *cell, int64_t T, int64_t B);
+void nn_cell_masks(nn_cell_at *k, int64_t T, int64_t B);
 /* Does the candidate's part of the inputs go its own way? */
 bool nn_apart(const nn_rnn *r);
 /* x [..,I] -> what these gates have of it, with b: a part of a step's inputs, for all steps at once */
-unroll_tensor nn_cell_inputs_of(const nn_cell_at *cell, unroll_tensor x, int64_t first, int64_t rows);
+unroll_tensor nn_cell_inputs_of(const nn_cell_at *k, unroll_tensor x, int64_t first, int64_t rows);
 /* The same in pieces, where what a cell reads is a sum. x [..,I] -> x·Wᵀ + c [..,GH], W = PREFIX.what.l.d; c: [..,GH], or
  * none: the cell's bias, with layer norm nothing */
-unroll_tensor nn_cell_product(const nn_cell_at *cell, const char *what, unroll_tensor x, unroll_tensor c);
+unroll_tensor nn_cell_product(const nn_cell_at *k, const char *what, unroll_tensor x, unroll_tensor c);
 /* Of one step: xw [B,GH], all such products together -> a step's inputs */
-void nn_cell_split(const nn_cell_at *cell, unroll_tensor xw, unroll_tensor in[2]);
+void nn_cell_split(const nn_cell_at *k, unroll_tensor xw, unroll_tensor in[2]);
 /* in: of one step, [B,GH], or where they are apart [B,2H] and [B,H]. scan: where zoneout's masks are its inputs. residual
  * [B,P] or none. */
-unroll_cell_state nn_cell_step(const nn_cell_at *cell, unroll_scan *scan, const unroll_tensor in[2],
+unroll_cell_state nn_cell_step(const nn_cell_at *k, unroll_scan *scan, const unroll_tensor in[2],
                                unroll_cell_state before, unroll_tensor residual);
 
 /* nn_cells.c: one layer, one direction, as a scan */

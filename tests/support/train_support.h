@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For the tests of language models: the reference device, a text, small models, a callback that remembers. */
+/* For the tests of training: the reference device, a text, small language models, callbacks that remember. */
 #ifndef TRAIN_SUPPORT_H
 #define TRAIN_SUPPORT_H
 #include <math.h>
@@ -117,6 +117,28 @@ static inline void train_to(unroll_lm *lm, uint64_t updates, struct record *r) {
   assert_int_equal(r->updates, updates);
   assert_int_equal(unroll_lm_describe(lm).update, updates);
 }
+
+/* The same of any other task's model: each update, and run_to. */
+struct seen {
+  float losses[MOST], norms[MOST];
+  double metrics[MOST], validation[MOST];
+};
+static inline int see(void *ctx, const unroll_train_progress *p) {
+  struct seen *s = ctx;
+  assert_int_equal(p->n_updates, 1);
+  s->losses[p->update - 1] = p->losses[0];
+  s->norms[p->update - 1] = p->grad_norms[0];
+  s->metrics[p->update - 1] = p->metric;
+  s->validation[p->update - 1] = p->validation_loss;
+  return 0;
+}
+#define RUN_TO(Model)                                                                               \
+  static inline void run_to(Model *model, uint64_t updates, struct seen *s) {                       \
+    const unroll_train_options o = {                                                                \
+        .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s}; \
+    assert_ok(Model##_train(model, &o, &err));                                                      \
+    assert_int_equal(Model##_describe(model).update, updates);                                      \
+  }
 
 static inline void assert_same_losses(const struct record *a, const struct record *b, uint64_t first, uint64_t n) {
   for (uint64_t i = first; i < n; i++) {
