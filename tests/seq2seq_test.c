@@ -533,7 +533,7 @@ static pieces make(void) { return make_in(graph()); }
 /* Whatever allocation fails, the graph says so, and nothing is lost or touched that is not there. */
 static void no_memory(void **state) {
   (void)state;
-  for (int what = 0; what < 6; what++)
+  for (int what = 0; what < 7; what++)
     for (long n = 1, failed = 1; failed; n++) {
       run_memory memory = {.fail_at = n};
       const unroll_allocator allocator = runs_allocator(&memory);
@@ -547,8 +547,26 @@ static void no_memory(void **state) {
         p.f.epsilon = what == 1 ? unroll_input(g, "epsilon", UNROLL_F32, 0, NULL) : unroll_none();
         p.o.context = what == 0 ? UNROLL_CONTEXT_FEEDING : UNROLL_CONTEXT_BEFORE;
         p.beam.alpha = 0.5;
+        const unroll_rnn_options cells = {.struct_size = sizeof cells,
+                                          .cell = UNROLL_CELL_LSTM,
+                                          .layers = 2,
+                                          .hidden = 3,
+                                          .projection = 2,
+                                          .peepholes = 1,
+                                          .layer_norm = 1,
+                                          .zoneout_h = 0.5,
+                                          .zoneout_c = 0.5,
+                                          .input_dropout = 0.5,
+                                          .dropout = 0.5,
+                                          .weight_dropout = 0.5,
+                                          .state_dropout = 0.5};
+        if (what == 6) {
+          p.o.cell = p.o.layers = 0;
+          p.o.hidden = 0;
+          p.o.rnn = &cells;
+        }
         p.ctc.lengths = p.lengths;
-        if (what < 3)
+        if (what < 3 || what == 6)
           loss = unroll_reduce(DECODE.logits, UNROLL_SUM, 0, 0);
         else if (what == 3)
           BEAM;

@@ -140,6 +140,24 @@ static inline int see(void *ctx, const unroll_train_progress *p) {
     assert_int_equal(Model##_describe(model).update, updates);                                      \
   }
 
+/*
+ * `attempt`, which frees what it has made, until it succeeds: each of the first `dense` allocations fails once, then every
+ * step-th: those below the task's own are seconds of compiling each.
+ */
+static inline void memory_runs_out_of(unroll_status (*attempt)(void *ctx, const unroll_allocator *allocator), void *ctx,
+                                      long dense, long step) {
+  struct counting k = {0, 0, 0};
+  unroll_status status = UNROLL_E_MEMORY;
+  for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < dense ? 1 : step) {
+    k = (struct counting){0, 0, fail_at};
+    const unroll_allocator allocator = counting_allocator(&k);
+    status = attempt(ctx, &allocator);
+    assert_int_equal(k.live, 0);
+    assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+  }
+  assert_true(k.calls > dense);
+}
+
 static inline void assert_same_losses(const struct record *a, const struct record *b, uint64_t first, uint64_t n) {
   for (uint64_t i = first; i < n; i++) {
     if (memcmp(&a->losses[i], &b->losses[i], sizeof a->losses[0]) != 0)
