@@ -69,12 +69,12 @@ static bool choose_cells(nn_decoder *d, const char *who, bool inference) {
                               .input_dropout = o->dropout,
                               .output_dropout = o->dropout};
   if (rnn) {
-    const char *twice = o->cell         ? "cell"
-                        : o->activation ? "activation"
-                        : o->layers     ? "layers"
-                        : o->hidden     ? "hidden"
-                        : o->dropout    ? "dropout"
-                                        : NULL;
+    const char *twice = o->cell           ? "cell"
+                        : o->activation   ? "activation"
+                        : o->layers       ? "layers"
+                        : o->hidden       ? "hidden"
+                        : o->dropout != 0 ? "dropout"
+                                          : NULL;
     if (twice) {
       graph_fail(g, UNROLL_E_INVALID, "%s: %s beside rnn, expected 0, since rnn has it", who, twice);
       return false;
