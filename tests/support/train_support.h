@@ -121,7 +121,7 @@ static inline void train_to(unroll_lm *lm, uint64_t updates, struct record *r) {
 /* The same of any other task's model: each update, and run_to. */
 struct seen {
   float losses[MOST], norms[MOST];
-  double metrics[MOST], validation[MOST];
+  double metrics[MOST], validation[MOST], validation_metrics[MOST];
 };
 static inline int see(void *ctx, const unroll_train_progress *p) {
   struct seen *s = ctx;
@@ -130,6 +130,7 @@ static inline int see(void *ctx, const unroll_train_progress *p) {
   s->norms[p->update - 1] = p->grad_norms[0];
   s->metrics[p->update - 1] = p->metric;
   s->validation[p->update - 1] = p->validation_loss;
+  s->validation_metrics[p->update - 1] = p->validation_metric;
   return 0;
 }
 #define RUN_TO(Model)                                                                               \
