@@ -114,17 +114,29 @@ static unroll_tensor between(const cell *k, unroll_tensor z, unroll_tensor n) {
   return unroll_add(n, unroll_mul(z, unroll_sub(k->h, n)));
 }
 
+/* Of pre [B,2H] and s [B,H]: rz = σ(pre), and r⊙s. */
+typedef struct reset_gate {
+  unroll_tensor rz, reset;
+} reset_gate;
+static reset_gate reset_and_update(const cell *k, unroll_tensor pre, unroll_tensor s) {
+  unroll_tensor out[2];
+  graph_add_node(unroll_scan_body(k->scan), UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){pre, s}, 2, NULL, out, 2);
+  return (reset_gate){out[0], out[1]};
+}
+static void update(cell *k, unroll_tensor pre, reset_gate gate) {
+  unroll_tensor out[2];
+  graph_add_node(unroll_scan_body(k->scan), UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){pre, gate.rz, k->h}, 3, NULL,
+                 out, 2);
+  k->h_new = out[0];
+}
+
 static void gru_step(cell *k, const unroll_tensor *pre) {
   const nn_rnn *r = k->r;
   const unroll_tensor a = from_state(k, k->h, 0, 2 * r->H, unroll_scan_input(k->scan, pre[0]));
   const unroll_tensor x_n = unroll_scan_input(k->scan, pre[1]);
   if (r->standard) {
-    unroll_graph *body = unroll_scan_body(k->scan);
-    unroll_tensor reset[2], out[2];
-    graph_add_node(body, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){a, k->h}, 2, NULL, reset, 2);
-    const unroll_tensor a_n = from_state(k, reset[1], 2 * r->H, r->H, x_n);
-    graph_add_node(body, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){a_n, reset[0], k->h}, 3, NULL, out, 2);
-    k->h_new = out[0];
+    const reset_gate gate = reset_and_update(k, a, k->h);
+    update(k, from_state(k, gate.reset, 2 * r->H, r->H, x_n), gate);
     return;
   }
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
@@ -144,9 +156,14 @@ static void gru_after_step(cell *k, const unroll_tensor *pre) {
     return;
   }
   const unroll_tensor a = from_state(k, k->h, 0, 2 * r->H, unroll_scan_input(k->scan, pre[0]));
-  const unroll_tensor inner = from_state(k, k->h, 2 * r->H, r->H, b_n);
+  const unroll_tensor inner = from_state(k, k->h, 2 * r->H, r->H, b_n), x_n = unroll_scan_input(k->scan, pre[1]);
+  if (r->standard) { /* what is reset is not h but its product: the ops of the other form do as well */
+    const reset_gate gate = reset_and_update(k, a, inner);
+    update(k, unroll_add(x_n, gate.reset), gate);
+    return;
+  }
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
-  const unroll_tensor n = activate(k, unroll_add(unroll_scan_input(k->scan, pre[1]), unroll_mul(reset, inner)), &r->g);
+  const unroll_tensor n = activate(k, unroll_add(x_n, unroll_mul(reset, inner)), &r->g);
   k->h_new = between(k, z, n);
 }
 
