@@ -174,16 +174,28 @@ static unroll_tensor between(const step *s, unroll_tensor z, unroll_tensor n) {
   return unroll_add(n, unroll_mul(z, unroll_sub(s->h, n)));
 }
 
+/* Of pre [B,2H] and x [B,H]: rz = σ(pre), and r⊙x. */
+typedef struct reset_gate {
+  unroll_tensor rz, reset;
+} reset_gate;
+static reset_gate reset_and_update(const step *s, unroll_tensor pre, unroll_tensor x) {
+  unroll_tensor out[2];
+  graph_add_node(s->g, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){pre, x}, 2, NULL, out, 2);
+  return (reset_gate){out[0], out[1]};
+}
+static void update(step *s, unroll_tensor pre, reset_gate gate) {
+  unroll_tensor out[2];
+  graph_add_node(s->g, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){pre, gate.rz, s->h}, 3, NULL, out, 2);
+  s->h_new = out[0];
+}
+
 static void gru_step(step *s, const unroll_tensor *in) {
   const nn_cell_at *k = s->k;
   const nn_rnn *r = k->r;
   const unroll_tensor a = from_state(k, s->h, 0, 2 * r->H, in[0]);
   if (r->standard) {
-    unroll_tensor reset[2], out[2];
-    graph_add_node(s->g, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){a, s->h}, 2, NULL, reset, 2);
-    const unroll_tensor a_n = from_state(k, reset[1], 2 * r->H, r->H, in[1]);
-    graph_add_node(s->g, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){a_n, reset[0], s->h}, 3, NULL, out, 2);
-    s->h_new = out[0];
+    const reset_gate gate = reset_and_update(s, a, s->h);
+    update(s, from_state(k, gate.reset, 2 * r->H, r->H, in[1]), gate);
     return;
   }
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
@@ -204,6 +216,11 @@ static void gru_after_step(step *s, const unroll_tensor *in) {
   }
   const unroll_tensor a = from_state(k, s->h, 0, 2 * r->H, in[0]);
   const unroll_tensor inner = from_state(k, s->h, 2 * r->H, r->H, b_n);
+  if (r->standard) { /* what is reset is not h but its product: the ops of the other form do as well */
+    const reset_gate gate = reset_and_update(s, a, inner);
+    update(s, unroll_add(in[1], gate.reset), gate);
+    return;
+  }
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
   const unroll_tensor n = activate(k, unroll_add(in[1], unroll_mul(reset, inner)), &r->g);
   s->h_new = between(s, z, n);
