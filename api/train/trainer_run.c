@@ -386,6 +386,9 @@ static unroll_status report(struct run *r, bool *final, unroll_error *err) {
   p.epoch = epochs_done(t, t->update);
   p.learning_rate = trainer_learning_rate(t, t->update);
   p.steps_per_second = (double)r->items / fmax(took, 1e-9);
+  p.update_seconds = took / n;
+  const unroll_train_parameters parameters = {t};
+  p.parameters = &parameters;
   now = trainer_seconds();
   p.seconds = now - r->start;
   p.seconds_left = p.final ? 0 : seconds_left(r, now);
