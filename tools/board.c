@@ -68,11 +68,22 @@ static void scalar_of(board *b, const char *what, const char *part, uint64_t ste
   scalar(b, tag, step, value);
 }
 
-bool board_open(board *b, const char *folder, uint64_t update, const char *configuration) {
+/* The names of files may be any bytes. */
+static unroll_status add_text(board *b, uint64_t update, char *text, unroll_error *err) {
+  const unroll_status status = unroll_event_file_text(b->file, "configuration", (int64_t)update, text, err);
+  if (status != UNROLL_E_INVALID)
+    return status;
+  for (char *p = text; *p; p++)
+    if ((unsigned char)*p >= 128)
+      *p = '?';
+  return unroll_event_file_text(b->file, "configuration", (int64_t)update, text, err);
+}
+
+bool board_open(board *b, const char *folder, uint64_t update, char *configuration) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_status status = unroll_event_file_create(folder, NULL, NULL, &b->file, &err);
   if (status == UNROLL_OK)
-    status = unroll_event_file_text(b->file, "configuration", (int64_t)update, configuration, &err);
+    status = add_text(b, update, configuration, &err);
   if (status == UNROLL_OK)
     status = unroll_event_file_flush(b->file, &err);
   if (status == UNROLL_OK)
@@ -97,8 +108,8 @@ static bool histogram(board *b, const unroll_train_progress *p, uint32_t i, cons
     return true;
   snprintf(tag, sizeof tag, "%s/%s", what, parameter->name);
   if (status == UNROLL_OK)
-    status = unroll_event_file_histogram(b->file, tag, (int64_t)p->update, UNROLL_F32, b->values, parameter->count, NULL,
-                                         &err);
+    status = unroll_event_file_histogram(b->file, tag, (int64_t)p->update, UNROLL_F32, b->values, parameter->count,
+                                         NULL, &err);
   return keep(b, status, &err);
 }
 
@@ -143,7 +154,7 @@ static void each_update(board *b, const unroll_train_progress *p, const double *
 
 void board_report(board *b, const board_names *names, const unroll_train_progress *p, const double *rates,
                   const radii *found) {
-  char pace[TAG_SIZE];
+  char pace[40];
   if (!b->file)
     return;
   each_update(b, p, rates);

@@ -23,8 +23,9 @@ typedef struct board_names {
 
 /* Can there be event files in it? Otherwise the reason is named on stderr. Looks, touches nothing. */
 bool board_check_folder(const char *folder);
-/* A new file in the folder, with the configuration as a text at this update. false: said on stderr. */
-bool board_open(board *b, const char *folder, uint64_t update, const char *configuration);
+/* A new file in the folder, with the configuration as a text at this update; what is no UTF-8 in it is changed to be.
+ * false: said on stderr. */
+bool board_open(board *b, const char *folder, uint64_t update, char *configuration);
 /* rates [p->n_updates] the learning rates; found: the radii, where they are new, or NULL. */
 void board_report(board *b, const board_names *names, const unroll_train_progress *p, const double *rates,
                   const radii *found);

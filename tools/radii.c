@@ -74,13 +74,28 @@ static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_e
   return UNROLL_OK;
 }
 
+static bool is_due(const radii *r, const unroll_train_progress *p) {
+  const bool at_validation = !isnan(p->validation_loss) || p->final;
+  return p->seconds >= r->next || (at_validation && r->cost <= RADII_SECONDS);
+}
+
+/* LAPACK is loaded at its first use, which must not count as the price of a radius. */
+static unroll_status start(radii *r, unroll_error *err) {
+  double one = 1;
+  r->started = true;
+  return unroll_spectral_radius(&one, 1, &one, err);
+}
+
 bool radii_look(radii *r, const unroll_train_progress *p) {
-  if (r->failed || p->seconds < r->next)
+  if (r->failed || !is_due(r, p))
     return false;
   unroll_error err = UNROLL_ERROR_INIT;
-  const double start = seconds();
-  const unroll_status status = look(r, p->parameters, &err);
-  r->next = p->seconds + (seconds() - start) / RADII_SHARE;
+  unroll_status status = r->started ? UNROLL_OK : start(r, &err);
+  const double before = seconds();
+  if (status == UNROLL_OK)
+    status = look(r, p->parameters, &err);
+  r->cost = seconds() - before;
+  r->next = p->seconds + r->cost / RADII_SHARE;
   if (status == UNROLL_OK)
     return r->n > 0;
   r->failed = true;

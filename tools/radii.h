@@ -5,8 +5,9 @@
 #include <stdbool.h>
 #include <unroll/train.h>
 
-/* Computing them takes at most this part of the time. */
+/* Computing them takes at most this part of the time, or less than so many seconds at each validation. */
 #define RADII_SHARE 0.05
+#define RADII_SECONDS 0.02
 
 /* Of one gate's W_h [H,H]. */
 typedef struct radius {
@@ -18,7 +19,8 @@ typedef struct radius {
 typedef struct radii {
   radius *all; /* the latest, in the order of the model's parameters */
   uint32_t n, capacity;
-  double next; /* seconds of the run before which they are not computed again */
+  double cost, next; /* what they took, and the second of the run from which on they may be computed again */
+  bool started;
   bool failed; /* said on stderr; there are none from then on */
 } radii;
 

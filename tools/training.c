@@ -145,6 +145,34 @@ static void write_log(training *t, const unroll_train_progress *p) {
     log_failed(t);
 }
 
+/* ---- TensorBoard ---- */
+
+static bool open_board(training *t, const char *device) {
+  const char *const folder = t->job->train->tensorboard;
+  if (!folder)
+    return true;
+  char *text = training_configuration(t->job, device);
+  const bool opened = text && board_open(&t->board, folder, t->task->state(t->model).update, text);
+  if (!text)
+    complain("--tensorboard: no memory for the configuration");
+  free(text);
+  return opened;
+}
+
+/* Radii and events. At a validation for TensorBoard, for curves as often as they come cheap. */
+static void look(training *t, const unroll_train_progress *p) {
+  const bool at_validation = !isnan(p->validation_loss) || p->final;
+  const bool wanted = t->board.file && at_validation;
+  const bool found = wanted && radii_look(&t->radii, p);
+  double rates[64];
+  if (!t->board.file)
+    return;
+  for (uint32_t i = 0; i < p->n_updates; i++)
+    rates[i] = t->task->learning_rate(t->model, p->update - p->n_updates + 1 + i);
+  const board_names names = {t->metric, t->task->pace};
+  board_report(&t->board, &names, p, rates, found ? &t->radii : NULL);
+}
+
 /* ---- progress ---- */
 
 static double fraction_of(const unroll_train_progress *p) {
@@ -214,6 +242,7 @@ static int report(void *ctx, const unroll_train_progress *p) {
     t->loss_scale = (double)p->loss_scales[p->n_updates - 1];
   if (t->log && !t->log_failed)
     write_log(t, p);
+  look(t, p);
   if (p->skipped > 0 && (t->tells_skips || !p->loss_scales)) /* a scale's skips are usual */
     tell("%" PRIu64 " of the updates up to %" PRIu64 " skipped; not finite in the first: %s", p->skipped, p->update,
          p->nonfinite);
@@ -259,6 +288,12 @@ static void print_resume(FILE *out, const training *t) {
     fputs(" --log", out);
     train_print_word(out, o->log);
   }
+  if (o->tensorboard) {
+    fputs(" --tensorboard", out);
+    train_print_word(out, o->tensorboard);
+  }
+  if (o->watch)
+    fputs(" --watch", out);
   fputs(" --device", out);
   train_print_word(out, job->common->device);
   fputc('\n', out);
@@ -304,7 +339,7 @@ static int finish(training *t, unroll_status status, const unroll_error *err) {
   say_what_was_kept(t);
   if (status == UNROLL_E_CANCELLED)
     print_resume(stderr, t);
-  return t->log_failed ? EXIT_FAILED : EXIT_OK;
+  return t->log_failed || t->board.failed ? EXIT_FAILED : EXIT_OK;
 }
 
 static bool has_work(const training *t, const unroll_train_options *limits) {
@@ -319,7 +354,7 @@ static bool has_work(const training *t, const unroll_train_options *limits) {
   return false;
 }
 
-int training_run(const training_task *task, const training_job *job, void *model) {
+int training_run(const training_task *task, const training_job *job, const char *device, void *model) {
   const train_values *options = job->train;
   const bool as_it_is = option_was_given(job->command, job->values, "updates") && options->updates == 0;
   training t = {.task = task,
@@ -353,9 +388,15 @@ int training_run(const training_task *task, const training_job *job, void *model
     close_log(&t);
     return finish(&t, UNROLL_OK, &err);
   }
+  if (!open_board(&t, device)) {
+    close_log(&t);
+    return EXIT_FAILED;
+  }
   catch_signals();
   const unroll_status status = task->train(model, &limits, &err);
   progress_end(&t.bar);
   close_log(&t);
+  board_close(&t.board);
+  radii_free(&t.radii);
   return finish(&t, status, &err);
 }
