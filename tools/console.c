@@ -15,11 +15,11 @@
 
 #include <unroll/base.h>
 
-#define LINE_SIZE 1024
+#define LINES_SIZE 32768
 
 /* There is one stderr in a process, and messages of the library come from any thread. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char bottom_line[LINE_SIZE];
+static char bottom[LINES_SIZE]; /* the lines that are redrawn; the last has no end */
 static int stdout_error;
 
 void console_start(void) {
@@ -32,13 +32,40 @@ void console_start(void) {
   setlocale(LC_CTYPE, "");
 }
 
+/* Rows that the lines up to the last one's beginning take in a terminal of so many columns, which may have become fewer
+ * since they were drawn. Their characters have one column each. */
+static int rows_above(int columns) {
+  int rows = 0, width = 0;
+  for (const char *p = bottom; *p; p++)
+    if (*p == '\n') {
+      rows += width > columns ? (width + columns - 1) / columns : 1;
+      width = 0;
+    } else if (*p == '\033')
+      p += strcspn(p, "m");
+    else
+      width += ((unsigned char)*p & 0xC0) != 0x80;
+  return rows;
+}
+
+/* To where the lines begin; what is there from then on is to be written over or cleared. */
+static void go_back(char *text, size_t size) {
+  const int rows = rows_above(console_columns());
+  if (rows > 0)
+    snprintf(text, size, "\r\033[%dA", rows);
+  else
+    snprintf(text, size, "\r");
+}
+
 static void print_line(const char *prefix, const char *format, va_list list) {
+  char back[24] = "";
   pthread_mutex_lock(&lock);
-  if (bottom_line[0])
-    fputs("\r\033[K", stderr);
+  if (bottom[0])
+    go_back(back, sizeof back);
+  if (bottom[0])
+    fprintf(stderr, "%s%s", back, strchr(bottom, '\n') ? "\033[J" : "\033[K");
   fputs(prefix, stderr);
   vfprintf(stderr, format, list);
-  fprintf(stderr, "\n%s", bottom_line);
+  fprintf(stderr, "\n%s", bottom);
   fflush(stderr);
   pthread_mutex_unlock(&lock);
 }
@@ -63,13 +90,38 @@ void console_log(void *ctx, int32_t level, const char *message) {
   complain("%s: %s", level >= UNROLL_LOG_ERROR && level <= UNROLL_LOG_DEBUG ? names[level] : "log", message);
 }
 
-void console_set_line(const char *line) {
+void console_set_line(const char *line) { console_set_lines("", line); }
+
+/* Every line's rest is cleared as it is written, and what is below only after, so that nothing flickers. */
+void console_set_lines(const char *above, const char *line) {
+  static char next[LINES_SIZE], drawn[2 * LINES_SIZE];
+  char back[24];
   pthread_mutex_lock(&lock);
-  if (strcmp(line, bottom_line) != 0) {
-    snprintf(bottom_line, sizeof bottom_line, "%s", line);
-    fprintf(stderr, "\r%s\033[K", bottom_line);
+  snprintf(next, sizeof next, "%s%s", above, line);
+  if (strcmp(next, bottom) != 0) {
+    const bool many = strchr(next, '\n') || strchr(bottom, '\n');
+    size_t n = 0;
+    go_back(back, sizeof back);
+    for (const char *p = next; *p; p++) {
+      if (*p == '\n') {
+        memcpy(drawn + n, "\033[K", 3);
+        n += 3;
+      }
+      drawn[n++] = *p;
+      if (n > sizeof drawn - 8)
+        break;
+    }
+    drawn[n] = '\0';
+    fprintf(stderr, "%s%s\033[K%s", back, drawn, many ? "\033[J" : "");
     fflush(stderr);
+    memcpy(bottom, next, sizeof bottom);
   }
+  pthread_mutex_unlock(&lock);
+}
+
+void console_leave_lines(void) {
+  pthread_mutex_lock(&lock);
+  bottom[0] = '\0';
   pthread_mutex_unlock(&lock);
 }
 
@@ -84,6 +136,16 @@ bool console_has_colour(void) {
 }
 
 bool console_has_utf8(void) { return strcmp(nl_langinfo(CODESET), "UTF-8") == 0; }
+
+bool console_has_braille(void) {
+  const char *term = getenv("TERM"); /* the font of Linux's own console has none */
+  return console_has_utf8() && !(term && strcmp(term, "linux") == 0);
+}
+
+int console_rows(void) {
+  struct winsize size;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : 24;
+}
 
 int console_columns(void) {
   struct winsize size;

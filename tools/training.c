@@ -159,12 +159,14 @@ static bool open_board(training *t, const char *device) {
   return opened;
 }
 
-/* Radii and events. At a validation for TensorBoard, for curves as often as they come cheap. */
+/* Radii, events and curves. At a validation for TensorBoard, for curves as often as they come cheap. */
 static void look(training *t, const unroll_train_progress *p) {
   const bool at_validation = !isnan(p->validation_loss) || p->final;
-  const bool wanted = t->board.file && at_validation;
+  const bool wanted = t->job->train->watch || (t->board.file && at_validation);
   const bool found = wanted && radii_look(&t->radii, p);
   double rates[64];
+  if (t->job->train->watch)
+    watch_add(&t->watch, p, found ? &t->radii : NULL);
   if (!t->board.file)
     return;
   for (uint32_t i = 0; i < p->n_updates; i++)
@@ -184,9 +186,9 @@ static double fraction_of(const unroll_train_progress *p) {
 }
 
 static void show(training *t, const unroll_train_progress *p) {
-  char loss[64], validation[32], pace[48], left[32], update[64], skipped[48];
+  char loss[64], validation[32], pace[48], left[32], update[64], skipped[48], norm[48], largest[48];
   char count[24], time[24];
-  const char *details[6];
+  const char *details[8];
   size_t n = 0;
   if (t->task->is_nats)
     snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
@@ -215,6 +217,16 @@ static void show(training *t, const unroll_train_progress *p) {
   if (t->skipped > 0) {
     snprintf(skipped, sizeof skipped, "%" PRIu64 " skipped", t->skipped);
     details[n++] = skipped;
+  }
+  if (t->bar.above)
+    watch_draw(&t->watch, t->curves, sizeof t->curves);
+  else if (t->job->train->watch) {
+    snprintf(norm, sizeof norm, "gradient %.3g", p->grad_norm);
+    details[n++] = norm;
+    if (!isnan(t->watch.latest[WATCH_RADIUS])) {
+      snprintf(largest, sizeof largest, "radius %.3f", t->watch.latest[WATCH_RADIUS]);
+      details[n++] = largest;
+    }
   }
   progress_show(&t->bar, p->seconds, fraction_of(p), details, n);
 }
@@ -255,6 +267,13 @@ static int report(void *ctx, const unroll_train_progress *p) {
       tell_validation(t, p);
     }
   }
+  if (interrupted && t->bar.above) { /* below the curves stands what the signal's handler wrote */
+    console_leave_lines();
+    t->bar.shown = false;
+    return interrupted;
+  }
+  if (p->final && t->bar.above)
+    watch_draw(&t->watch, t->curves, sizeof t->curves);
   if (p->final)
     return interrupted;
   show(t, p);
@@ -363,8 +382,11 @@ int training_run(const training_task *task, const training_job *job, const char 
                 .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
+                .watch = watch_start(task->state(model).clip, task->pace),
                 .validation = NAN,
                 .tells_skips = strcmp(options->nonfinite, "skip") == 0};
+  if (options->watch && t.bar.terminal)
+    t.bar.above = t.curves;
   const bool limited = options->epochs > 0 || options->updates > 0 || options->minutes > 0 || options->patience > 0;
   const unroll_train_options limits = {.struct_size = sizeof limits,
                                        .epochs = limited ? options->epochs : STANDARD_EPOCHS,

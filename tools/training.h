@@ -10,9 +10,11 @@
 #include "progress.h"
 #include "radii.h"
 #include "train_options.h"
+#include "watch.h"
 
 #define TRAINING_SAVE_PERIOD 120.0 /* seconds */
 #define TRAINING_PATH_SIZE 4096
+#define TRAINING_CURVES_SIZE 16384
 
 /* Of a model: where it stands, and its schedule. */
 typedef struct training_state {
@@ -113,9 +115,11 @@ typedef struct training {
   FILE *log;                     /* or NULL */
   board board;
   radii radii;
+  watch watch; /* where it was asked for */
   progress bar;
-  double saved_at, told_at; /* seconds of this run: the last save, the last line about a validation */
-  bool saved;               /* out was written in this run, */
+  char curves[TRAINING_CURVES_SIZE]; /* above the bar */
+  double saved_at, told_at;          /* seconds of this run: the last save, the last line about a validation */
+  bool saved;                        /* out was written in this run, */
   uint64_t saved_update;
   bool best_saved; /* likewise best */
   bool log_failed;
