@@ -192,14 +192,16 @@ void watch_draw(const watch *w, char *text, size_t size) {
   const int side = width >= 2 * LEAST_COLUMNS + GAP ? 2 : 1;
   const int columns = between((width - GAP * (side - 1)) / side, 0, most);
   const int floors = PANELS / side;
-  /* titles, the line of updates, the bar, and one row that scrolls in */
-  const int rows = between((console_rows() - 3 - floors) / floors, 0, MOST_ROWS);
+  /* With each floor its title and a gap; below them the line of updates, the bar, and one row that scrolls in. */
+  const int rows = between((console_rows() - 3 - 2 * floors) / floors, 0, MOST_ROWS);
   if (columns < LEAST_COLUMNS || rows < LEAST_ROWS || w->n == 0)
     return;
   panel panels[PANELS];
   make_panels(w, panels);
-  for (int i = 0; i < PANELS; i += side)
+  for (int i = 0; i < PANELS; i += side) {
+    curve_append(&to, "\n");
     append_panels(&to, w, panels + i, side, columns, rows, style);
+  }
   char line[96];
   snprintf(line, sizeof line, "%*supdates %" PRIu64 " to %" PRIu64, CURVE_LABEL, "", w->first, w->last);
   curve_append_in(&to, style.colour ? "2" : NULL, line);
