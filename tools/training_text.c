@@ -6,8 +6,6 @@
 
 #include "training.h"
 
-/* Of a model's file: longer ones are vocabularies. */
-#define METADATA_MOST 4000
 #define NAME_WIDTH 20
 
 /* The lines stand as they are, and begin so in Markdown. */
@@ -44,13 +42,14 @@ static void print_options(FILE *out, const training_job *job) {
   }
 }
 
+/* All but vocabularies and labels, which are lists. */
 static void print_metadata(FILE *out, const char *path) {
   unroll_safetensors *file = NULL;
   if (unroll_safetensors_open(path, NULL, &file, NULL) != UNROLL_OK)
     return;
   for (uint64_t i = 0; i < unroll_safetensors_metadata_count(file); i++) {
     const char *key, *value;
-    if (unroll_safetensors_metadata_get(file, i, &key, &value, NULL) == UNROLL_OK && strlen(value) <= METADATA_MOST)
+    if (unroll_safetensors_metadata_get(file, i, &key, &value, NULL) == UNROLL_OK && value[0] != '[')
       print_row(out, key, value);
   }
   unroll_safetensors_close(file);
