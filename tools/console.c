@@ -19,7 +19,8 @@
 
 /* There is one stderr in a process, and messages of the library come from any thread. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char bottom[LINES_SIZE]; /* the lines that are redrawn; the last has no end */
+static char bottom[LINES_SIZE];       /* the lines that are redrawn; the last has no end */
+static volatile sig_atomic_t stopped; /* the lines stay as they are */
 static int stdout_error;
 
 void console_start(void) {
@@ -59,10 +60,12 @@ static void go_back(char *text, size_t size) {
 static void print_line(const char *prefix, const char *format, va_list list) {
   char back[24] = "";
   pthread_mutex_lock(&lock);
-  if (bottom[0])
+  if (stopped)
+    bottom[0] = '\0';
+  if (bottom[0]) {
     go_back(back, sizeof back);
-  if (bottom[0])
     fprintf(stderr, "%s%s", back, strchr(bottom, '\n') ? "\033[J" : "\033[K");
+  }
   fputs(prefix, stderr);
   vfprintf(stderr, format, list);
   fprintf(stderr, "\n%s", bottom);
@@ -92,38 +95,49 @@ void console_log(void *ctx, int32_t level, const char *message) {
 
 void console_set_line(const char *line) { console_set_lines("", line); }
 
+/* In one piece: a signal's message must not stand in the middle of a character. */
+static void write_whole(const char *text, size_t n) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  while (n > 0) {
+    const ssize_t done = write(STDERR_FILENO, text, n);
+    if (done <= 0)
+      break;
+    text += done;
+    n -= (size_t)done;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* Every line's rest is cleared as it is written, and what is below only after, so that nothing flickers. */
 void console_set_lines(const char *above, const char *line) {
-  static char next[LINES_SIZE], drawn[2 * LINES_SIZE];
-  char back[24];
+  static char next[LINES_SIZE], drawn[3 * LINES_SIZE];
   pthread_mutex_lock(&lock);
   snprintf(next, sizeof next, "%s%s", above, line);
-  if (strcmp(next, bottom) != 0) {
+  if (!stopped && strcmp(next, bottom) != 0) {
     const bool many = strchr(next, '\n') || strchr(bottom, '\n');
-    size_t n = 0;
-    go_back(back, sizeof back);
-    for (const char *p = next; *p; p++) {
-      if (*p == '\n') {
-        memcpy(drawn + n, "\033[K", 3);
-        n += 3;
-      }
-      drawn[n++] = *p;
-      if (n > sizeof drawn - 8)
-        break;
+    go_back(drawn, sizeof drawn);
+    size_t n = strlen(drawn);
+    for (const char *p = next; *p && n < sizeof drawn - 16; p++) {
+      const char *const piece = *p == '\n' ? "\033[K\n" : (const char[]){*p, '\0'};
+      memcpy(drawn + n, piece, strlen(piece));
+      n += strlen(piece);
     }
-    drawn[n] = '\0';
-    fprintf(stderr, "%s%s\033[K%s", back, drawn, many ? "\033[J" : "");
-    fflush(stderr);
+    n += (size_t)snprintf(drawn + n, 16, "\033[K%s", many ? "\033[J" : "");
+    write_whole(drawn, n);
     memcpy(bottom, next, sizeof bottom);
   }
   pthread_mutex_unlock(&lock);
 }
 
-void console_leave_lines(void) {
+void console_keep_lines(void) {
   pthread_mutex_lock(&lock);
   bottom[0] = '\0';
   pthread_mutex_unlock(&lock);
 }
+
+void console_stop_lines(void) { stopped = 1; }
 
 bool console_is_terminal(void) {
   const char *term = getenv("TERM");

@@ -23,8 +23,10 @@ void console_log(void *ctx, int32_t level, const char *message);
 void console_set_line(const char *line);
 /* The same with lines above it, each with its end. They must fit into the terminal. */
 void console_set_lines(const char *above, const char *line);
-/* What stands there stays, and all that follows comes from the cursor on, which is at a line's beginning. */
-void console_leave_lines(void);
+/* What stands there stays, and what follows comes from the cursor on. */
+void console_keep_lines(void);
+/* The same, and none are drawn any more: for a handler of signals, before it writes. */
+void console_stop_lines(void);
 
 /* stderr is a terminal that moves its cursor, has colours that the user wants, shows UTF-8, and braille; its size now. */
 bool console_is_terminal(void);

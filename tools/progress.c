@@ -103,7 +103,7 @@ void progress_end(progress *p) {
     return;
   console_set_lines(p->above ? p->above : "", "");
   if (p->above && p->above[0])
-    console_leave_lines();
+    console_keep_lines();
 }
 
 void duration_text(double seconds, char *text, size_t size) {

@@ -25,6 +25,7 @@ static void interrupt(int number) {
   static const char text[] = "\nunroll: stopping after this update and saving; once more quits at once\n";
   const int error = errno;
   interrupted = 1;
+  console_stop_lines();
   /* Nothing can be done about a write that fails. */
   if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
     interrupted = 1;
@@ -244,9 +245,7 @@ static void tell_validation(const training *t, const unroll_train_progress *p) {
          p->validation_loss, best);
 }
 
-/* For the library: ctx is the training. */
-static int report(void *ctx, const unroll_train_progress *p) {
-  training *t = ctx;
+static void take_report(training *t, const unroll_train_progress *p) {
   t->updates += p->n_updates;
   t->skipped += p->skipped;
   t->ran_out = p->patience_ended;
@@ -267,21 +266,21 @@ static int report(void *ctx, const unroll_train_progress *p) {
       tell_validation(t, p);
     }
   }
-  if (interrupted && t->bar.above) { /* below the curves stands what the signal's handler wrote */
-    console_leave_lines();
-    t->bar.shown = false;
-    return interrupted;
-  }
   if (p->final && t->bar.above)
     watch_draw(&t->watch, t->curves, sizeof t->curves);
   if (p->final)
-    return interrupted;
+    return;
   show(t, p);
   const double since = p->seconds - t->saved_at;
   if (since >= TRAINING_SAVE_PERIOD || (!isnan(p->validation_loss) && since >= PROGRESS_PERIOD)) {
     save_last(t);
     t->saved_at = p->seconds;
   }
+}
+
+/* For the library: ctx is the training. */
+static int report(void *ctx, const unroll_train_progress *p) {
+  take_report(ctx, p);
   return interrupted;
 }
 

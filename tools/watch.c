@@ -151,13 +151,13 @@ static curve_picture picture_of(const watch *w, const panel *p, int columns, int
   if (p->marks >= 0)
     values_of(w, p->marks, marks);
   const curve_data c = {.values = values,
-                   .marks = p->marks >= 0 ? marks : NULL,
-                   .n = w->n,
-                   .line = p->line,
-                   .shows_line = p->shows_line,
-                   .colour = p->colour,
-                   .columns = columns,
-                   .rows = rows};
+                        .marks = p->marks >= 0 ? marks : NULL,
+                        .n = w->n,
+                        .line = p->line,
+                        .shows_line = p->shows_line,
+                        .colour = p->colour,
+                        .columns = columns,
+                        .rows = rows};
   return curve_draw(&c, style);
 }
 
