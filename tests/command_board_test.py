@@ -106,14 +106,20 @@ class Board(Case):
 
     def test_what_is_not_finite(self):
         self.train(*TINY, "--out", self.path("n.safetensors"), "--log", self.path("n.jsonl"), "--updates", "20",
-                   "--evaluate-every", "10", "--lr", "1e30", "--clip", "0", "--optimizer", "sgd", "--nonfinite", "skip",
+                   "--evaluate-every", "10", "--lr", "1e39", "--clip", "0", "--optimizer", "sgd", "--nonfinite", "skip",
                    "--tensorboard", self.path("n"))
         tags, log = self.board("n"), self.log("n.jsonl")
         bad = [line["update"] for line in log if line["loss"] is None]
         self.assertTrue(bad)
         self.assertTrue(all(not math.isfinite(tags["loss/training"][1][u]) for u in bad))
         self.assertGreater(sum(tags["gradient/skipped_updates"][1].values()), 0)
-        self.assertEqual(max(tags["weights/linear.W"][1]), 20)
+        # A learning rate that is infinite as a float makes every weight infinite, or NaN where its gradient is 0.
+        kind, counts = tags["weights/linear.W/nonfinite"]
+        self.assertEqual((kind, sorted(counts)), ("scalar", [10, 20]))
+        self.assertGreater(min(counts.values()), 100)
+        self.assertNotIn("weights/linear.W", tags)
+        self.assertTrue(all(math.isnan(tags["loss/validation"][1][update]) for update in (10, 20)))
+        self.assertTrue(all(math.isnan(r) for r in tags["spectral_radius/rnn.W_h.0.0/f"][1].values()))
 
     def test_every_task(self):
         rows = "\n".join(f"{'ab'[i % 2]},{i % 7},{(i * 3) % 5},{i % 2},{i % 3}" for i in range(60))

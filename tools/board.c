@@ -166,7 +166,7 @@ void board_report(board *b, const board_names *names, const unroll_train_progres
     scalar_of(b, "gradient", "skipped_updates", p->update, (double)p->skipped);
   if (names->metric && !isnan(p->metric))
     scalar_of(b, names->metric, "training", p->update, p->metric);
-  if (!isnan(p->validation_loss))
+  if (p->evaluated)
     scalar_of(b, "loss", "validation", p->update, p->validation_loss);
   if (names->metric && !isnan(p->validation_metric))
     scalar_of(b, names->metric, "validation", p->update, p->validation_metric);
@@ -176,7 +176,7 @@ void board_report(board *b, const board_names *names, const unroll_train_progres
     snprintf(tag, sizeof tag, "spectral_radius/%s%s%s", r->name, r->gate[0] ? "/" : "", r->gate);
     scalar(b, tag, p->update, r->value);
   }
-  if (!isnan(p->validation_loss) || p->final)
+  if (p->evaluated || p->final)
     histograms(b, p);
 }
 

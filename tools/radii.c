@@ -75,7 +75,7 @@ static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_e
 }
 
 static bool is_due(const radii *r, const unroll_train_progress *p) {
-  const bool at_validation = !isnan(p->validation_loss) || p->final;
+  const bool at_validation = p->evaluated || p->final;
   return p->seconds >= r->next || (at_validation && r->cost <= RADII_SECONDS);
 }
 

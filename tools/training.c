@@ -162,7 +162,7 @@ static bool open_board(training *t, const char *device) {
 
 /* Radii, events and curves. At a validation for TensorBoard, for curves as often as they come cheap. */
 static void look(training *t, const unroll_train_progress *p) {
-  const bool at_validation = !isnan(p->validation_loss) || p->final;
+  const bool at_validation = p->evaluated || p->final;
   const bool wanted = t->job->train->watch || (t->board.file && at_validation);
   const bool found = wanted && radii_look(&t->radii, p);
   double rates[64];

@@ -315,6 +315,7 @@ static unroll_status evaluate_report(struct run *r, unroll_train_progress *p, un
   if (!due && !(p->final && t->evaluation_batches))
     return UNROLL_OK;
   TRY(trainer_evaluate(t, &p->validation_loss, &p->validation_metric, err));
+  p->evaluated = 1;
   /* A best loss that is NaN is none: anything is lower. */
   if (p->validation_loss < t->best_loss || (isnan(t->best_loss) && !isnan(p->validation_loss))) {
     t->best_loss = p->validation_loss;

@@ -203,14 +203,14 @@ typedef struct unroll_train_progress {
   };
   double seconds;           /* in this run so far */
   double seconds_left;      /* an estimate, from the limits and the pace so far; NaN: unknown yet */
-  double validation_loss;   /* as losses, after the last update; NaN: not evaluated at this report */
+  double validation_loss;   /* as losses, after the last update; NaN: none, or not evaluated at this report */
   int32_t improved;         /* it is the lowest so far: the moment to keep the best model */
   int32_t final;            /* a limit is reached: this is the run's last report */
   const float *loss_scales; /* [n_updates] the scale of each; NULL where it is not dynamic */
   uint64_t skipped;         /* of these updates, those that were skipped */
   const char *nonfinite;    /* where the first of those had no finite number; NULL where none was skipped */
   int32_t patience_ended;   /* final, since the validation did not improve any more */
-  int32_t reserved;
+  int32_t evaluated;        /* 1: there was a validation at this report, even if its loss is NaN */
   double metric,
       validation_metric; /* such as the accuracy, of these updates and of the validation; NaN: there is none */
   double update_seconds; /* of each update since the last report, in the mean, without evaluation */
