@@ -202,7 +202,7 @@ void curve_append_row(curve_text *to, const curve_picture *p, int row) {
   for (int i = 0; i < p->columns; i++) {
     const enum kind kind = kind_of(p, row, i);
     if (kind != before && p->style.colour) {
-      curve_append(to, "\033[0m");
+      curve_append(to, before == KIND_EMPTY ? "" : "\033[0m");
       curve_append(to, kind == KIND_MARK ? "\033[1m" : kind == KIND_LINE ? "\033[2m" : "");
       if (kind == KIND_DOTS) {
         char colour[24];
