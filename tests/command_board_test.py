@@ -13,6 +13,18 @@ import event_records
 from command_test import CPU, LM, TINY, WORDS, Case
 
 
+def spectral_radius(matrix):
+    """By Gelfand's formula: the limit of the norm of A^k, to the power 1/k; k is 2^20 here."""
+    logarithm, share = 0.0, 1.0
+    for _ in range(20):
+        norm = math.sqrt(sum(x * x for row in matrix for x in row))
+        logarithm, share = logarithm + share * math.log(norm), share / 2
+        matrix = [[x / norm for x in row] for row in matrix]
+        columns = list(zip(*matrix))
+        matrix = [[sum(a * b for a, b in zip(row, column)) for column in columns] for row in matrix]
+    return math.exp(logarithm)
+
+
 class Board(Case):
     def board(self, folder, i=0):
         return event_records.by_tag(event_records.files(self.path(folder))[i])
@@ -73,15 +85,23 @@ class Board(Case):
             self.assertRegex(texts[0], rf"(?m)^    {line}$")
 
     def test_weights_are_those_of_the_model(self):
-        """The last histogram's sums, from the tensors of the model's file."""
+        """The last histogram's sums and the radii of the gates, from the tensors of the model's file."""
         self.train(*TINY, "--out", self.path("w.safetensors"), "--updates", "5", "--tensorboard", self.path("w"))
         data, tags = self.read("w.safetensors"), self.board("w")
         (n,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8:8 + n])
+
+        def tensor(name):
+            first, last = header[name]["data_offsets"]
+            return struct.unpack(f"<{(last - first) // 4}f", data[8 + n + first:8 + n + last])
+
+        recurrent = tensor("rnn.W_h.0.0")
+        for i, gate in enumerate("ifgo"):
+            radius = spectral_radius([recurrent[144 * i + 12 * k:144 * i + 12 * k + 12] for k in range(12)])
+            self.assertTrue(math.isclose(tags[f"spectral_radius/rnn.W_h.0.0/{gate}"][1][5], radius, rel_tol=1e-4), gate)
         for tag, suffix in (("weights", ""), ("gradients", ".s1")):
             for name in ("rnn.W_h.0.0", "linear.b"):
-                first, last = header[name + suffix]["data_offsets"]
-                values = struct.unpack(f"<{(last - first) // 4}f", data[8 + n + first:8 + n + last])
+                values = tensor(name + suffix)
                 h = tags[f"{tag}/{name}"][1][5]
                 self.assertEqual((h["n"], h["least"], h["greatest"]), (len(values), min(values), max(values)))
                 self.assertTrue(math.isclose(h["sum"], math.fsum(values), rel_tol=1e-9, abs_tol=1e-9))

@@ -107,6 +107,8 @@ class Watch(Case):
             self.assertEqual(screen.count(title), 1, text)
         (top,) = [i for i, line in enumerate(screen.lines) if TITLES[0] in line]
         (low,) = [i for i, line in enumerate(screen.lines) if TITLES[2] in line]
+        self.assertRegex(screen.lines[top - 2], "^epoch ")  # nothing is left of earlier pictures
+        self.assertEqual(screen.lines[top - 1], "")
         self.assertIn(TITLES[1], screen.lines[top])
         self.assertIn(TITLES[3], screen.lines[low])
         self.assertRegex(screen.lines[top], r"o validation \d\.\d{4} +gradient norm  [\d.e-]+  clipped to 1 *$")

@@ -281,6 +281,29 @@ static void histograms(void **state) {
   free(bytes);
 }
 
+/* A value on an edge is in the bucket that begins there, whatever a quotient is rounded to. */
+static void values_on_edges(void **state) {
+  (void)state;
+  const double ranges[][2] = {{0.1, 0.7}, {-1.0 / 3, 1.0 / 7}, {1e-3, 1e300}, {-1e-9, 3e-9}, {-7.7, -1.1}};
+  for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
+    double values[128]; /* the edges, and what is just below the inner ones */
+    for (int k = 0; k <= 64; k++) {
+      values[k] = ranges[r][0] * (1 - k / 64.0) + ranges[r][1] * (k / 64.0);
+      if (k > 0 && k < 64)
+        values[64 + k] = nextafter(values[k], (double)-INFINITY);
+    }
+    unroll_event_file *f = open_events();
+    assert_ok(unroll_event_file_histogram(f, "h", 1, UNROLL_F64, values, 128, NULL, &err));
+    size_t size;
+    unsigned char *bytes = close_events(f, &size);
+    struct span rest = after_version(bytes, size);
+    const struct span h = check_histogram(take_value(&rest, "h", 1), ranges[r][0], ranges[r][1], 128, 64);
+    for (size_t k = 0; k < 64; k++)
+      assert_true(double_at(field(h, 7), k) == 2);
+    free(bytes);
+  }
+}
+
 static void values_that_are_not_finite(void **state) {
   (void)state;
   const float values[] = {NAN, 1.5f, INFINITY, -2, -INFINITY, INFINITY, 0.25f, -NAN, INFINITY};
@@ -466,6 +489,7 @@ int main(void) {
       TEST(scalars),
       TEST(texts),
       TEST(histograms),
+      TEST(values_on_edges),
       TEST(values_that_are_not_finite),
       TEST(extreme_ranges),
       TEST(files_of_their_own),
