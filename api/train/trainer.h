@@ -182,6 +182,11 @@ struct trainer {
   char nonfinite[256];                     /* where the last report had no finite number */
 };
 
+/* What a progress callback reads parameters through. */
+struct unroll_train_parameters {
+  const struct trainer *trainer;
+};
+
 /* ---- life ---- */
 /* t is zeros. What fails is freed by trainer_end. */
 unroll_status trainer_begin(struct trainer *t, const struct trainer_task *task, void *owner,
