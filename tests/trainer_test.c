@@ -401,14 +401,14 @@ static void frozen_parameters_keep_every_bit(void **state) {
 }
 
 /* In a callback: what the file would have, and of the first update Adam's m = 0.1·g, g as long as the clip allows. */
-struct seen {
+struct looked {
   unroll_lm *lm;
   uint32_t recurrent, n;
   double squares;
 };
 
 static int look_at_parameters(void *ctx, const unroll_lm_progress *p) {
-  struct seen *s = ctx;
+  struct looked *s = ctx;
   unroll_safetensors *file;
   s->n = unroll_train_parameters_count(p->parameters);
   assert_ok(unroll_lm_save(s->lm, in_folder("now"), &err));
@@ -453,7 +453,7 @@ static void parameters_at_a_report(void **state) {
   (void)state;
   unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){.freeze = "linear.b"});
   o.training.clip = 0.01;
-  struct seen s = {.lm = create(&o)};
+  struct looked s = {.lm = create(&o)};
   unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 1, .progress = look_at_parameters, .ctx = &s};
   assert_ok(unroll_lm_train(s.lm, &run, &err));
   unroll_lm_destroy(s.lm);
