@@ -19,6 +19,9 @@ struct trace {
 
 static double sigmoid(double v) { return v >= 0 ? 1 / (1 + exp(-v)) : exp(v) / (1 + exp(v)); }
 
+/* Zoneout's expectation; without it the old value is not looked at, be it infinite. */
+static double kept(double p, double old, double new) { return p > 0 ? p * old + (1 - p) * new : new; }
+
 static double *transposed(const double *a, int64_t rows, int64_t columns) {
   double *const to = mem_array(NULL, (uint64_t)(rows * columns) + 1, sizeof *to);
   for (int64_t i = 0; to && i < rows; i++)
@@ -98,7 +101,7 @@ static void lstm_step(struct trace *s, int64_t t, double *gates) {
     const double c = f[k] * was + i[k] * g[k];
     o[k] = sigmoid(s->from_x[3 * H + k] + s->from_h[3 * H + k] + (e->p_o ? e->p_o[k] * c : 0));
     s->u[k] = c;
-    s->c[k] = e->zoneout_c * was + (1 - e->zoneout_c) * c;
+    s->c[k] = kept(e->zoneout_c, was, c);
   }
   normalise(s, s->u, e->ln_c, 0, H);
   for (int64_t k = 0; k < H; k++)
@@ -135,7 +138,7 @@ static void run(struct trace *s, double *gates, double *states, double *room) {
     else
       gru_step(s, t, now);
     for (int64_t k = 0; k < H; k++)
-      s->h[k] = s->e.zoneout_h * s->h[k] + (1 - s->e.zoneout_h) * s->new_h[k];
+      s->h[k] = kept(s->e.zoneout_h, s->h[k], s->new_h[k]);
     if (!states)
       continue;
     memcpy(states + t * n, s->h, (size_t)H * sizeof *s->h);

@@ -73,11 +73,17 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
   *to = (unroll_finding){.level = f->memory < f->steps / 4 ? UNROLL_LEVEL_BAD : UNROLL_LEVEL_WARNING,
                          .what = "vanishing",
                          .figure = (double)f->memory};
-  if (is_gated(f) || isnan(f->radius))
-    SAY(to->text, "gradients vanish after %" PRId64 " of %" PRId64 " steps", f->memory, f->steps);
-  else
-    SAY(to->text, "gradients vanish after %" PRId64 " of %" PRId64 " steps: W_hh has spectral radius %.2f", f->memory,
-        f->steps, f->radius);
+  const int used = snprintf(to->text, sizeof to->text, "gradients vanish after %" PRId64 " of %" PRId64 " steps",
+                            f->memory, f->steps);
+  char *const rest = to->text + used;
+  const size_t size = sizeof to->text - (size_t)used;
+  if (!is_gated(f) && !isnan(f->radius)) {
+    if (f->radius >= 1 && f->saturated >= 0) /* ρ bounds what the product would do without the slopes of tanh */
+      snprintf(rest, size, ": W_hh has spectral radius %.2f, but %.0f%% of the states stand at their ends", f->radius,
+               100 * f->saturated);
+    else
+      snprintf(rest, size, ": W_hh has spectral radius %.2f", f->radius);
+  }
   if (f->cell == UNROLL_CELL_RNN)
     SAY(to->advice, "%s an LSTM or a GRU", f->radius < 0.95 ? "try orthogonal initialisation or" : "try");
   else if (f->cell == UNROLL_CELL_LSTM)
