@@ -283,7 +283,11 @@ void diagnose_gates(diagnosis *d) {
       g.relu = l->weights.cell == UNROLL_CELL_RNN && l->weights.activation == UNROLL_RELU && !g.linear;
       memset(memory, 0, (size_t)(4 * T + H) * sizeof *memory);
       memset(active, 0, (size_t)H * sizeof *active);
-      json_array_append_new(all, gate_json(d, &g));
+      json_t *one = gate_json(d, &g);
+      if (one)
+        json_array_append_new(all, one);
+      else
+        diagnose_missing(d, "gates", "%s, gate %s: no value is finite", l->name, layer_gate_name(l, gate));
     }
   }
   if (!memory || !active)

@@ -55,11 +55,13 @@ static bool sha256(const char *path, char hash[65]) {
 static json_t *model_json(const diagnosis *d, const char *hash) {
   const model_view *m = &d->model;
   const layer_view *l = &m->layers[0];
-  const int64_t last = m->layers[d->n_activities ? d->n_activities - 1 : 0].layer;
+  int32_t last = 0;
   const char *activation = json_string_value(json_object_get(m->model, "activation"));
   bool both = false;
-  for (size_t i = 0; i < m->n; i++)
+  for (size_t i = 0; i < m->n && strcmp(m->layers[i].stack, l->stack) == 0; i++) {
     both |= m->layers[i].direction == 1;
+    last = m->layers[i].layer;
+  }
   json_t *options = json_object();
   json_object_set_new(options, "layer_norm", json_boolean(l->extras.ln_x));
   json_object_set_new(options, "peepholes", json_boolean(l->extras.p_i));
