@@ -187,6 +187,8 @@ static int run(const command_spec *command, const void *p) {
   json_decref(d.missing);
   free(d.figures);
   model_view_close(&d.model);
+  unroll_device_close(d.device);
+  unroll_context_destroy(d.ctx);
   return code;
 }
 

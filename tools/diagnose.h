@@ -32,6 +32,7 @@ typedef struct diagnose_data {
   int64_t steps;    /* over which the model is meant to remember: T */
   char **tokens;    /* [lengths[0]] of the first one, or NULL */
   char **texts;     /* [n] the sources of a translator, or NULL */
+  int32_t *targets; /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
 } diagnose_data;
 
 /* What a layer did; steps are counted in the direction in which it reads. */
@@ -49,6 +50,8 @@ typedef struct diagnosis {
   unroll_layer_figures *figures; /* [model.n] */
   json_t *report, *missing;
   char first_nonfinite[256];
+  unroll_context *ctx; /* see diagnose_device */
+  unroll_device *device;
 } diagnosis;
 
 /* Was Ctrl-C pressed? */
@@ -60,6 +63,8 @@ json_t *diagnose_number(double value);
 json_t *diagnose_numbers(const double *values, int64_t n);
 /* Adds to "missing"; why: a format. */
 __attribute__((format(printf, 3, 4))) void diagnose_missing(diagnosis *d, const char *section, const char *why, ...);
+/* That of --device, opened at the first call. NULL: said on stderr. */
+unroll_device *diagnose_device(diagnosis *d);
 unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer);
 
 /* diagnose_data.c. false: said on stderr. */
@@ -77,6 +82,7 @@ void diagnose_spectra(diagnosis *d);      /* diagnose_spectra.c */
 void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
 void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
+void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
 
 /* diagnose_report.c */
 bool diagnose_begin_report(diagnosis *d);

@@ -43,8 +43,7 @@ void diagnose_attention(diagnosis *d) {
     diagnose_missing(d, "attention", "the model has none");
     return;
   }
-  unroll_context *ctx = open_context(&d->values->common);
-  unroll_device *device = ctx ? open_device(ctx, &d->values->common) : NULL;
+  unroll_device *device = diagnose_device(d);
   unroll_translator *t = NULL;
   unroll_error err = UNROLL_ERROR_INIT;
   struct work w = {.all = json_array()};
@@ -57,10 +56,6 @@ void diagnose_attention(diagnosis *d) {
   }
   if (status != UNROLL_OK)
     diagnose_missing(d, "attention", "%s", !device ? "the device can't be opened" : err.message);
-  if (device)
-    json_object_set_new(d->report, "device", json_string(unroll_device_id(device)));
   json_object_set_new(d->report, "attention", w.all);
   unroll_translator_destroy(t);
-  unroll_device_close(device);
-  unroll_context_destroy(ctx);
 }

@@ -42,6 +42,7 @@ void diagnose_free_data(diagnose_data *data) {
     if (data->texts)
       free(data->texts[i]);
   }
+  free(data->targets);
   free(data->tokens);
   free(data->texts);
   free(data->x);
@@ -128,10 +129,16 @@ static bool cut_text(diagnosis *d, const unroll_text *text) {
   if (!make_room(to, n, d->model.layers[0].weights.input))
     return false;
   const int32_t *const ids = unroll_text_ids(text);
-  for (int64_t i = 0; i < n; i++)
-    if (!make_sequence(to, i, steps) ||
-        !embed(d, "embedding.weight", ids + spread(i, n, count - steps + 1), steps, to->x[i], to->width))
+  to->targets = calloc((size_t)(steps * n), sizeof *to->targets);
+  if (!to->targets)
+    return out_of_memory();
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t start = spread(i, n, count - steps + 1);
+    if (!make_sequence(to, i, steps) || !embed(d, "embedding.weight", ids + start, steps, to->x[i], to->width))
       return false;
+    for (int64_t t = 0; t < steps; t++)
+      to->targets[t * n + i] = start + t + 1 < count ? ids[start + t + 1] : -1;
+  }
   return take_tokens(to, text_of_vocabulary, unroll_text_vocabulary(text), ids);
 }
 

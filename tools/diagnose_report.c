@@ -39,6 +39,17 @@ void diagnose_missing(diagnosis *d, const char *section, const char *why, ...) {
   json_array_append_new(d->missing, json_pack("{s:s, s:s}", "section", section, "why", text));
 }
 
+unroll_device *diagnose_device(diagnosis *d) {
+  if (!d->ctx)
+    d->ctx = open_context(&d->values->common);
+  if (d->ctx && !d->device) {
+    d->device = open_device(d->ctx, &d->values->common);
+    if (d->device)
+      json_object_set_new(d->report, "device", json_string(unroll_device_id(d->device)));
+  }
+  return d->device;
+}
+
 unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer) {
   return &d->figures[layer - d->model.layers];
 }

@@ -237,6 +237,11 @@ static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_t
                   : strcmp(activation, "sigmoid") == 0 ? UNROLL_SIGMOID
                                                        : UNROLL_TANH;
   e->linear = strcmp(activation, "identity") == 0;
+  if (*activation && w->activation == UNROLL_TANH && !e->linear && strcmp(activation, "tanh") != 0) {
+    complain("%s: the activation '%s' of its cells is not known: tanh, relu, sigmoid or identity was expected", v->path,
+             activation);
+    return false;
+  }
   if (strcmp(l->stack, "decoder") != 0) { /* the decoder's cells are plain */
     e->zoneout_h = json_number_value(json_object_get(v->training, "zoneout_h"));
     e->zoneout_c = json_number_value(json_object_get(v->training, "zoneout_c"));
