@@ -65,9 +65,9 @@ static void remembers(void **state) {
   f.memory = 100;
   expect(&f, UNROLL_LEVEL_GOOD, "remembers", "back over all 100 steps", "");
   f.time_constant = 140;
-  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "one of ten forget gates keeps for more than 140", "");
+  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "the slowest forget gate keeps for 140", "");
   f.cell = UNROLL_CELL_GRU_AFTER;
-  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "one of ten update gates", "");
+  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "the slowest update gate", "");
   f = plain(UNROLL_CELL_RNN);
   f.memory = INT64_MAX;
   f.radius = 1;
@@ -92,10 +92,12 @@ static void forgetful(void **state) {
   f.time_constant = 25;
   expect_nothing(&f);
   f.time_constant = 24.9;
-  expect(&f, UNROLL_LEVEL_WARNING, "forgetful", "nine of ten forget gates keep for less than 24.9 of 100",
+  expect(&f, UNROLL_LEVEL_WARNING, "forgetful", "even the slowest forget gate keeps for only 24.9 of 100 steps",
          "ln(100) = 4.6");
   f.cell = UNROLL_CELL_GRU;
-  expect(&f, UNROLL_LEVEL_WARNING, "forgetful", "nine of ten update gates", "update gate");
+  expect(&f, UNROLL_LEVEL_WARNING, "forgetful", "even the slowest update gate", "update gate");
+  f.memory = 100; /* something else remembers */
+  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "", "");
 }
 
 static void dead(void **state) {
@@ -151,13 +153,13 @@ static void not_finite(void **state) {
 static void the_gravest_first(void **state) {
   (void)state;
   unroll_layer_figures f = plain(UNROLL_CELL_LSTM);
-  f.memory = 100;
+  f.memory = 70;
   f.time_constant = 10;
   f.saturated = 0.9;
   f.exponent = 0;
   f.exponent_error = 1e-4;
   assert_int_equal(unroll_layer_verdict(&f, found), 4);
-  const char *const order[] = {"saturated", "forgetful", "remembers", "marginal"};
+  const char *const order[] = {"saturated", "vanishing", "forgetful", "marginal"};
   for (int i = 0; i < 4; i++)
     assert_string_equal(found[i].what, order[i]);
 }

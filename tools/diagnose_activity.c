@@ -207,7 +207,7 @@ static json_t *time_constants(const struct gate *g, unroll_layer_figures *f) {
   qsort(g->log_keep, (size_t)H, sizeof *g->log_keep, by_value);
   for (int64_t i = 0; i < QUANTILES; i++)
     quantiles[i] = g->log_keep[(i * (H - 1) + (QUANTILES - 1) / 2) / (QUANTILES - 1)];
-  f->time_constant = quantiles[(QUANTILES - 1) * 9 / 10];
+  f->time_constant = quantiles[QUANTILES - 1];
   return diagnose_numbers(quantiles, QUANTILES);
 }
 

@@ -224,7 +224,7 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   if (f->dead >= 0)
     printf("  %-24s %.0f%% never active\n", "ReLU units", 100 * f->dead);
   if (f->time_constant >= 0)
-    printf("  %-24s 90%% of the units keep for less than %.3g steps\n", "time constants", f->time_constant);
+    printf("  %-24s the slowest unit keeps for %.3g steps\n", "time constants", f->time_constant);
   if (!isnan(f->exponent))
     printf("  %-24s λ1 = %.4g ± %.1g nats a step\n", "Lyapunov", f->exponent, f->exponent_error);
   if (f->memory >= 0)

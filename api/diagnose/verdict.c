@@ -94,11 +94,11 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
 }
 
 static bool forgetful(const unroll_layer_figures *f, unroll_finding *to) {
-  if (!(f->time_constant < (double)f->steps / 4))
+  if (!(f->time_constant < (double)f->steps / 4) || f->memory >= f->steps)
     return false;
   const char *gate = f->cell == UNROLL_CELL_LSTM ? "forget" : "update";
   *to = (unroll_finding){.level = UNROLL_LEVEL_WARNING, .what = "forgetful", .figure = f->time_constant};
-  SAY(to->text, "nine of ten %s gates keep for less than %.3g of %" PRId64 " steps (time constants)", gate,
+  SAY(to->text, "even the slowest %s gate keeps for only %.3g of %" PRId64 " steps (its time constant)", gate,
       f->time_constant, f->steps);
   SAY(to->advice, "if the task needs more, begin with larger biases of the %s gate: about ln(%" PRId64 ") = %.1f", gate,
       f->steps, log((double)f->steps));
@@ -154,8 +154,8 @@ static bool remembers(const unroll_layer_figures *f, unroll_finding *to) {
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_GOOD, .what = "remembers", .figure = (double)f->memory};
   if (f->time_constant >= 0)
-    SAY(to->text, "gradients reach back over all %" PRId64 " steps; one of ten %s gates keeps for more than %.3g",
-        f->steps, f->cell == UNROLL_CELL_LSTM ? "forget" : "update", f->time_constant);
+    SAY(to->text, "gradients reach back over all %" PRId64 " steps; the slowest %s gate keeps for %.3g", f->steps,
+        f->cell == UNROLL_CELL_LSTM ? "forget" : "update", f->time_constant);
   else if (isnan(f->radius))
     SAY(to->text, "gradients reach back over all %" PRId64 " steps", f->steps);
   else

@@ -38,8 +38,8 @@ typedef struct unroll_layer_figures {
                            ends, where little gradient flows: a tanh's past ±0.9, a sigmoid's below 0.1 or above 0.9 */
   const char *saturated_gate;
   double dead;          /* share of ReLU units that were never active */
-  double time_constant; /* the 90% quantile over units of τ = -1/ln f, f what the layer keeps of its state in a step: an
-                           lstm's forget gate, a gru's z */
+  double time_constant; /* the largest of a unit's τ = -1/ln f, f what it keeps of its state in a step: an lstm's forget
+                           gate, a gru's z */
   double exponent, exponent_error; /* the largest Lyapunov exponent, nats a step, and its standard error */
   int64_t nonfinite;               /* numbers that were not finite, weights and values; */
   const char *nonfinite_first;     /* where the first one was, or NULL */
@@ -63,7 +63,8 @@ typedef struct unroll_finding {
  *   nonfinite   any: bad
  *   exploding   growth above 100: bad; above 10: warning (Pascanu, Mikolov, Bengio 2013, sec. 2.1)
  *   vanishing   memory below T/4: bad; below T: warning (Bengio, Simard, Frasconi 1994; Hochreiter 1991)
- *   forgetful   time constant below T/4: warning (Tallec & Ollivier 2018, sec. 2: a unit remembers about its time constant)
+ *   forgetful   time constant below T/4, unless memory is at least T: warning (Tallec & Ollivier 2018, sec. 2: a unit
+ *               remembers about its time constant)
  *   dead        above 0.5: bad; above 0.1: warning (Lu et al. 2020, dying ReLU)
  *   saturated   above 0.8: bad; above 0.5: warning (Karpathy, Johnson, Li 2016, sec. 4.2, has the limits of a gate's ends)
  *   chaotic     exponent above 1e-3 and above 3 standard errors: warning (Engelken, Wolf, Abbott 2023)
