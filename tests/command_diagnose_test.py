@@ -15,7 +15,7 @@ import unittest
 
 from command_test import CPU, LM, TINY, UNROLL, WORDS, Case
 
-SECTIONS = ["nonfinite", "gates", "units", "spectra", "lyapunov", "fixed_points"]
+SECTIONS = ["nonfinite", "gates", "units", "spectra", "gradient", "lyapunov", "fixed_points"]
 
 
 def safetensors(tensors, metadata=None):
@@ -227,7 +227,15 @@ class Known(Diagnose):
         for exponent in report["lyapunov"][0]["exponents"]:
             self.assertAlmostEqual(exponent, math.log(0.5), 8)  # 9 digits
         self.assertEqual(report["verdict"]["level"], "bad")
-        self.assertEqual(report["verdict"]["text"], "gradients vanish after 6 of 50 steps: W_hh has spectral radius 0.50; "
+        flow = report["gradient"]["layers"][0]
+        for k, product in zip(flow["lags"], flow["product"]):
+            self.assertAlmostEqual(product / 0.5 ** k, 1, 8)
+        for k, sigma in zip(flow["sigma_lags"], flow["sigma"]):
+            self.assertAlmostEqual(sigma / 0.5 ** k, 1, 8)
+        for t, norm in enumerate(flow["norm"]):  # of the sum of the two last states
+            self.assertAlmostEqual(norm / (math.sqrt(2) * 0.5 ** (49 - t)), 1, 8)
+        self.assertEqual((flow["rho"], flow["memory"], flow["condition"]), (0.5, 7, 0.5))
+        self.assertEqual(report["verdict"]["text"], "gradients vanish after 7 of 50 steps: W_hh has spectral radius 0.50; "
                                                     "try orthogonal initialisation or an LSTM or a GRU")
         self.assertEqual(report["fixed_points"][0]["class"], {"stable": 1, "saddle": 0, "source": 0})
         turn = [math.cos(1), -math.sin(1), math.sin(1), math.cos(1)]
@@ -325,6 +333,7 @@ class Mistakes(Diagnose):
         self.assertEqual(len(report["spectra"]), 4)
         self.assertEqual([e["section"] for e in report["missing"] if e["why"].endswith("interrupted")],
                          ["lyapunov", "fixed_points"])
+        self.assertEqual(len(report["gradient"]["layers"]), 1)
 
 
 if __name__ == "__main__":
