@@ -64,7 +64,7 @@ class Diagnose(Case):
     def diagnose(self, model, *arguments):
         """The report and the lines on the terminal."""
         folder = self.out()
-        done = self.succeeds("diagnose", model, *arguments, "--out", folder)
+        done = self.succeeds("diagnose", model, *arguments, *CPU, "--out", folder)
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
             report = json.load(file)
         self.assertEqual(os.listdir(folder)[0:1], ["report.json"])
@@ -190,7 +190,7 @@ class Tasks(Diagnose):
         model = self.path("p.safetensors")
         self.succeeds("train", "seq2seq", "--pairs", data, *CPU, "--hidden", "6", "--embedding", "4", "--updates", "3", "--out",
                       model)
-        report, _ = self.diagnose(model, "--pairs", data, *CPU, "--starts", "2", "--exponent-steps", "100")
+        report, _ = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100")
         self.assertEqual([e["section"] for e in report["missing"]], ["gates"])
         self.assertIn("decoder 0 forward", report["missing"][0]["why"])
         for entry in report["attention"]:
@@ -307,7 +307,7 @@ class Mistakes(Diagnose):
         self.refuses("cannot make", model, "--text", text, "--out", self.path("no/such/folder"))
         folder = self.out()
         os.mkdir(folder)
-        quick = ["--starts", "1", "--exponent-steps", "20"]
+        quick = ["--starts", "1", "--exponent-steps", "20", *CPU]
         self.succeeds("diagnose", model, "--text", text, "--out", folder, *quick)  # an empty one will do
         before = self.read(os.path.join(folder, "report.json"))
         self.refuses("exists and has files: give another folder, or --force", model, "--text", text, "--out", folder)
@@ -317,7 +317,7 @@ class Mistakes(Diagnose):
 
     def test_interrupt(self):
         folder = self.out()
-        process = subprocess.Popen([UNROLL, "diagnose", self.model(), "--text", self.text(), "--out", folder, "--exponent-steps",
+        process = subprocess.Popen([UNROLL, "diagnose", self.model(), "--text", self.text(), "--out", folder, *CPU, "--exponent-steps",
                                     "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while not os.path.isdir(folder):
             time.sleep(0.01)

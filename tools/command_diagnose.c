@@ -131,11 +131,19 @@ static void estimate_memory(diagnosis *d) {
 }
 
 static int diagnose_all(diagnosis *d) {
-  for (size_t i = 0; i < COUNT(sections); i++)
-    if (interrupted)
+  for (size_t i = 0; i < COUNT(sections); i++) {
+    char line[80];
+    if (interrupted) {
       diagnose_missing(d, sections[i].name, "interrupted");
-    else
-      sections[i].run(d);
+      continue;
+    }
+    snprintf(line, sizeof line, "%zu of %zu: %s", i + 1, COUNT(sections), sections[i].name);
+    if (console_is_terminal())
+      console_set_line(line);
+    sections[i].run(d);
+  }
+  if (console_is_terminal())
+    console_set_line("");
   if (interrupted)
     json_object_set_new(d->report, "partial", json_true());
   estimate_memory(d);
