@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define AT(member) offsetof(diagnose_values, member)
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define LOW 0.1 /* of a sigmoid; a tanh's ends are past -0.9 and 0.9 */
 #define HIGH 0.9

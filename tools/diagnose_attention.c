@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unroll/translate.h>
 
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define MOST_SOURCES 4
 

@@ -7,7 +7,7 @@
 #include <unroll/data.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define LEAST_STEPS 2
 #define TEXT_STEPS 200 /* of a text, where the model's own windows are shorter */

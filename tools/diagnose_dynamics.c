@@ -7,7 +7,7 @@
 #include <unroll/philox.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define NOISE 0.1   /* of a start, in units of the state's own deviation */
 #define FIXED 1e-20 /* q of what counts as a fixed point; */

@@ -7,7 +7,7 @@
 #include <unroll/flow.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 
 #define GONE 0.01 /* of a gradient: what is left where the memory ends */
 #define PARTS 12

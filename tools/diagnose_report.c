@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "console.h"
-#include "diagnose.h"
+#include "diagnosis.h"
 #include "sha256.h"
 
 #define DIGITS 9

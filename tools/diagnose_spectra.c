@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unroll/activity.h>
 
-#include "diagnose.h"
+#include "diagnosis.h"
 
 /* The matrix that the word spectral radius is meant of: an rnn's, or that of the candidate, which makes the new state. */
 static bool is_main(const layer_view *l, int64_t gate) {

@@ -3,8 +3,8 @@
  * The parts of `unroll diagnose`. Each adds its section to the report and its figures to those of the verdict, or says
  * in "missing" why it could not. Numbers of the report that are not finite are the texts "inf", "-inf" and "nan".
  */
-#ifndef DIAGNOSE_H
-#define DIAGNOSE_H
+#ifndef DIAGNOSIS_H
+#define DIAGNOSIS_H
 #include <unroll/verdict.h>
 
 #include "commands.h"
