@@ -94,13 +94,9 @@ static double place(const axis *a, double value, double from, double to) {
   return from + part * (to - from);
 }
 
-double chart_x(const chart *c, double value) {
-  return place(&c->x, value, c->left, c->right);
-}
+double chart_x(const chart *c, double value) { return place(&c->x, value, c->left, c->right); }
 
-double chart_y(const chart *c, double value) {
-  return place(&c->y, value, c->bottom, c->top);
-}
+double chart_y(const chart *c, double value) { return place(&c->y, value, c->bottom, c->top); }
 
 static const lettering tick_letters = {.colour = INK_MUTED, .size = TEXT_SIZE};
 static const stroke grid_stroke = {.colour = INK_GRID, .width = 1};
@@ -139,15 +135,22 @@ static void draw_ticks(const chart *c, const axis *a, int ticks, void (*draw)(co
     draw(c, fabs(first + i) < 0.5 ? 0 : (first + i) * step);
 }
 
-void chart_draw_axes(const chart *c) {
-  const double width = c->right - c->left, height = c->bottom - c->top;
+static const lettering label_letters = {.colour = INK_MUTED, .size = TEXT_SIZE, .anchor = ANCHOR_MIDDLE};
+
+void chart_draw_x_axis(const chart *c) {
+  const double width = c->right - c->left;
   draw_ticks(c, &c->x, width < 220 ? 3 : width < 330 ? 4 : 7, draw_x_tick);
-  draw_ticks(c, &c->y, height < 140 ? 3 : height < 240 ? 5 : 7, draw_y_tick);
   picture_segment(c->p, (stroke){.colour = INK_MUTED, .width = 1}, c->left, c->bottom, c->right, c->bottom);
-  lettering l = {.colour = INK_MUTED, .size = TEXT_SIZE, .anchor = ANCHOR_MIDDLE};
   if (c->x.label)
-    picture_text(c->p, l, (c->left + c->right) / 2, c->bottom + 2 * TEXT_SIZE + 10, c->x.label);
+    picture_text(c->p, label_letters, (c->left + c->right) / 2, c->bottom + 2 * TEXT_SIZE + 10, c->x.label);
+}
+
+void chart_draw_axes(const chart *c) {
+  const double height = c->bottom - c->top;
+  draw_ticks(c, &c->y, height < 140 ? 3 : height < 240 ? 5 : 7, draw_y_tick);
+  chart_draw_x_axis(c);
   if (c->y.label) {
+    lettering l = label_letters;
     l.upwards = true;
     picture_text(c->p, l, c->left - 50, (c->top + c->bottom) / 2, c->y.label);
   }
@@ -184,9 +187,7 @@ static void draw_arrow(const chart *c, double x, bool is_up, size_t look) {
   picture_area(c->p, INK_PAPER, 1, line, (const double[]){x, y, x + 5, y + to, x - 5, y + to}, 3);
 }
 
-static bool is_below(double y, bool is_log) {
-  return y == -INFINITY || (is_log && y <= 0);
-}
+static bool is_below(double y, bool is_log) { return y == -INFINITY || (is_log && y <= 0); }
 
 bool chart_has_marks(series y, bool is_log) {
   for (size_t i = 0; i < y.n; i++)
@@ -197,7 +198,7 @@ bool chart_has_marks(series y, bool is_log) {
 
 void chart_curve(const chart *c, series x, series y, size_t look) {
   const size_t n = x.n < y.n ? x.n : y.n;
-  double run[2 * 256]; /* points of a piece; a longer curve is several pieces that share their ends */
+  double run[2 * 256] = {0}; /* points of a piece; a longer curve is several pieces that share their ends */
   size_t k = 0;
   const stroke with = chart_stroke(look);
   double arrow = -1e9; /* where the last one stands: they don't cover each other */

@@ -12,13 +12,13 @@ typedef struct series {
   size_t n;
 } series;
 
-typedef enum unit { UNIT_NUMBER, UNIT_BYTES, UNIT_PERCENT } unit;
+typedef enum axis_unit { UNIT_NUMBER, UNIT_BYTES, UNIT_PERCENT } axis_unit;
 
 typedef struct axis {
   bool is_log;
   double low, high; /* of a log axis both above 0; low > high: nothing was fitted yet */
   const char *label;
-  unit unit;
+  axis_unit unit;
 } axis;
 
 typedef struct chart {
@@ -37,8 +37,9 @@ void axis_round(axis *a);
 /* 10⁻³, 0.25, 1.5 MB: as ticks have it. */
 void axis_print(const axis *a, double value, char *text, size_t size);
 
-/* Axes, grid, labels. */
+/* Axes, grid, labels; the second of the horizontal axis alone. */
 void chart_draw_axes(const chart *c);
+void chart_draw_x_axis(const chart *c);
 double chart_x(const chart *c, double value);
 double chart_y(const chart *c, double value);
 

@@ -85,8 +85,7 @@ void picture_segment(picture *p, stroke with, double x1, double y1, double x2, d
 }
 
 void picture_circle(picture *p, ink fill, stroke with, double x, double y, double r) {
-  add(p, (shape){.kind = SHAPE_CIRCLE, .fill = fill, .opacity = 1, .stroke = with}, (const double[]){x, y, r}, 3,
-      NULL);
+  add(p, (shape){.kind = SHAPE_CIRCLE, .fill = fill, .opacity = 1, .stroke = with}, (const double[]){x, y, r}, 3, NULL);
 }
 
 void picture_rect(picture *p, ink fill, double opacity, double x, double y, double w, double h, const char *tooltip) {

@@ -90,9 +90,9 @@ void picture_write_style(FILE *out);
 bool picture_write_svg(const picture *p, FILE *out, bool is_alone);
 
 /* Red, green and blue, 0 to 255, on a light page. */
-typedef struct colour {
+typedef struct rgb {
   unsigned char r, g, b;
-} colour;
-colour ink_colour(ink i);
+} rgb;
+rgb ink_colour(ink i);
 
 #endif

@@ -15,7 +15,13 @@ typedef struct cairo_surface cairo_surface;
 typedef struct cairo_extents {
   double x_bearing, y_bearing, width, height, x_advance, y_advance;
 } cairo_extents;
-enum { CAIRO_FORMAT_RGB24 = 1, CAIRO_SLANT_NORMAL = 0, CAIRO_WEIGHT_NORMAL = 0, CAIRO_WEIGHT_BOLD = 1, CAIRO_ROUND = 1 };
+enum {
+  CAIRO_FORMAT_RGB24 = 1,
+  CAIRO_SLANT_NORMAL = 0,
+  CAIRO_WEIGHT_NORMAL = 0,
+  CAIRO_WEIGHT_BOLD = 1,
+  CAIRO_ROUND = 1
+};
 
 struct png_writer {
   cairo_surface *(*image_surface_create)(int format, int width, int height);
@@ -121,7 +127,7 @@ void png_writer_close(png_writer *w) {
 }
 
 static void set_ink(const png_writer *w, cairo *c, ink i, double opacity) {
-  const colour k = ink_colour(i);
+  const rgb k = ink_colour(i);
   w->set_source_rgba(c, k.r / 255.0, k.g / 255.0, k.b / 255.0, opacity);
 }
 

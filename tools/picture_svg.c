@@ -8,21 +8,19 @@
  * until lines stand out by 3 to 1 and texts by 4.5 to 1 (WCAG 2.1, 1.4.3 and 1.4.11).
  */
 static const struct palette_row {
-  colour light, dark;
+  rgb light, dark;
 } palette[N_INKS] = {
-    [INK_PAPER] = {{255, 255, 255}, {22, 25, 29}},   [INK_TEXT] = {{27, 31, 36}, {230, 232, 235}},
-    [INK_MUTED] = {{86, 94, 103}, {170, 178, 188}},  [INK_GRID] = {{225, 228, 232}, {52, 58, 66}},
-    [INK_STABLE] = {{0, 0, 0}, {244, 245, 246}},     [INK_UNSTABLE] = {{200, 32, 32}, {255, 107, 97}},
-    [INK_COOL] = {{0, 98, 168}, {72, 166, 226}},     [INK_WARM] = {{202, 84, 0}, {255, 140, 66}},
-    [INK_SERIES + 0] = {{0, 98, 168}, {86, 180, 233}}, [INK_SERIES + 1] = {{202, 84, 0}, {255, 145, 77}},
-    [INK_SERIES + 2] = {{0, 128, 96}, {47, 201, 154}}, [INK_SERIES + 3] = {{184, 86, 140}, {232, 156, 198}},
-    [INK_SERIES + 4] = {{158, 110, 0}, {240, 190, 70}}, [INK_SERIES + 5] = {{84, 90, 98}, {196, 202, 209}},
+    [INK_PAPER] = {{255, 255, 255}, {22, 25, 29}},        [INK_TEXT] = {{27, 31, 36}, {230, 232, 235}},
+    [INK_MUTED] = {{86, 94, 103}, {170, 178, 188}},       [INK_GRID] = {{225, 228, 232}, {52, 58, 66}},
+    [INK_STABLE] = {{0, 0, 0}, {244, 245, 246}},          [INK_UNSTABLE] = {{200, 32, 32}, {255, 107, 97}},
+    [INK_COOL] = {{0, 98, 168}, {72, 166, 226}},          [INK_WARM] = {{202, 84, 0}, {255, 140, 66}},
+    [INK_SERIES + 0] = {{0, 98, 168}, {86, 180, 233}},    [INK_SERIES + 1] = {{202, 84, 0}, {255, 145, 77}},
+    [INK_SERIES + 2] = {{0, 128, 96}, {47, 201, 154}},    [INK_SERIES + 3] = {{184, 86, 140}, {232, 156, 198}},
+    [INK_SERIES + 4] = {{158, 110, 0}, {240, 190, 70}},   [INK_SERIES + 5] = {{84, 90, 98}, {196, 202, 209}},
     [INK_SERIES + 6] = {{122, 70, 170}, {190, 146, 232}}, [INK_SERIES + 7] = {{98, 104, 0}, {200, 204, 84}},
 };
 
-colour ink_colour(ink i) {
-  return palette[i].light;
-}
+rgb ink_colour(ink i) { return palette[i].light; }
 
 void write_escaped(FILE *out, const char *text) {
   for (const unsigned char *c = (const unsigned char *)text; *c; c++)
@@ -33,7 +31,8 @@ void write_escaped(FILE *out, const char *text) {
     case '"': fputs("&quot;", out); break;
     case '\'': fputs("&#39;", out); break;
     default:
-      if (c[0] == 0xef && c[1] == 0xbf && (c[2] == 0xbe || c[2] == 0xbf)) { /* U+FFFE and U+FFFF, no characters in XML */
+      if (c[0] == 0xef && c[1] == 0xbf &&
+          (c[2] == 0xbe || c[2] == 0xbf)) { /* U+FFFE and U+FFFF, no characters in XML */
         fputs("\xef\xbf\xbd", out);
         c += 2;
       } else {
@@ -44,7 +43,7 @@ void write_escaped(FILE *out, const char *text) {
 
 static void write_rules(FILE *out, bool is_dark) {
   for (int i = INK_PAPER; i < N_INKS; i++) {
-    const colour c = is_dark ? palette[i].dark : palette[i].light;
+    const rgb c = is_dark ? palette[i].dark : palette[i].light;
     fprintf(out, ".f%d{fill:#%02x%02x%02x}.s%d{stroke:#%02x%02x%02x}", i, c.r, c.g, c.b, i, c.r, c.g, c.b);
   }
   fputc('\n', out);

@@ -10,6 +10,7 @@
 typedef struct report_drawn {
   size_t plots;       /* each as an SVG, and as a PNG where `has_png` */
   size_t thinned;     /* plots and tables of which fewer values are shown than there are; the page says so at each */
+  size_t faults;      /* sections that were left out */
   bool has_png;       /* cairo was there to draw them */
   char png_note[256]; /* why not, else "" */
 } report_drawn;

@@ -46,8 +46,8 @@ void fields_fail(fields *f, const char *name, const char *format, ...) {
   if (f->has_failed)
     return;
   f->has_failed = true;
-  const int used = snprintf(f->fault, sizeof f->fault, "%s%s%s ", f->place, f->place[0] && name[0] != '[' ? "." : "",
-                            name);
+  const int used =
+      snprintf(f->fault, sizeof f->fault, "%s%s%s ", f->place, f->place[0] && name[0] != '[' ? "." : "", name);
   va_list args;
   va_start(args, format);
   if (used > 0 && (size_t)used < sizeof f->fault)
@@ -61,9 +61,14 @@ const char *fields_kind(const json_t *json, char *text, size_t size) {
   switch (json_typeof(json)) {
   case JSON_OBJECT: return "an object";
   case JSON_ARRAY: snprintf(text, size, "an array of %zu", json_array_size(json)); return text;
-  case JSON_STRING:
-    snprintf(text, size, "the string \"%.24s%s\"", json_string_value(json), json_string_length(json) > 24 ? "..." : "");
+  case JSON_STRING: {
+    const char *value = json_string_value(json);
+    int shown = json_string_length(json) > 24 ? 24 : (int)json_string_length(json);
+    while (value[shown] && ((unsigned char)value[shown] & 0xc0) == 0x80) /* not within a character */
+      shown--;
+    snprintf(text, size, "the string \"%.*s%s\"", shown, value, value[shown] ? "..." : "");
     return text;
+  }
   case JSON_INTEGER:
   case JSON_REAL: snprintf(text, size, "the number %.6g", json_number_value(json)); return text;
   case JSON_TRUE: return "true";
@@ -72,9 +77,7 @@ const char *fields_kind(const json_t *json, char *text, size_t size) {
   }
 }
 
-static const json_t *get(const json_t *object, const char *name) {
-  return json_object_get(object, name);
-}
+static const json_t *get(const json_t *object, const char *name) { return json_object_get(object, name); }
 
 bool field_is_there(const json_t *object, const char *name) {
   const json_t *json = get(object, name);

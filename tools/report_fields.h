@@ -11,9 +11,9 @@
 
 typedef struct fields {
   struct fields_block *blocks;
-  bool has_failed;  /* a field was wrong, or no memory was left */
-  char fault[320];  /* which, or "" */
-  char place[120];  /* of the object that is being read: "gradient.layers[2]" */
+  bool has_failed; /* a field was wrong, or no memory was left */
+  char fault[320]; /* which, or "" */
+  char place[120]; /* of the object that is being read: "gradient.layers[2]" */
 } fields;
 
 void fields_free(fields *f);
