@@ -7,6 +7,7 @@
 #define TEXT_SIZE 12.0
 #define LEGEND_ROW 20.0
 #define LEGEND_LINE 26.0
+#define DENSE 400       /* points of a curve, beyond which its line is thin */
 #define MOST_MARKERS 40 /* points of a curve, beyond which it has none */
 
 axis axis_new(const char *label, bool is_log) {
@@ -200,7 +201,9 @@ void chart_curve(const chart *c, series x, series y, size_t look) {
   const size_t n = x.n < y.n ? x.n : y.n;
   double run[2 * 256] = {0}; /* points of a piece; a longer curve is several pieces that share their ends */
   size_t k = 0;
-  const stroke with = chart_stroke(look);
+  stroke with = chart_stroke(look);
+  if (n > DENSE)
+    with.width = 1;
   double arrow = -1e9; /* where the last one stands: they don't cover each other */
   for (size_t i = 0; i < n; i++) {
     const bool on_axis = isfinite(x.v[i]) && (!c->x.is_log || x.v[i] > 0);

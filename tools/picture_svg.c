@@ -139,10 +139,11 @@ static void write_shape(FILE *out, const picture *p, const shape *s) {
 
 bool picture_write_svg(const picture *p, FILE *out, bool is_alone) {
   fprintf(out,
-          "<svg%s class=\"p\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" role=\"img\" "
+          "<svg%s class=\"p\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" style=\"max-width:%gpx\" "
+          "role=\"img\" "
           "aria-labelledby=\"%s-t %s-d\">\n<title id=\"%s-t\">",
-          is_alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "", p->width, p->height, p->width, p->height, p->name,
-          p->name, p->name);
+          is_alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "", p->width, p->height, p->width, p->height, p->width,
+          p->name, p->name, p->name);
   write_escaped(out, p->title);
   fprintf(out, "</title>\n<desc id=\"%s-d\">", p->name);
   write_escaped(out, p->description);

@@ -44,9 +44,9 @@ static void draw_memory(report_page *pg, series steps, const series *curves, con
                   "Bytes that training needs by number of steps T, on logarithmic axes. The table below has the "
                   "values.");
   if (p) {
-    chart c = {.p = p, .left = 76, .top = above + 12, .right = PAGE_WIDTH - 20, .bottom = above + 262};
+    chart c = {.p = p, .left = 76, .top = above + 12, .right = PAGE_WIDTH - 22, .bottom = above + 262};
     c.x = axis_new("steps T", true);
-    c.y = axis_new("memory", true);
+    c.y = axis_new(NULL, true);
     c.y.unit = UNIT_BYTES;
     axis_fit(&c.x, steps);
     for (size_t i = 0; i < n; i++)

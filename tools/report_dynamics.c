@@ -139,7 +139,7 @@ static void draw_portrait(report_page *pg, const struct portrait *p, size_t inde
     picture_text(pic, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 70, 17, title);
     draw_key(pic, 42);
     draw_panel(pic, p, 1, 70, 332, 350);
-    draw_panel(pic, p, 2, 410, PAGE_WIDTH - 14, 350);
+    draw_panel(pic, p, 2, 410, PAGE_WIDTH - 22, 350);
   }
   pg->drawn->thinned += p->n_path > MOST_PATH;
   page_figure(
@@ -208,7 +208,7 @@ static void draw_spectrum(report_page *pg, fields *f, const struct spectrum *s, 
   const series at = series_steps(f, s->exponents.n);
   bool is_thinned = false;
   if (p) {
-    chart c = {.p = p, .left = 70, .top = 34, .right = PAGE_WIDTH - 14, .bottom = 282};
+    chart c = {.p = p, .left = 70, .top = 34, .right = PAGE_WIDTH - 22, .bottom = 282};
     c.x = axis_new("index i", false);
     c.y = axis_new("λᵢ, nats per step", false);
     c.x.low = 0;

@@ -40,7 +40,6 @@ static bool draw_shares(report_page *pg, fields *f, picture *p, const struct gat
   c.y = axis_new(NULL, false);
   c.y.low = 0;
   c.y.high = 1;
-  c.y.unit = UNIT_PERCENT;
   const series curves[] = {g->low, g->high, g->mean};
   axis_fit_value(&c.x, 1);
   bool is_thinned = false;
@@ -61,9 +60,10 @@ static bool draw_shares(report_page *pg, fields *f, picture *p, const struct gat
 }
 
 static void draw_histogram(picture *p, const struct gate *g, double top) {
-  chart c = {.p = p, .left = 470, .top = top + 26, .right = PAGE_WIDTH - 14, .bottom = top + ROW - 46};
+  chart c = {.p = p, .left = 470, .top = top + 26, .right = PAGE_WIDTH - 22, .bottom = top + ROW - 46};
   c.x = axis_new("value", false);
   c.y = axis_new(NULL, false);
+  c.title = "share of all values";
   if (g->edges.n < 2)
     return;
   double total = 0, most = 0;
@@ -125,7 +125,6 @@ static void draw_layer(report_page *pg, fields *f, const struct gate *g, size_t 
   if (p) {
     picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 56, 17, title);
     chart_legend(p, 56, PAGE_WIDTH - 10, 28, names, 3);
-    picture_text(p, (lettering){.colour = INK_MUTED, .size = 12}, 470, 40, "all values");
     for (size_t i = from; i < to; i++) {
       const double top = 54 + ROW * (double)(i - from);
       is_thinned = draw_shares(pg, f, p, &g[i], top) || is_thinned;

@@ -38,16 +38,18 @@ static void draw_norms(report_page *pg, fields *f, const struct layer *layers, s
   }
   if (with_norm == 0)
     return;
-  const double above = chart_legend_height(70, PAGE_WIDTH - 10, names, n);
+  const double above = 24 + chart_legend_height(70, PAGE_WIDTH - 10, names, n);
   picture *p =
       picture_new(PAGE_WIDTH, above + 330, "gradient-norm", "Norm of the gradient by step",
                   "For every layer the norm of the loss's gradient with respect to its state, by time step, on "
                   "a logarithmic axis. The table below has the values.");
   if (p) {
-    chart c = {.p = p, .left = 70, .top = above + 14, .right = PAGE_WIDTH - 14, .bottom = above + 284, .x = x, .y = y};
+    chart c = {.p = p, .left = 70, .top = above + 14, .right = PAGE_WIDTH - 22, .bottom = above + 284, .x = x, .y = y};
     axis_round(&c.y);
     c.x.high = c.x.high > c.x.low ? c.x.high : c.x.low + 1;
-    chart_legend(p, 70, PAGE_WIDTH - 10, 4, names, n);
+    picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 70, 17,
+                 "Norm of the gradient by step");
+    chart_legend(p, 70, PAGE_WIDTH - 10, 28, names, n);
     chart_draw_axes(&c);
     for (size_t i = 0; i < n; i++) {
       series sx, sy;
@@ -80,7 +82,7 @@ static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t 
   const series curves[] = {l->product, l->sigma, {powers, isnan(l->rho) ? 0 : at.n}};
   const series lags[] = {l->lags, l->sigma_lags, at};
   char rho[64], name[48], title[200];
-  snprintf(rho, sizeof rho, "ρᵏ, ρ = %.4g of W_h", l->rho);
+  snprintf(rho, sizeof rho, "ρᵏ, ρ = %.4g of Wₕ", l->rho);
   const char *const names[] = {"mean norm of the Jacobian product", "its largest singular value σ₁", rho};
   snprintf(name, sizeof name, "gradient-lag-%zu", index + 1);
   snprintf(title, sizeof title, "Jacobian products by lag, layer %.80s", l->name);
@@ -91,7 +93,7 @@ static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t 
                   "the spectral radius, by lag k on a logarithmic axis. The table below has the values.");
   bool has_marks = false;
   if (p) {
-    chart c = {.p = p, .left = 70, .top = above + 12, .right = PAGE_WIDTH - 14, .bottom = above + 252};
+    chart c = {.p = p, .left = 70, .top = above + 12, .right = PAGE_WIDTH - 22, .bottom = above + 252};
     c.x = axis_new("lag k, steps", false);
     c.y = axis_new("norm", true);
     axis_fit_value(&c.x, 0);
@@ -151,7 +153,7 @@ void section_gradient(report_page *pg, fields *f, const json_t *json) {
   if (f->has_failed)
     return;
   page_table(pg, "Gradient flow by layer", false,
-             (const char *const[]){"layer", "spectral radius ρ of W_h", "λ_max · max|f′|", "memory, steps"}, 4);
+             (const char *const[]){"layer", "spectral radius ρ of Wₕ", "λ_max · max|f′|", "memory, steps"}, 4);
   for (size_t i = 0; i < n; i++) {
     page_row(pg);
     page_cell(pg, layers[i].name);

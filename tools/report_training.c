@@ -15,10 +15,10 @@ struct weights {
 static void draw(report_page *pg, fields *f, const char *name, const char *title, const char *label, bool is_log,
                  series updates, const series *curves, const char *const *names, size_t n, const char *caption) {
   bool has_marks = false, is_thinned = false;
-  const double above = 24 + chart_legend_height(70, PAGE_WIDTH - 10, names, n);
+  const double above = 24 + (n > 1 ? chart_legend_height(70, PAGE_WIDTH - 10, names, n) : 0);
   picture *p = picture_new(PAGE_WIDTH, above + 290, name, title, "The table below has the values.");
   if (p) {
-    chart c = {.p = p, .left = 70, .top = above + 12, .right = PAGE_WIDTH - 14, .bottom = above + 242};
+    chart c = {.p = p, .left = 70, .top = above + 12, .right = PAGE_WIDTH - 22, .bottom = above + 242};
     c.x = axis_new("update", false);
     c.y = axis_new(label, is_log);
     axis_fit(&c.x, updates);
@@ -29,7 +29,8 @@ static void draw(report_page *pg, fields *f, const char *name, const char *title
     }
     axis_round(&c.y);
     picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 70, 17, title);
-    chart_legend(p, 70, PAGE_WIDTH - 10, 28, names, n);
+    if (n > 1)
+      chart_legend(p, 70, PAGE_WIDTH - 10, 28, names, n);
     chart_draw_axes(&c);
     for (size_t i = 0; i < n; i++) {
       series sx, sy;
