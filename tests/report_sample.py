@@ -97,7 +97,7 @@ def report(cell="lstm", rho=0.82, steps=90, hidden=48, layers=("0 forward", "1 f
                                       "advice": "try orthogonal initialisation or an LSTM."},
                                      {"level": "good", "what": "values", "text": "All values are finite.", "advice": ""}]},
             "gradient": {"layers": [gradient_layer(dice, name, rho + 0.12 * i, steps) for i, name in enumerate(layers)]},
-            "spectra": [{"layer": name, "matrix": f"W_h of gate {g}", "radius": rho, "norm": 1.7 * rho, "departure": 0.6,
+            "spectra": [{"layer": name, "matrix": f"W_h of gate {g}", "radius": rho + (0.35 if g == "new" else 0), "norm": 1.7 * rho, "departure": 0.6,
                          "eigenvalues": spectrum(dice, hidden, rho + (0.35 if g == "new" else 0))} for name in layers
                         for g in GATES[cell]],
             "gates": [gate(dice, name, g, steps, cell) for name in layers for g in GATES[cell]],

@@ -125,8 +125,11 @@ static void draw_y_tick(const chart *c, double value) {
 static void draw_ticks(const chart *c, const axis *a, int ticks, void (*draw)(const chart *, double)) {
   if (a->is_log) {
     const int from = (int)lround(log10(a->low)), to = (int)lround(log10(a->high));
-    const int every = (to - from + ticks - 1) / ticks < 1 ? 1 : (to - from + ticks - 1) / ticks;
-    for (int power = from; power <= to; power += every)
+    static const int steps[] = {1, 2, 3, 5, 10, 20, 50, 100};
+    size_t i = 0;
+    while (i + 1 < sizeof steps / sizeof steps[0] && (to - from) / steps[i] > ticks)
+      i++;
+    for (int power = (int)ceil((double)from / steps[i]) * steps[i]; power <= to; power += steps[i])
       draw(c, pow(10, power));
     return;
   }

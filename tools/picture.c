@@ -49,6 +49,46 @@ static bool grow(picture *p, void **array, size_t *most, size_t n, size_t more, 
   return true;
 }
 
+/* Of a byte that begins a character: how many bytes that has; 0: it begins none. */
+static size_t bytes_of(unsigned char first) {
+  return first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+}
+
+size_t next_character(const char *text, char character[5]) {
+  const unsigned char *c = (const unsigned char *)text;
+  const size_t n = bytes_of(*c);
+  uint32_t code = n < 2 ? *c : *c & (0x7fU >> n);
+  size_t found = 1;
+  for (; found < n && (c[found] & 0xc0) == 0x80; found++)
+    code = code << 6 | (c[found] & 0x3fU);
+  if (!*c || found < n || n == 0) {
+    character[0] = '\0';
+    return *c ? found : 0;
+  }
+  const bool is_none = (code & 0xfffe) == 0xfffe || (code >= 0xfdd0 && code <= 0xfdef) ||
+                       (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff;
+  if (code < ' ' && code != '\n' && code != '\t')
+    snprintf(character, 5, " ");
+  else if (is_none)
+    snprintf(character, 5, "\xef\xbf\xbd");
+  else
+    snprintf(character, 5, "%.*s", (int)n, text);
+  return n;
+}
+
+/* A copy that pictures take, no longer than three bytes for each of the text's. NULL: no memory. */
+static char *clean(const char *text) {
+  char *copy = malloc(3 * strlen(text) + 1);
+  size_t used = 0;
+  char character[5];
+  for (size_t n; copy && (n = next_character(text, character)) > 0; text += n)
+    for (const char *c = character; *c; c++)
+      copy[used++] = *c == '\n' || *c == '\t' ? ' ' : *c;
+  if (copy)
+    copy[used] = '\0';
+  return copy;
+}
+
 static void add(picture *p, shape s, const double *numbers, size_t n_numbers, const char *text) {
   const size_t length = text ? strlen(text) + 1 : 0;
   void *shapes = p->shapes, *points = p->points, *texts = p->texts;
@@ -70,6 +110,15 @@ static void add(picture *p, shape s, const double *numbers, size_t n_numbers, co
   p->shapes[p->n_shapes++] = s;
 }
 
+/* The same with any text, or NULL. */
+static void add_text(picture *p, shape s, const double *numbers, size_t n_numbers, const char *text) {
+  char *copy = text ? clean(text) : NULL;
+  if (text && !copy)
+    p->failed = true;
+  add(p, s, numbers, n_numbers, copy);
+  free(copy);
+}
+
 void picture_line(picture *p, stroke with, const double *xy, size_t n) {
   if (n > 0)
     add(p, (shape){.kind = SHAPE_LINE, .stroke = with, .n = n}, xy, 2 * n, NULL);
@@ -89,12 +138,12 @@ void picture_circle(picture *p, ink fill, stroke with, double x, double y, doubl
 }
 
 void picture_rect(picture *p, ink fill, double opacity, double x, double y, double w, double h, const char *tooltip) {
-  add(p, (shape){.kind = SHAPE_RECT, .fill = fill, .opacity = opacity}, (const double[]){x, y, w, h}, 4, tooltip);
+  add_text(p, (shape){.kind = SHAPE_RECT, .fill = fill, .opacity = opacity}, (const double[]){x, y, w, h}, 4, tooltip);
 }
 
 void picture_text(picture *p, lettering with, double x, double y, const char *text) {
-  add(p, (shape){.kind = SHAPE_TEXT, .fill = with.colour, .opacity = 1, .lettering = with}, (const double[]){x, y}, 2,
-      text);
+  add_text(p, (shape){.kind = SHAPE_TEXT, .fill = with.colour, .opacity = 1, .lettering = with}, (const double[]){x, y},
+           2, text);
 }
 
 double picture_text_width(const char *text, double size) {

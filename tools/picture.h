@@ -81,7 +81,12 @@ void picture_text(picture *p, lettering with, double x, double y, const char *te
 /* About how wide a text is, no narrower than in the fonts that are common. */
 double picture_text_width(const char *text, double size);
 
-/* The bytes of `text` as XML and HTML take them inside elements and quoted attributes. */
+/*
+ * The next character of `text` as UTF-8 that XML, HTML and cairo take: a control character as a space, what is no character
+ * as U+FFFD. What is left of a character that was cut off gives "". How many bytes it took, 0 at the end.
+ */
+size_t next_character(const char *text, char character[5]);
+/* `text` as it stands inside elements and quoted attributes of XML and HTML. */
 void write_escaped(FILE *out, const char *text);
 
 /* The rules of light and dark, which an SVG of its own carries and a page has once. */

@@ -23,21 +23,15 @@ static const struct palette_row {
 rgb ink_colour(ink i) { return palette[i].light; }
 
 void write_escaped(FILE *out, const char *text) {
-  for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-    switch (*c) {
+  char character[5];
+  for (size_t n; (n = next_character(text, character)) > 0; text += n)
+    switch (character[0]) {
     case '&': fputs("&amp;", out); break;
     case '<': fputs("&lt;", out); break;
     case '>': fputs("&gt;", out); break;
     case '"': fputs("&quot;", out); break;
     case '\'': fputs("&#39;", out); break;
-    default:
-      if (c[0] == 0xef && c[1] == 0xbf &&
-          (c[2] == 0xbe || c[2] == 0xbf)) { /* U+FFFE and U+FFFF, no characters in XML */
-        fputs("\xef\xbf\xbd", out);
-        c += 2;
-      } else {
-        fputc(*c < ' ' && *c != '\n' && *c != '\t' ? ' ' : *c, out);
-      }
+    default: fputs(character, out);
     }
 }
 

@@ -46,8 +46,7 @@ void fields_fail(fields *f, const char *name, const char *format, ...) {
   if (f->has_failed)
     return;
   f->has_failed = true;
-  const int used =
-      snprintf(f->fault, sizeof f->fault, "%s%s%s ", f->place, f->place[0] && name[0] != '[' ? "." : "", name);
+  const int used = snprintf(f->fault, sizeof f->fault, "%s%s%s ", f->place, f->place[0] && name[0] ? "." : "", name);
   va_list args;
   va_start(args, format);
   if (used > 0 && (size_t)used < sizeof f->fault)

@@ -108,33 +108,39 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
 static void write_value(report_page *pg, const json_t *value) {
   if (json_is_string(value)) {
     page_text(pg, json_string_value(value));
-  } else if (json_is_number(value)) {
-    page_number(pg, json_number_value(value));
+  } else if (json_is_real(value)) {
+    page_number(pg, json_real_value(value));
   } else {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
     page_text(pg, text ? text : "");
     free(text);
   }
 }
 
-/* Every member as it is; objects in objects as JSON. `prefix` stands before the names. */
-static void write_members(report_page *pg, const char *prefix, const json_t *object) {
-  const char *name;
-  json_t *value;
-  json_object_foreach((json_t *)object, name, value) {
-    page_print(pg, "<dt>%s", prefix);
-    page_text(pg, name);
-    page_print(pg, "</dt><dd>");
-    write_value(pg, value);
-    page_print(pg, "</dd>\n");
-  }
+static void write_member(report_page *pg, const char *group, const char *name, const json_t *value) {
+  page_print(pg, "<dt>");
+  page_text(pg, group);
+  page_print(pg, group[0] ? ": " : "");
+  page_text(pg, name);
+  page_print(pg, "</dt><dd>");
+  write_value(pg, value);
+  page_print(pg, "</dd>\n");
 }
 
-static void write_group(report_page *pg, const char *title, const char *prefix, const json_t *object) {
+/* Every member as it is; those of objects in it with the object's name in front. */
+static void write_group(report_page *pg, const char *title, const json_t *object) {
   if (json_object_size(object) == 0)
     return;
   page_print(pg, "<h3>%s</h3>\n<dl>\n", title);
-  write_members(pg, prefix, object);
+  const char *name, *inner;
+  json_t *value, *inner_value;
+  json_object_foreach((json_t *)object, name, value) {
+    if (!json_is_object(value)) {
+      write_member(pg, "", name, value);
+      continue;
+    }
+    json_object_foreach(value, inner, inner_value) write_member(pg, name, inner, inner_value);
+  }
   page_print(pg, "</dl>\n");
 }
 
@@ -145,16 +151,13 @@ void head_configuration(report_page *pg, fields *f, const json_t *report) {
   for (size_t i = 0; i < 4; i++)
     if (field_is_there(report, rest[i])) {
       page_print(pg, "<dt>%s</dt><dd>", rest[i]);
-      if (json_is_integer(json_object_get(report, rest[i])))
-        page_print(pg, "%lld", (long long)json_integer_value(json_object_get(report, rest[i])));
-      else
-        write_value(pg, json_object_get(report, rest[i]));
+      write_value(pg, json_object_get(report, rest[i]));
       page_print(pg, "</dd>\n");
     }
   page_print(pg, "</dl>\n");
-  write_group(pg, "Model", "", json_object_get(report, "model"));
-  write_group(pg, "Data", "", json_object_get(report, "data"));
-  write_group(pg, "Settings", "", json_object_get(report, "configuration"));
+  write_group(pg, "Model", json_object_get(report, "model"));
+  write_group(pg, "Data", json_object_get(report, "data"));
+  write_group(pg, "Settings", json_object_get(report, "configuration"));
 }
 
 void head_missing(report_page *pg, fields *f, const json_t *json) {

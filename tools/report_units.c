@@ -166,7 +166,7 @@ void section_units(report_page *pg, fields *f, const json_t *json) {
   u.index = field_series(f, json, "unit", rows);
   for (size_t i = 0; i < u.index.n; i++)
     if (!(fabs(u.index.v[i]) < 1e9))
-      fields_fail(f, "unit", "[%zu] is no index of a unit", i);
+      fields_fail(f, "unit", "has no index of a unit at [%zu]", i);
   if (!f->has_failed && u.n_tokens && u.n_units)
     rank(f, &u);
   if (f->has_failed)
