@@ -108,8 +108,10 @@
     select(event.shiftKey ? anchor : i, i);
     spans[head].scrollIntoView({ block: "nearest" });
   });
-  for (const input of [from, to])
-    input.addEventListener("change", () => select((Number(from.value) || 1) - 1, (Number(to.value) || 1) - 1));
+  /* The number that was not written gives way where the first comes after the last. */
+  const index = (input) => (Number(input.value) || 1) - 1;
+  from.addEventListener("change", () => select(index(from), Math.max(index(from), index(to))));
+  to.addEventListener("change", () => select(Math.min(index(from), index(to)), index(to)));
   shown.addEventListener("change", colour);
 
   byId("view").hidden = false;
