@@ -33,7 +33,8 @@ static const option_spec options[] = {
      .argument = "DIR",
      .offset = AT(out),
      .required = true,
-     .help = "the folder that gets report.json; it is made"},
+     .help = "the folder that gets report.json, report.html and plots; it is made"},
+    {.type = OPTION_FLAG, .name = "no-page", .offset = AT(no_page), .help = "report.json alone"},
     {.type = OPTION_FLAG, .name = "force", .offset = AT(force), .help = "write into a folder that has files already"},
     HEADING("how much is looked at"),
     INTEGER("sequences", "N", AT(sequences), "8", 1, 4096, "sequences, evenly out of the data"),
@@ -148,9 +149,10 @@ static int diagnose_all(diagnosis *d) {
     json_object_set_new(d->report, "partial", json_true());
   estimate_memory(d);
   diagnose_verdict(d);
-  const bool written = diagnose_write_report(d);
+  bool written = diagnose_write_report(d);
   if (written)
     diagnose_print_summary(d);
+  written = written && (d->values->no_page || diagnose_draw(d));
   return written && !interrupted ? EXIT_OK : EXIT_FAILED;
 }
 

@@ -11,6 +11,7 @@
 
 #include "console.h"
 #include "diagnosis.h"
+#include "report_draw.h"
 #include "sha256.h"
 
 #define DIGITS 9
@@ -193,6 +194,23 @@ bool diagnose_write_report(const diagnosis *d) {
   }
   free(text);
   return written;
+}
+
+bool diagnose_draw(const diagnosis *d) {
+  char path[4096];
+  size_t bytes;
+  report_drawn drawn;
+  snprintf(path, sizeof path, "%s/report.json", d->values->out);
+  json_t *report = report_read(path, &bytes);
+  const bool done = report && report_draw(report, bytes, d->values->out, &drawn);
+  json_decref(report);
+  if (!done)
+    return false;
+  printf("page      %s/report.html; %zu plots in %s/plots, as SVG%s\n", d->values->out, drawn.plots, d->values->out,
+         drawn.has_png ? " and PNG" : "");
+  if (!drawn.has_png)
+    tell("no PNG: %s", drawn.png_note);
+  return drawn.faults == 0;
 }
 
 /* ---- the summary ---- */

@@ -20,7 +20,7 @@ typedef struct diagnose_values {
   pair_values pairs;
   const char *model, *text, *out;
   int64_t sequences, steps, starts, exponents, exponent_steps, units, seed;
-  bool force;
+  bool force, no_page;
 } diagnose_values;
 
 /* Sequences as the first recurrent layer reads them. */
@@ -89,6 +89,8 @@ bool diagnose_begin_report(diagnosis *d);
 void diagnose_verdict(diagnosis *d);
 /* OUT/report.json, the old one or the new one whole. false: said on stderr. */
 bool diagnose_write_report(const diagnosis *d);
+/* OUT/report.html and OUT/plots. false: said on stderr. */
+bool diagnose_draw(const diagnosis *d);
 void diagnose_print_summary(const diagnosis *d);
 
 #endif
