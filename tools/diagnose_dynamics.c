@@ -142,6 +142,31 @@ static void make_starts(const diagnosis *d, const struct portrait *p, const doub
                              NOISE * p->deviation * unroll_normal(key, (unroll_u64)i, 0, (unroll_u32)k);
 }
 
+/*
+ * Can the state be there at all? What comes out of a tanh or sigmoid is within ±1, and a gru's h is between such values;
+ * outside of that its z may stand at 1 and anything is "fixed".
+ */
+static bool is_reachable(const layer_view *l, const double *state) {
+  const bool bounded =
+      l->weights.cell != UNROLL_CELL_RNN || (!l->extras.linear && l->weights.activation != UNROLL_RELU);
+  for (int64_t k = 0; bounded && k < l->weights.hidden; k++)
+    if (fabs(state[k]) > 1 + 1e-9)
+      return false;
+  return true;
+}
+
+/* Takes the points that can't be reached out; how many are left. */
+static int64_t keep_reachable(const layer_view *l, double *points, unroll_fixed_point *found, int64_t n_found,
+                              int64_t n) {
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n_found; i++)
+    if (is_reachable(l, points + i * n)) {
+      memmove(points + kept * n, points + i * n, (size_t)n * sizeof *points);
+      found[kept++] = found[i];
+    }
+  return kept;
+}
+
 static json_t *points_json(const struct portrait *p, const double *points, const unroll_fixed_point *found, int64_t n,
                            int64_t kinds[3], int64_t *slow) {
   json_t *all = json_array();
@@ -186,12 +211,13 @@ static json_t *search(const diagnosis *d, const layer_activity *a, const struct 
   }
   const bool cut = status == UNROLL_E_CANCELLED && n_found > 0; /* what was found stands */
   if (status == UNROLL_OK || cut) {
-    json_t *list = points_json(p, points, found, n_found, kinds, &slow);
-    one = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:I}", "layer", a->layer->name, "input",
+    const int64_t kept = keep_reachable(a->layer, points, found, n_found, n);
+    json_t *list = points_json(p, points, found, kept, kinds, &slow);
+    one = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:I, s:I}", "layer", a->layer->name, "input",
                     "the mean of the data's", "tried", (json_int_t)n_starts, "points", list, "axes",
                     diagnose_numbers(p->share, AXES), "trajectory", trajectory(d, a, p), "class", "stable",
                     (json_int_t)kinds[0], "saddle", (json_int_t)kinds[1], "source", (json_int_t)kinds[2], "slow",
-                    (json_int_t)slow);
+                    (json_int_t)slow, "unreachable", (json_int_t)(n_found - kept));
     if (cut)
       json_object_set_new(one, "partial", json_true());
   }
