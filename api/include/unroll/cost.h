@@ -29,7 +29,9 @@
  */
 #ifndef UNROLL_COST_H
 #define UNROLL_COST_H
-#include <unroll/nn.h>
+#include <unroll/classify.h>
+#include <unroll/forecast.h>
+#include <unroll/translate.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -114,6 +116,40 @@ typedef struct unroll_cost_memory {
  */
 UNROLL_API unroll_status unroll_cost_of_memory(const unroll_cost_memory_options *options, const int64_t *steps,
                                                uint32_t n, unroll_cost_memory *memory, unroll_error *err);
+
+/* ---- models ---- */
+
+/* The recurrent layers that a model's steps go through first, and for how many of them costs were asked. */
+typedef struct unroll_cost_layers {
+  uint32_t struct_size, reserved;
+  int64_t steps, batch;
+  int64_t input;          /* numbers that the first layer reads a step */
+  unroll_rnn_options rnn; /* of a translator its encoder; what decodes is a scan beside it */
+} unroll_cost_layers;
+
+/*
+ * Of one batch of that many sequences of that many steps, a whole text's stream being one sequence; of a translator sources
+ * and targets. steps, batch 0: as the model is trained, which for a classifier and a translator means its longest sequences.
+ *
+ *   forward  the loss as an evaluation computes it, without dropout
+ *   update   a whole update: loss, gradients, clipping, optimizer. What it takes beyond forward is the way back
+ *
+ * Those of the two that are NULL are not asked for, nor is layers. Truncation inside of a batch is not looked at: each of its
+ * steps goes forward and back once.
+ *   UNROLL_E_RANGE  steps or batch below 0 or above 2^31 - 1, and what unroll_cost_of_graph says
+ * [obj] in the model
+ */
+UNROLL_API unroll_status unroll_cost_of_lm(const unroll_lm *lm, int64_t steps, int64_t batch, unroll_cost *forward,
+                                           unroll_cost *update, unroll_cost_layers *layers, unroll_error *err);
+UNROLL_API unroll_status unroll_cost_of_classifier(const unroll_classifier *classifier, int64_t steps, int64_t batch,
+                                                   unroll_cost *forward, unroll_cost *update,
+                                                   unroll_cost_layers *layers, unroll_error *err);
+UNROLL_API unroll_status unroll_cost_of_forecaster(const unroll_forecaster *forecaster, int64_t steps, int64_t batch,
+                                                   unroll_cost *forward, unroll_cost *update,
+                                                   unroll_cost_layers *layers, unroll_error *err);
+UNROLL_API unroll_status unroll_cost_of_translator(const unroll_translator *translator, int64_t steps, int64_t batch,
+                                                   unroll_cost *forward, unroll_cost *update,
+                                                   unroll_cost_layers *layers, unroll_error *err);
 
 #ifdef __cplusplus
 }
