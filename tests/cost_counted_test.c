@@ -4,56 +4,13 @@
  * operands that remember which bytes were touched. Integers, so equal means equal; and what was counted computes what the
  * reference computes, else its counts would be of something else.
  */
-#include "conform/conform_private.h"
-#include "counting/counts.h"
+#include "counted.h"
 #include "diagnose/cost_private.h"
 #include "runs.h"
-#include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/ctc.h>
 #include <unroll/nn.h>
-
-static struct conform_session session;
-static counting_counts *counts;
-static char plugin_file[4200];
-
-static int open_session(void **state) {
-  (void)state;
-  unroll_error err = UNROLL_ERROR_INIT;
-  const char *folder = getenv("UNROLL_TEST_PLUGINS");
-  if (!folder)
-    return -1;
-  snprintf(plugin_file, sizeof plugin_file, "%.4000s/counting.so", folder);
-  session = (struct conform_session){.id = "counting", .file = plugin_file, .printed = -1};
-  if (session_load(&session, &err) != UNROLL_OK) {
-    print_error("%s: %s\n", plugin_file, err.message);
-    return -1;
-  }
-  counts = dlsym(session.library, "counting_of_ops");
-  return counts ? 0 : -1;
-}
-static int close_session(void **state) {
-  (void)state;
-  return session_close(&session, NULL) == UNROLL_OK ? 0 : -1;
-}
-
-static void start_counting(void) { memset(counts, 0, sizeof *counts); }
-
-static void same_number(const char *what, const char *op, const char *which, int64_t reported, int64_t counted) {
-  if (reported != counted)
-    fail_msg("%s: %s: %s: %lld reported, %lld counted", what, op, which, (long long)reported, (long long)counted);
-}
-static void same_count(const char *what, uint32_t op, const unroll_cost_count *reported) {
-  const counting_count *counted = &counts->of[op];
-  const char *name = unroll_cost_op_name(op);
-  same_number(what, name, "runs", reported->runs, counted->runs);
-  same_number(what, name, "flops", reported->flops, counted->flops);
-  same_number(what, name, "transcendental", reported->transcendental, counted->transcendental);
-  same_number(what, name, "bytes read", reported->read, counted->read);
-  same_number(what, name, "bytes written", reported->written, counted->written);
-}
 
 /* ---- every op, in every shape that the judge of backends has ---- */
 
@@ -347,5 +304,5 @@ static void stacks(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(ops_in_f32), cmocka_unit_test(ops_in_f64),
                                      cmocka_unit_test(training_graphs), cmocka_unit_test(stacks)};
-  return cmocka_run_group_tests(tests, open_session, close_session);
+  return cmocka_run_group_tests(tests, counted_open, counted_close);
 }

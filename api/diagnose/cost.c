@@ -36,8 +36,7 @@ static unroll_status walk(cost_walk *w, const unroll_graph *g, int64_t times, un
     add_count(w, &cost->of[n->op], &w->one, times);
     add_count(w, &cost->total, &w->one, times);
     if (w->overflow)
-      return fail(err, UNROLL_E_RANGE, "cost: with %s, %" PRId64 " times, numbers don't fit into 64 bits", n->name,
-                  times);
+      return fail(err, UNROLL_E_RANGE, "cost: with node %s the sums don't fit into 64 bits", n->name);
   }
   return UNROLL_OK;
 }
@@ -66,7 +65,7 @@ static unroll_status count_parameters(const unroll_graph *g, unroll_cost *cost, 
     cost_add(&w, &cost->parameters, n, 1);
     cost_add(&w, &cost->parameter_bytes, n, unroll_dtype_size(t->spec.dtype));
     if (w.overflow)
-      return fail(err, UNROLL_E_RANGE, "cost: with parameter %s, numbers don't fit into 64 bits", t->name);
+      return fail(err, UNROLL_E_RANGE, "cost: with parameter %s the sums don't fit into 64 bits", t->name);
   }
   return UNROLL_OK;
 }
