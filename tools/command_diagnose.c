@@ -112,10 +112,10 @@ typedef void section(diagnosis *d);
 static const struct {
   const char *name;
   section *run;
-} sections[] = {{"nonfinite", diagnose_nonfinite}, {"gates", diagnose_gates},
-                {"units", diagnose_units},         {"spectra", diagnose_spectra},
-                {"attention", diagnose_attention}, {"gradient", diagnose_gradient},
-                {"lyapunov", diagnose_lyapunov},   {"fixed_points", diagnose_fixed_points}};
+} sections[] = {
+    {"nonfinite", diagnose_nonfinite}, {"gates", diagnose_gates},       {"units", diagnose_units},
+    {"spectra", diagnose_spectra},     {"cost", diagnose_cost},         {"attention", diagnose_attention},
+    {"gradient", diagnose_gradient},   {"lyapunov", diagnose_lyapunov}, {"fixed_points", diagnose_fixed_points}};
 
 /*
  * Without a measured gradient the memory is that of the states: what is near another state comes by a factor of e^λ1

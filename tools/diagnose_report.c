@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "cost_report.h"
 #include "diagnosis.h"
 #include "report_draw.h"
 #include "sha256.h"
@@ -125,6 +126,24 @@ bool diagnose_begin_report(diagnosis *d) {
     return true;
   complain("out of memory");
   return false;
+}
+
+void diagnose_cost(diagnosis *d) {
+  const cost_asked asked = {.steps = 0}; /* the model's own */
+  cost_report *r = calloc(1, sizeof *r);
+  unroll_error err = UNROLL_ERROR_INIT;
+  json_t *cost = NULL;
+  if (strcmp(d->model.task, "layers") == 0)
+    diagnose_missing(d, "cost", "the file has layers alone: 'unroll train' wrote no task and batch");
+  else if (!r)
+    diagnose_missing(d, "cost", "out of memory");
+  else if (cost_of_file(d->model.path, &asked, r, &err) != UNROLL_OK)
+    diagnose_missing(d, "cost", "%s", err.message);
+  else if (!(cost = cost_to_json(r)))
+    diagnose_missing(d, "cost", "out of memory");
+  if (cost)
+    json_object_set_new(d->report, "cost", cost);
+  free(r);
 }
 
 /* ---- the verdict ---- */

@@ -83,6 +83,7 @@ void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
 void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
 void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
+void diagnose_cost(diagnosis *d);         /* diagnose_report.c */
 
 /* diagnose_report.c */
 bool diagnose_begin_report(diagnosis *d);

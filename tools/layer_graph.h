@@ -2,7 +2,7 @@
 /* A graph of recurrent layers as options describe them: what `bench layer` measures and `graph` prints. */
 #ifndef LAYER_GRAPH_H
 #define LAYER_GRAPH_H
-#include <unroll/checkpoint.h>
+#include <unroll/nn.h>
 #include <unroll/runtime.h>
 
 #include "options.h"
@@ -88,7 +88,8 @@ unroll_graph *build_layer_graph(const layer_values *values);
 unroll_status fill_layer_binding(unroll_graph *graph, int32_t cell, unroll_binding *binding, unroll_error *err);
 /* What is planned for that share of the standard saved values; of one direction. False: none is asked for. */
 bool layer_checkpoints(const layer_values *values, unroll_checkpoint_policy *policy, unroll_checkpoint_plan_info *plan);
-int32_t layer_cell(const layer_values *values); /* UNROLL_CELL_* */
+unroll_rnn_options layer_rnn_options(const layer_values *values); /* without checkpoints */
+int32_t layer_cell(const layer_values *values);                   /* UNROLL_CELL_* */
 /* Floating-point operations of the products of one run, the gradients' included. */
 double layer_flops(const layer_values *values);
 
