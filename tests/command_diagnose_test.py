@@ -61,13 +61,14 @@ class Diagnose(Case):
         Diagnose.folders += 1
         return self.path(f"report{Diagnose.folders}")
 
-    def diagnose(self, model, *arguments):
+    def diagnose(self, model, *arguments, page=("--no-page",)):
         """The report and the lines on the terminal."""
         folder = self.out()
-        done = self.succeeds("diagnose", model, *arguments, *CPU, "--out", folder)
+        done = self.succeeds("diagnose", model, *arguments, *page, *CPU, "--out", folder)
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
             report = json.load(file)
-        self.assertEqual(os.listdir(folder)[0:1], ["report.json"])
+        self.assertEqual(sorted(os.listdir(folder)),
+                         ["report.json"] if page else ["plots", "report.html", "report.json"])
         self.assertEqual((report["format"], report["version"]), ("unroll report", 1))
         verdict = report["verdict"]
         self.assertEqual(done.stdout.splitlines()[0], f"verdict   {verdict['level']}: {verdict['text']}")
@@ -76,7 +77,7 @@ class Diagnose(Case):
 
     def check(self, report):
         """What holds of every report."""
-        there = set(SECTIONS) | {"attention"}
+        there = set(SECTIONS) | {"attention", "cost"}
         for entry in report["missing"]:
             there.discard(entry["section"])
             self.assertTrue(entry["why"])
@@ -115,7 +116,8 @@ class Tasks(Diagnose):
                             ("gru", ["reset", "update", "candidate"]), ("gru_after", ["reset", "update", "candidate"])):
             with self.subTest(cell=cell):
                 model = self.model("--cell", cell, "--layers", "2", name=cell + ".safetensors")
-                report, _ = self.diagnose(model, "--text", self.text(), "--exponent-steps", "200", "--starts", "4")
+                report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "200", "--starts", "4", page=())
+                self.assertIn("/report.html; ", text)
                 with open(model, "rb") as file:
                     self.assertEqual(report["model"]["sha256"], hashlib.sha256(file.read()).hexdigest())
                 with open(self.text(), "rb") as file:
@@ -135,6 +137,7 @@ class Tasks(Diagnose):
         self.assertEqual(report["model"]["parameters"],
                          sum(len(numbers) for name, (_, numbers) in tensors.items()
                              if not name.endswith(optimizers) and name not in states))
+        self.assertEqual(report["model"]["parameters"], report["cost"]["parameters"])
         H = report["model"]["hidden"]
         place = {}
         for entry in report["spectra"]:
@@ -307,7 +310,7 @@ class Mistakes(Diagnose):
         self.refuses("cannot make", model, "--text", text, "--out", self.path("no/such/folder"))
         folder = self.out()
         os.mkdir(folder)
-        quick = ["--starts", "1", "--exponent-steps", "20", *CPU]
+        quick = ["--starts", "1", "--exponent-steps", "20", "--no-page", *CPU]
         self.succeeds("diagnose", model, "--text", text, "--out", folder, *quick)  # an empty one will do
         before = self.read(os.path.join(folder, "report.json"))
         self.refuses("exists and has files: give another folder, or --force", model, "--text", text, "--out", folder)
