@@ -287,6 +287,13 @@ class Mistakes(Diagnose):
         self.refuses("has no recurrent layer", plain, "--data", data, "--out", self.out())
         odd = self.write("odd.safetensors", safetensors({"r.W_h.0.0": ([2, 1], [1.0, 1.0])}))
         self.refuses("r.W_h.0.0 is [2,1], which is no cell's", odd, "--data", data, "--out", self.out())
+        one = {"r.W_h.0.0": ([1, 1], [1.0]), "r.W_x.0.0": ([1, 1], [1.0])}
+        cell = self.write("cell.safetensors", safetensors(one, {"unroll.model": '{"cell": "mgu"}'}))
+        self.refuses("the cell 'mgu' is not known", cell, "--data", data, "--out", self.out())
+        modrelu = self.write("modrelu.safetensors", safetensors(one, {"unroll.model": '{"activation": "modrelu"}'}))
+        self.refuses("the activation 'modrelu' of its cells is not known", modrelu, "--data", data, "--out", self.out())
+        projected = self.write("projected.safetensors", safetensors({**one, "r.W_r.0.0": ([1, 1], [1.0])}))
+        self.refuses("has a projection", projected, "--data", data, "--out", self.out())
         self.refuses("nowhere.safetensors", self.path("nowhere.safetensors"), "--data", data, "--out", self.out())
         model = bytearray(self.read(os.path.basename(self.model())))
         model[-1] ^= 1

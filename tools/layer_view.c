@@ -191,15 +191,24 @@ static const char *text_of(const json_t *object, const char *key) {
   return text ? text : "";
 }
 
-/* The metadata's cell, or what W_h's rows say. 0: neither does. */
+/* The metadata's cell, or what W_h's rows say where there is none. 0: not known. */
 static int32_t cell_of(const model_view *v, int64_t rows, int64_t hidden, bool has_b_n) {
+  const char *said = text_of(v->model, "cell");
   for (int32_t cell = UNROLL_CELL_RNN; cell < UNROLL_CELL_COUNT; cell++)
-    if (strcmp(train_cell_name(cell), text_of(v->model, "cell")) == 0)
+    if (strcmp(train_cell_name(cell), said) == 0)
       return cell;
-  return rows == hidden       ? UNROLL_CELL_RNN
+  return *said                ? 0
+         : rows == hidden     ? UNROLL_CELL_RNN
          : rows == 4 * hidden ? UNROLL_CELL_LSTM
          : rows == 3 * hidden ? (has_b_n ? UNROLL_CELL_GRU_AFTER : UNROLL_CELL_GRU)
                               : 0;
+}
+
+static bool has_tensor(const model_view *v, const layer_view *l, const char *what) {
+  char name[160];
+  unroll_stored_tensor t;
+  snprintf(name, sizeof name, "%s%s%s.%d.%d", l->stack, *l->stack ? "." : "", what, l->layer, l->direction);
+  return unroll_safetensors_find(v->file, name, &t, NULL) == UNROLL_OK;
 }
 
 static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_tensor *W_h) {
@@ -214,6 +223,15 @@ static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_t
   w->b_n = read_tensor(v, l, "b_n", H, NULL, &bad);
   w->cell = cell_of(v, W_h->shape[0], H, w->b_n != NULL);
   const int64_t GH = layer_gates(l) * H;
+  if (w->cell == 0 && *text_of(v->model, "cell")) {
+    complain("%s: the cell '%s' is not known: rnn, lstm, gru or gru_after was expected", v->path,
+             text_of(v->model, "cell"));
+    return false;
+  }
+  if (has_tensor(v, l, "W_r")) {
+    complain("%s: layer %d has a projection, W_r, which a diagnosis does not know", v->path, l->layer);
+    return false;
+  }
   if (w->cell == 0 || W_h->shape[0] != GH) {
     complain("%s: %s is [%" PRId64 ",%" PRId64
              "], which is no cell's: expected 1, 3 or 4 times as many rows as columns",
@@ -242,16 +260,9 @@ static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_t
              activation);
     return false;
   }
-  if (strcmp(l->stack, "decoder") != 0) { /* the decoder's cells are plain */
+  if (strcmp(l->stack, "decoder") != 0 || strcmp(text_of(v->model, "decoder"), "as_encoder") == 0) {
     e->zoneout_h = json_number_value(json_object_get(v->training, "zoneout_h"));
     e->zoneout_c = json_number_value(json_object_get(v->training, "zoneout_c"));
-  }
-  static const char *const more[] = {"W_c", "W_f"};
-  for (size_t i = 0; i < COUNT(more); i++) {
-    char name[160];
-    unroll_stored_tensor t;
-    snprintf(name, sizeof name, "%s%s%s.%d.%d", l->stack, *l->stack ? "." : "", more[i], l->layer, l->direction);
-    l->has_context |= unroll_safetensors_find(v->file, name, &t, NULL) == UNROLL_OK;
   }
   return !bad;
 }

@@ -17,7 +17,6 @@ typedef struct layer_view { /* of one direction */
   /* x stands at NULL: each user has its own. Of a decoder W_x is of the token read, the context's part is not here. */
   unroll_cell_weights weights;
   unroll_cell_extras extras;
-  bool has_context; /* it reads more than its W_x: a decoder */
 } layer_view;
 
 typedef struct model_view {
