@@ -304,6 +304,9 @@ class Mistakes(Diagnose):
         self.refuses("a diagnosis takes at least 2", model, "--text", self.write("short.txt", "a"), "--out", self.out())
         self.refuses("nowhere.txt", model, "--text", self.path("nowhere.txt"), "--out", self.out())
         layers, _ = self.layers([0.5], [1.0], [1.0] * 4, 4, 1)
+        wide = self.write("wide.safetensors", safetensors({"r.W_h.0.0": ([700, 700], [0.0] * 490000), "r.W_x.0.0": ([700, 1], [0.0] * 700)}))
+        long = self.write("long.npy", npy([50000, 16, 1], [0.0] * 800000))
+        self.refuses("are more than a diagnosis keeps", wide, "--data", long, "--sequences", "16", "--out", self.out())
         self.refuses("[steps,sequences,1], at least 2 steps", layers, "--data", self.write("one.npy", npy([1, 4, 1], [1.0] * 4)),
                      "--out", self.out())
         self.refuses("[steps,sequences,1]", layers, "--data", self.write("wide.npy", npy([4, 1, 2], [1.0] * 8)), "--out",

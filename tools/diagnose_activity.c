@@ -13,6 +13,7 @@
 #define BINS 20
 #define QUANTILES 21
 #define MOST_TOKENS 500
+#define MOST_NUMBERS 1e9
 
 static bool out_of_memory(void) {
   complain("out of memory");
@@ -84,9 +85,27 @@ static bool fits(const diagnosis *d, const layer_view *l, size_t below, size_t n
   return false;
 }
 
+/* What is kept of all steps has to fit; else said on stderr. */
+static bool has_room(const diagnosis *d) {
+  double steps = 0, numbers = 0;
+  for (int64_t i = 0; i < d->data.n; i++)
+    steps += (double)d->data.lengths[i];
+  for (size_t k = 0; k < d->model.n; k++) {
+    const layer_view *l = &d->model.layers[k];
+    numbers += (double)(l->weights.input + layer_gates(l) * l->weights.hidden + layer_state_size(l));
+  }
+  if (steps * numbers <= MOST_NUMBERS)
+    return true;
+  complain("%.0f steps of %.0f numbers are more than a diagnosis keeps (%.0f): give fewer --sequences or --steps",
+           steps, numbers, MOST_NUMBERS);
+  return false;
+}
+
 bool diagnose_trace(diagnosis *d) {
   const model_view *m = &d->model;
   size_t below = 0, n_below = 0, first = 0;
+  if (!has_room(d))
+    return false;
   d->activities = calloc(m->n, sizeof *d->activities);
   if (!d->activities)
     return out_of_memory();

@@ -267,6 +267,8 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   if (f->memory >= 0)
     printf("  %-24s %s%" PRId64 " of %" PRId64 " steps\n", "memory", f->memory >= f->steps ? "all " : "",
            f->memory >= f->steps ? f->steps : f->memory, f->steps);
+  json_array_foreach(json_object_get(json_object_get(d->report, "gradient"), "layers"), i, entry) if (is_of(entry, l))
+      printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
   json_array_foreach(json_object_get(d->report, "fixed_points"), i, entry) if (is_of(entry, l)) {
     const json_t *kinds = json_object_get(entry, "class");
     printf("  %-24s %.0f stable, %.0f saddles, %.0f sources; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
