@@ -7,6 +7,7 @@
 #define TEXT_SIZE 12.0
 #define LEGEND_ROW 20.0
 #define LEGEND_LINE 26.0
+#define FARTHEST 1e300  /* either way: the length of an axis stays finite */
 #define DENSE 400       /* points of a curve, beyond which its line is thin */
 #define MOST_MARKERS 40 /* points of a curve, beyond which it has none */
 
@@ -17,6 +18,7 @@ axis axis_new(const char *label, bool is_log) {
 void axis_fit_value(axis *a, double value) {
   if (!isfinite(value) || (a->is_log && value <= 0))
     return;
+  value = value < -FARTHEST ? -FARTHEST : value > FARTHEST ? FARTHEST : value;
   a->low = fmin(a->low, value);
   a->high = fmax(a->high, value);
 }
