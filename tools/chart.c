@@ -7,6 +7,7 @@
 #define TEXT_SIZE 12.0
 #define LEGEND_ROW 20.0
 #define LEGEND_LINE 26.0
+#define FARTHEST 1e300  /* either way: the length of an axis stays finite */
 #define DENSE 400       /* points of a curve, beyond which its line is thin */
 #define MOST_MARKERS 40 /* points of a curve, beyond which it has none */
 
@@ -17,6 +18,7 @@ axis axis_new(const char *label, bool is_log) {
 void axis_fit_value(axis *a, double value) {
   if (!isfinite(value) || (a->is_log && value <= 0))
     return;
+  value = value < -FARTHEST ? -FARTHEST : value > FARTHEST ? FARTHEST : value;
   a->low = fmin(a->low, value);
   a->high = fmax(a->high, value);
 }
@@ -32,22 +34,50 @@ static double step_of(double range, int ticks) {
   return power * (part < 1.5 ? 1 : part < 3.5 ? 2 : part < 7.5 ? 5 : 10);
 }
 
-void axis_round(axis *a) {
+static void widen_empty(axis *a) {
   if (a->low > a->high) {
     a->low = a->is_log ? 0.1 : 0;
     a->high = 1;
   }
-  if (a->is_log) {
-    a->low = fmax(pow(10, floor(log10(a->low) + 1e-9)), 1e-307);
-    a->high = fmin(pow(10, ceil(log10(a->high) - 1e-9)), 1e308);
-    if (a->high < a->low * 9)
-      a->high = a->low * 10;
-    return;
-  }
-  if (!(a->high - a->low > 1e-12 * fmax(fabs(a->high), fabs(a->low)))) {
+  if (!a->is_log && !(a->high - a->low > 1e-12 * fmax(fabs(a->high), fabs(a->low)))) {
     const double half = a->high == 0 ? 0.5 : fabs(a->high) / 2;
     a->low -= half;
     a->high += half;
+  }
+}
+
+#define SHORT_RANGE 100.0 /* of a log axis: one that is shorter has ticks at 1, 2 and 5 times a power of ten */
+
+/* The next of them below, or above. */
+static double round_log(double value, bool is_up) {
+  static const double parts[] = {1, 2, 5, 10};
+  const double power = pow(10, floor(log10(value) + 1e-9)), part = value / power;
+  int i = is_up ? 0 : 3;
+  while (is_up ? i < 3 && parts[i] < part * (1 - 1e-9) : i > 0 && parts[i] > part * (1 + 1e-9))
+    i += is_up ? 1 : -1;
+  return parts[i] * power;
+}
+
+void axis_pad(axis *a, double part) {
+  widen_empty(a);
+  const double more = part * (a->high - a->low);
+  a->low -= more;
+  a->high += more;
+}
+
+void axis_round(axis *a) {
+  widen_empty(a);
+  if (a->is_log && a->high / a->low < SHORT_RANGE) {
+    a->low = round_log(a->low, false);
+    a->high = round_log(a->high, true);
+    if (a->high < a->low * 5)
+      a->high = a->low * 10;
+    return;
+  }
+  if (a->is_log) {
+    a->low = fmax(pow(10, floor(log10(a->low) + 1e-9)), 1e-307);
+    a->high = fmin(pow(10, ceil(log10(a->high) - 1e-9)), 1e308);
+    return;
   }
   const double step = step_of(a->high - a->low, 5);
   a->low = floor(a->low / step + 1e-9) * step;
@@ -75,7 +105,10 @@ void axis_print(const axis *a, double value, char *text, size_t size) {
   } else if (a->unit == UNIT_PERCENT) {
     snprintf(text, size, "%.3g%%", 100 * value);
   } else if (a->is_log && (value < 0.01 || value > 9999)) {
-    print_power((int)lround(log10(value)), text, size);
+    const int power = (int)floor(log10(value) + 1e-9);
+    const int part = (int)lround(value / pow(10, power));
+    const int used = part > 1 ? snprintf(text, size, "%d·", part) : 0;
+    print_power(power, text + used, size - (size_t)used);
   } else if (fabs(value) >= 10000 && fabs(value) < 1e7 && value == floor(value)) {
     const int64_t n = (int64_t)fabs(value);
     if (n >= 1000000)
@@ -123,8 +156,13 @@ static void draw_y_tick(const chart *c, double value) {
 }
 
 static void draw_ticks(const chart *c, const axis *a, int ticks, void (*draw)(const chart *, double)) {
+  if (a->is_log && a->high / a->low <= SHORT_RANGE * (1 + 1e-9)) {
+    for (double at = a->low; at <= a->high * (1 + 1e-9); at = round_log(at * 1.01, true))
+      draw(c, at);
+    return;
+  }
   if (a->is_log) {
-    const int from = (int)lround(log10(a->low)), to = (int)lround(log10(a->high));
+    const int from = (int)ceil(log10(a->low) - 1e-9), to = (int)floor(log10(a->high) + 1e-9);
     static const int steps[] = {1, 2, 3, 5, 10, 20, 50, 100};
     size_t i = 0;
     while (i + 1 < sizeof steps / sizeof steps[0] && (to - from) / steps[i] > ticks)

@@ -34,6 +34,8 @@ void axis_fit(axis *a, series values);
 void axis_fit_value(axis *a, double value);
 /* Rounds the ends to ticks; an axis to which nothing was fitted shows 0 to 1, or 0.1 to 1. */
 void axis_round(axis *a);
+/* Widens a linear axis by a part of its length at both ends, without rounding them. */
+void axis_pad(axis *a, double part);
 /* 10⁻³, 0.25, 1.5 MB: as ticks have it. */
 void axis_print(const axis *a, double value, char *text, size_t size);
 

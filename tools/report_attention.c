@@ -96,7 +96,7 @@ static void draw_attention(report_page *pg, const struct attention *a, size_t in
     picture_area(p, INK_NONE, 1, frame,
                  (const double[]){right + 14, top, right + 30, top, right + 30, top + 90, right + 14, top + 90}, 4);
     p->height = fmax(p->height, top + 98);
-    p->width = fmin(PAGE_WIDTH, fmax(right + 80, 16 + picture_text_width(title, 14)));
+    p->width = fmin(PAGE_WIDTH, fmax(right + 80, 16 + 1.15 * picture_text_width(title, 14)));
   }
   const bool is_cut = rows < a->rows || columns < a->columns;
   pg->drawn->thinned += is_cut;

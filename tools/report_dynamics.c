@@ -91,8 +91,8 @@ static void draw_panel(picture *pic, const struct portrait *p, size_t up, double
     axis_fit_value(&c.x, p->points[i].place[0]);
     axis_fit_value(&c.y, p->points[i].place[up]);
   }
-  axis_round(&c.x);
-  axis_round(&c.y);
+  axis_pad(&c.x, 0.06);
+  axis_pad(&c.y, 0.06);
   chart_draw_axes(&c);
   draw_path(&c, p, 0, up);
   const stroke edge = {.colour = INK_PAPER, .width = 1};

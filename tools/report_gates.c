@@ -95,7 +95,7 @@ static void write_tables(report_page *pg, fields *f, const struct gate *g) {
   series columns[4] = {series_steps(f, n)};
   size_t k = 1;
   const series all[] = {g->low, g->high, g->mean};
-  static const char *const labels[] = {"share < 0.1", "share > 0.9", "mean"};
+  static const char *const labels[] = {"saturated low", "saturated high", "mean"};
   for (size_t i = 0; i < 3; i++)
     if (all[i].n) {
       headers[k] = labels[i];
@@ -113,14 +113,13 @@ static void write_tables(report_page *pg, fields *f, const struct gate *g) {
 
 /* The gates from..to-1, which are of one layer. */
 static void draw_layer(report_page *pg, fields *f, const struct gate *g, size_t from, size_t to, size_t index) {
-  static const char *const names[] = {"share below 0.1", "share above 0.9", "mean"};
+  static const char *const names[] = {"saturated low", "saturated high", "mean"};
   char name[48], title[160];
   snprintf(name, sizeof name, "gates-%zu", index);
   snprintf(title, sizeof title, "Gates of layer %.80s", g[from].layer);
-  picture *p =
-      picture_new(PAGE_WIDTH, 58 + ROW * (double)(to - from), name, title,
-                  "For every gate, to the left the shares of its values below 0.1 and above 0.9 and their mean by "
-                  "step, to the right a histogram of its values. The tables below have the values.");
+  picture *p = picture_new(PAGE_WIDTH, 58 + ROW * (double)(to - from), name, title,
+                           "For every gate, to the left the shares of saturated values and their mean by "
+                           "step, to the right a histogram of its values. The tables below have the values.");
   bool is_thinned = false;
   if (p) {
     picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 56, 17, title);
@@ -133,8 +132,8 @@ static void draw_layer(report_page *pg, fields *f, const struct gate *g, size_t 
   }
   page_figure(
       pg, p,
-      "Saturated gates pass no gradient to their inputs. Left: shares of values by step; right: how all values are "
-      "spread.%s",
+      "Saturated gates pass no gradient to their inputs: values below 0.1 or above 0.9, of a tanh below −0.9 or above "
+      "0.9. Left: their shares, and the mean, by step; right: how all values are spread.%s",
       note_of(false, is_thinned));
   for (size_t i = from; i < to; i++)
     write_tables(pg, f, &g[i]);
@@ -225,7 +224,8 @@ void section_gates(report_page *pg, fields *f, const json_t *json) {
   if (f->has_failed)
     return;
   page_table(pg, "Gates, mean over all steps", false,
-             (const char *const[]){"layer", "gate", "share < 0.1", "share > 0.9", "mean", "units never active"}, 6);
+             (const char *const[]){"layer", "gate", "saturated low", "saturated high", "mean", "units never active"},
+             6);
   for (size_t i = 0; i < n; i++) {
     const double values[] = {mean_of(g[i].low), mean_of(g[i].high), mean_of(g[i].mean), g[i].dead};
     page_row(pg);

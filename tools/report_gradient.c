@@ -8,7 +8,8 @@
 struct layer {
   const char *name;
   series norm, lags, product, sigma_lags, sigma;
-  double rho, memory, condition;
+  double rho, rate, memory, condition;
+  const char *why; /* the condition differs from what was measured, or "" */
 };
 
 static void read_layer(fields *f, const json_t *json, struct layer *l) {
@@ -19,6 +20,8 @@ static void read_layer(fields *f, const json_t *json, struct layer *l) {
   l->sigma_lags = field_series_or_none(f, json, "sigma_lags");
   l->sigma = field_is_there(json, "sigma") ? field_series(f, json, "sigma", l->sigma_lags.n) : (series){0};
   l->rho = field_number_or(f, json, "rho", NAN);
+  l->rate = field_number_or(f, json, "rate", NAN);
+  l->why = field_text_or(f, json, "why", "");
   l->memory = field_number_or(f, json, "memory", NAN);
   l->condition = field_number_or(f, json, "condition", NAN);
 }
@@ -72,15 +75,42 @@ static void draw_norms(report_page *pg, fields *f, const struct layer *layers, s
   page_figure_end(pg);
 }
 
+/*
+ * ρ^k at the lags. It may be hundreds of decades off what was measured, and then leaves the chart: it ends where it is three
+ * decades beyond the measured norms.
+ */
+static void make_powers(fields *f, const struct layer *l, series at, series *to_x, series *to_y) {
+  axis measured = axis_new(NULL, true);
+  axis_fit_value(&measured, 1);
+  axis_fit(&measured, l->product);
+  axis_fit(&measured, l->sigma);
+  const double least = fmax(measured.low, 1e-300) * 1e-3, most = fmin(measured.high, 1e300) * 1e3;
+  double *x = fields_alloc(f, at.n, sizeof *x), *y = fields_alloc(f, at.n, sizeof *y);
+  size_t n = 0;
+  for (size_t i = 0; x && y && i < at.n && isfinite(l->rho); i++) {
+    x[n] = at.v[i];
+    y[n] = pow(l->rho, at.v[i]);
+    if (y[n] >= least && y[n] <= most) {
+      n++;
+      continue;
+    }
+    y[n] = y[n] < least ? least : most;
+    x[n] = log(y[n]) / log(l->rho); /* -inf of ρ = 0, where no line leads to */
+    n += isfinite(x[n]) && x[n] >= (n ? x[n - 1] : 0);
+    break;
+  }
+  *to_x = (series){x, n};
+  *to_y = (series){y, n};
+}
+
 static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t index) {
   const series at = l->lags.n ? l->lags : l->sigma_lags;
-  double *powers = fields_alloc(f, at.n, sizeof *powers);
-  if (!powers || at.n == 0)
+  series powers_at, powers;
+  make_powers(f, l, at, &powers_at, &powers);
+  if (f->has_failed || at.n == 0)
     return;
-  for (size_t i = 0; i < at.n; i++)
-    powers[i] = pow(l->rho, at.v[i]);
-  const series curves[] = {l->product, l->sigma, {powers, isnan(l->rho) ? 0 : at.n}};
-  const series lags[] = {l->lags, l->sigma_lags, at};
+  const series curves[] = {l->product, l->sigma, powers};
+  const series lags[] = {l->lags, l->sigma_lags, powers_at};
   char rho[64], name[48], title[200];
   snprintf(rho, sizeof rho, "ρᵏ, ρ = %.4g of Wₕ", l->rho);
   const char *const names[] = {"mean norm of the Jacobian product", "its largest singular value σ₁", rho};
@@ -104,10 +134,7 @@ static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t 
     }
     axis_fit(&c.y, curves[0]);
     axis_fit(&c.y, curves[1]);
-    /* rho^k may be hundreds of decades off what was measured, which is what the chart is for: it leaves at its edge. */
-    const double low = c.y.low * 1e-3, high = c.y.high * 1e3;
-    for (size_t i = 0; i < curves[2].n; i++)
-      axis_fit_value(&c.y, powers[i] < low ? low : powers[i] > high ? high : powers[i]);
+    axis_fit(&c.y, powers);
     axis_round(&c.y);
     axis_round(&c.x);
     picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 70, 17, title);
@@ -127,7 +154,7 @@ static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t 
       char text[64];
       snprintf(text, sizeof text, "memory: %.0f steps", l->memory);
       picture_text(p, (lettering){.colour = INK_TEXT, .size = 12, .anchor = is_right ? ANCHOR_END : ANCHOR_START},
-                   is_right ? x - 5 : x + 5, c.top + 14, text);
+                   is_right ? x - 5 : x + 5, l->rho > 1 ? c.bottom - 8 : c.top + 14, text);
     }
   }
   page_figure(pg, p,
@@ -141,9 +168,17 @@ static void draw_lags(report_page *pg, fields *f, const struct layer *l, size_t 
   page_figure_end(pg);
 }
 
+static void write_known(report_page *pg, double value, const char *otherwise) {
+  if (isnan(value))
+    page_cell(pg, otherwise);
+  else
+    page_cell_number(pg, value);
+}
+
 void section_gradient(report_page *pg, fields *f, const json_t *json) {
   fields_enter(f, "gradient");
   const json_t *list = field_objects(f, json, "layers");
+  const char *loss = field_text_or(f, json, "loss", "");
   const size_t n = page_entries(list);
   struct layer *layers = fields_alloc(f, n, sizeof *layers);
   for (size_t i = 0; layers && i < n; i++) {
@@ -153,18 +188,31 @@ void section_gradient(report_page *pg, fields *f, const json_t *json) {
   if (f->has_failed)
     return;
   page_table(pg, "Gradient flow by layer", false,
-             (const char *const[]){"layer", "spectral radius ρ of Wₕ", "λ_max · max|f′|", "memory, steps"}, 4);
+             (const char *const[]){"layer", "spectral radius ρ of Wₕ", "λ_max · max|f′|", "measured rate per step",
+                                   "memory, steps"},
+             5);
   for (size_t i = 0; i < n; i++) {
     page_row(pg);
     page_cell(pg, layers[i].name);
-    page_cell_number(pg, layers[i].rho);
-    page_cell_number(pg, layers[i].condition);
-    if (isnan(layers[i].memory))
-      page_cell(pg, "longer than was looked at");
-    else
-      page_cell_number(pg, layers[i].memory);
+    write_known(pg, layers[i].rho, "–");
+    write_known(pg, layers[i].condition, "–");
+    write_known(pg, layers[i].rate, "–");
+    write_known(pg, layers[i].memory, "longer than was looked at");
   }
   page_table_end(pg);
+  for (size_t i = 0; i < n; i++)
+    if (layers[i].why[0]) {
+      page_print(pg, "<p class=\"note\">");
+      page_text(pg, layers[i].name);
+      page_print(pg, ": ");
+      page_text(pg, layers[i].why);
+      page_print(pg, "</p>\n");
+    }
+  if (loss[0]) {
+    page_print(pg, "<p class=\"note\">The loss that is differentiated: ");
+    page_text(pg, loss);
+    page_print(pg, ".</p>\n");
+  }
   draw_norms(pg, f, layers, n);
   for (size_t i = 0; i < n; i++)
     draw_lags(pg, f, &layers[i], i);

@@ -50,10 +50,12 @@ void head_title(report_page *pg, fields *f, const json_t *report) {
     page_text(pg, text_at(report, "created"));
   }
   page_print(pg, "</p>\n");
+  if (json_is_true(json_object_get(report, "partial")))
+    page_print(pg, "<p class=\"fault\" role=\"note\">The diagnosis was interrupted: this is a part of it.</p>\n");
 }
 
 struct finding {
-  const char *level, *what, *text, *advice;
+  const char *level, *what, *layer, *text, *advice;
 };
 
 static const char *level_name(fields *f, const char *level, const char *name) {
@@ -77,7 +79,8 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
     const json_t *entry = json_array_get(list, i);
     fields_enter(f, "verdict.findings[%zu]", i);
     findings[i] = (struct finding){field_text(f, entry, "level"), field_text_or(f, entry, "what", ""),
-                                   field_text(f, entry, "text"), field_text_or(f, entry, "advice", "")};
+                                   field_text_or(f, entry, "layer", ""), field_text(f, entry, "text"),
+                                   field_text_or(f, entry, "advice", "")};
     level_name(f, findings[i].level, "level");
   }
   if (f->has_failed)
@@ -95,6 +98,11 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
       page_text(pg, findings[i].what);
     }
     page_print(pg, ":</span> ");
+    if (findings[i].layer[0]) {
+      page_print(pg, "layer ");
+      page_text(pg, findings[i].layer);
+      page_print(pg, ": ");
+    }
     page_text(pg, findings[i].text);
     if (findings[i].advice[0]) {
       page_print(pg, " <strong>Advice:</strong> ");

@@ -81,8 +81,7 @@ static void draw_unit(picture *p, const struct units *u, size_t unit, double y) 
   snprintf(label, sizeof label, "unit %.0f", u->index.v[unit]);
   picture_text(p, (lettering){.colour = INK_TEXT, .size = 12, .is_bold = true}, 8, y + 13, label);
   for (size_t t = 0; t < u->n_tokens; t++) {
-    const bool breaks = strcmp(u->tokens[t], "\n") == 0;
-    const char *shown = breaks ? "↵" : u->tokens[t];
+    const char *shown = strcmp(u->tokens[t], "\n") == 0 ? "↵" : u->tokens[t];
     const double width = LETTER * (double)letters_of(shown), a = activity(u, unit, t);
     if (x + width > PAGE_WIDTH - 6) {
       x = 92;
@@ -93,11 +92,6 @@ static void draw_unit(picture *p, const struct units *u, size_t unit, double y) 
     if (strcmp(shown, " ") != 0)
       picture_text(p, l, x, y + LINE * line + 12, shown);
     x += width;
-    if (breaks) {
-      x = 92;
-      if (++line == PICTURE_LINES)
-        return;
-    }
   }
 }
 
