@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an update is said to cost a model, against what one takes that is made on a backend that counts. */
-#include "train_support.h"
+#include "translate_support.h"
 
 #include "counted.h"
+#include <unroll/classify.h>
 #include <unroll/forecast.h>
 
 /* ---- models, as they are trained ---- */
@@ -71,8 +72,83 @@ static void a_forecaster(void **state) {
   unroll_forecaster_destroy(f);
 }
 
+/* 24 sequences of 5 steps of 2 features, in 3 classes, read both ways. */
+static void a_classifier(void **state) {
+  (void)state;
+  unroll_device *counting;
+  assert_ok(session_device(&session, &counting, &err));
+  char all[24 * 64], *at = all;
+  for (int i = 0; i < 24; i++) {
+    at += sprintf(at, "%c", 'a' + i % 3);
+    for (int k = 0; k < 10; k++)
+      at += sprintf(at, ",%d", (i * 7 + k * 5) % 11);
+    at += sprintf(at, "\n");
+  }
+  put_file(in_folder("s.csv"), all, (size_t)(at - all));
+  unroll_sequences *sequences;
+  assert_ok(unroll_sequences_load(
+      in_folder("s.csv"),
+      &(unroll_labelled_options){.struct_size = sizeof(unroll_labelled_options), .label = "1", .features = 2}, NULL,
+      &sequences, &err));
+  unroll_classifier_options o = unroll_classifier_options_default();
+  o.rnn.hidden = 7;
+  o.bidirectional = 1;
+  o.rnn.dropout = 0.2;
+  o.training.batch = 6;
+  o.training.validation = 0;
+  unroll_classifier *c;
+  assert_ok(unroll_classifier_create(&counting, 1, sequences, &o, NULL, &c, &err));
+  unroll_cost update = {.struct_size = sizeof update};
+  unroll_cost_layers layers = {.struct_size = sizeof layers};
+  assert_ok(unroll_cost_of_classifier(c, 0, 0, NULL, &update, &layers, &err));
+  assert_int_equal(layers.steps, 5);
+  assert_int_equal(layers.rnn.bidirectional, 1);
+  start_counting();
+  const unroll_train_options once = {.struct_size = sizeof once, .updates = 1};
+  assert_ok(unroll_classifier_train(c, &once, &err));
+  same_costs("an update of a classifier", &update);
+  unroll_classifier_destroy(c);
+  unroll_sequences_destroy(sequences);
+}
+
+/* Words of 5 letters to words of 4 and an end: both sides have 5 steps. */
+static void a_translator(void **state) {
+  (void)state;
+  unroll_device *counting;
+  assert_ok(session_device(&session, &counting, &err));
+  char all[64 * 12], *at = all;
+  for (int i = 0; i < 64; i++) {
+    for (int k = 0; k < 5; k++)
+      *at++ = (char)('a' + (i >> k & 1) + k % 2 * 2);
+    *at++ = '\t';
+    for (int k = 0; k < 4; k++)
+      *at++ = (char)('a' + (i * 5 >> k & 3));
+    *at++ = '\n';
+  }
+  *at = '\0';
+  unroll_pairs *pairs = load_pairs(all);
+  for (int32_t cell = UNROLL_CELL_LSTM; cell <= UNROLL_CELL_GRU; cell++) {
+    unroll_translator_options o = toy(cell);
+    o.rnn.hidden = 8;
+    o.training.validation = 0;
+    unroll_translator *t = new_on(counting, pairs, &o);
+    unroll_cost update = {.struct_size = sizeof update}, forward = update;
+    unroll_cost_layers layers = {.struct_size = sizeof layers};
+    assert_ok(unroll_cost_of_translator(t, 0, 0, &forward, &update, &layers, &err));
+    assert_int_equal(layers.steps, 5);
+    start_counting();
+    const unroll_train_options once = {.struct_size = sizeof once, .updates = 1};
+    assert_ok(unroll_translator_train(t, &once, &err));
+    same_costs("an update of a translator", &update);
+    unroll_translator_destroy(t);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(a_language_model, make_folder, remove_folder),
-                                     cmocka_unit_test(a_forecaster)};
+  const struct CMUnitTest tests[] = {IN_FOLDER(a_language_model), cmocka_unit_test(a_forecaster),
+                                     IN_FOLDER(a_classifier), IN_FOLDER(a_translator)};
   return cmocka_run_group_tests(tests, counted_open, counted_close);
 }

@@ -21,8 +21,10 @@ static const option_spec options[] = {
     {.type = OPTION_OPERAND,
      .name = "MODEL",
      .offset = AT(model),
-     .help = "a file that 'unroll train' wrote; without one, layers as the options below have them"},
-    OPTIONS_LAYER(cost_values, "time-steps"),
+     .help =
+         "a file that 'unroll train' wrote, in batches as it was trained unless --time-steps or --batch say others; "
+         "without one, layers as the options have them"},
+    OPTIONS_LAYER_ALONE(cost_values, "time-steps"),
     {.type = OPTION_TEXT,
      .name = "at",
      .argument = "T,T..",
@@ -157,9 +159,9 @@ const command_spec command_cost = {
     .n_options = COUNT(options),
     .values_size = sizeof(cost_values),
     .notes =
-        "Nothing is run: all numbers follow from shapes. A multiply and an add are two FLOPs; elementary functions are "
-        "counted apart.\nBytes are those of each operation's operands, once each. unroll/cost.h has the convention, "
-        "and the sources of the memory's formulas.\n",
+        "Nothing is run: all numbers follow from shapes. A multiply and an add are two FLOPs; elementary functions\n"
+        "are counted apart. Bytes are those of each operation's operands, once each. unroll/cost.h has the\n"
+        "convention, and the sources of the memory's formulas.\n",
     .example = "  unroll cost model.safetensors --batch 1\n"
                "  unroll cost --cell gru --hidden 512 --layers 2 --time-steps 1000 --at 100,1000,10000\n",
     .run = run,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Costs as a table for people. */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,8 +55,21 @@ static short_text grouped(int64_t n) {
   return s;
 }
 
+/* Without the blanks at the end that an aligned number without a prefix leaves. */
+__attribute__((format(printf, 1, 2))) static void print_line(const char *format, ...) {
+  char line[256];
+  va_list list;
+  va_start(list, format);
+  const int n = vsnprintf(line, sizeof line, format, list);
+  va_end(list);
+  size_t end = n < 0 ? 0 : n < (int)sizeof line ? (size_t)n : sizeof line - 1;
+  while (end > 0 && line[end - 1] == ' ')
+    end--;
+  printf("%.*s\n", (int)end, line);
+}
+
 static void print_row(const char *what, int64_t forward, int64_t update) {
-  printf("  %-34s%10s  %10s  %10s\n", what, scaled(forward).text, scaled(update - forward).text, scaled(update).text);
+  print_line("  %-34s%10s  %10s  %10s", what, scaled(forward).text, scaled(update - forward).text, scaled(update).text);
 }
 
 static void print_arithmetic(const cost_report *r) {
@@ -91,10 +105,10 @@ static void print_ops(const unroll_cost *cost) {
   qsort(order, n, sizeof *order, by_bytes_and_flops);
   printf("\n%-24s%10s  %10s  %8s  %10s  %10s\n", "op, forward and back", "runs", "FLOPs", "of all", "read", "written");
   for (size_t i = 0; i < n; i++)
-    printf("  %-22s%10s  %10s  %6.1f %%  %10s  %10s\n", unroll_cost_op_name((uint32_t)(order[i] - cost->of)),
-           scaled(order[i]->runs).text, scaled(order[i]->flops).text,
-           cost->total.flops ? 100 * (double)order[i]->flops / (double)cost->total.flops : 0,
-           scaled(order[i]->read).text, scaled(order[i]->written).text);
+    print_line("  %-22s%10s  %10s  %6.1f %%  %10s  %10s", unroll_cost_op_name((uint32_t)(order[i] - cost->of)),
+               scaled(order[i]->runs).text, scaled(order[i]->flops).text,
+               cost->total.flops ? 100 * (double)order[i]->flops / (double)cost->total.flops : 0,
+               scaled(order[i]->read).text, scaled(order[i]->written).text);
 }
 
 static void print_parameters(const cost_report *r) {
@@ -129,9 +143,9 @@ static void print_memory(const cost_report *r) {
     char plan[48];
     snprintf(plan, sizeof plan, "(%" PRId64 " steps, %.2f·T)", m->checkpoint_interval,
              (double)m->checkpointed_steps / (double)m->steps);
-    printf("%10" PRId64 "  %10s  %16s  %10s %-18s  %12s  %9s\n", m->steps, bytes(m->bptt).text,
-           bytes(m->truncated).text, bytes(m->checkpointed).text, plan, bytes(m->transformer).text,
-           bytes(m->attention).text);
+    print_line("%10" PRId64 "  %10s  %16s  %10s %-18s  %12s  %9s", m->steps, bytes(m->bptt).text,
+               bytes(m->truncated).text, bytes(m->checkpointed).text, plan, bytes(m->transformer).text,
+               bytes(m->attention).text);
   }
 }
 

@@ -13,21 +13,20 @@ static int32_t from_type, to_type;
     from_type = from;                                                                               \
     to_type = to;                                                                                   \
   }
-#define KERNELS(from)                                                                                         \
-  KERNEL(from, 0)                                                                                             \
-  KERNEL(from, 1) KERNEL(from, 4) KERNEL(from, 5) KERNEL(from, 6) KERNEL(from, 7)                             \
-      KERNEL(from, 8) static const cpu_map_fn kernels_##from[UNROLL_DTYPE_COUNT] = {                          \
-          [0] = kernel_##from##_0, [1] = kernel_##from##_1, [4] = kernel_##from##_4, [5] = kernel_##from##_5, \
-          [6] = kernel_##from##_6, [7] = kernel_##from##_7, [8] = kernel_##from##_8};
-KERNELS(0)
-KERNELS(1) KERNELS(4) KERNELS(5) KERNELS(6) KERNELS(7) KERNELS(8)
+/* clang-format off */
+#define KERNELS(from)                                                                                      \
+  KERNEL(from, 0) KERNEL(from, 1) KERNEL(from, 4) KERNEL(from, 5)                                          \
+  KERNEL(from, 6) KERNEL(from, 7) KERNEL(from, 8)                                                          \
+  static const cpu_map_fn kernels_##from[UNROLL_DTYPE_COUNT] = {                                           \
+      [0] = kernel_##from##_0, [1] = kernel_##from##_1, [4] = kernel_##from##_4, [5] = kernel_##from##_5,  \
+      [6] = kernel_##from##_6, [7] = kernel_##from##_7, [8] = kernel_##from##_8};
+KERNELS(0) KERNELS(1) KERNELS(4) KERNELS(5) KERNELS(6) KERNELS(7) KERNELS(8)
+static const cpu_map_fn *const all_kernels[UNROLL_DTYPE_COUNT] = {
+    [0] = kernels_0, [1] = kernels_1, [4] = kernels_4, [5] = kernels_5,
+    [6] = kernels_6, [7] = kernels_7, [8] = kernels_8};
+/* clang-format on */
 
-    cpu_map_fn cpu_cast_kernel(int32_t from, int32_t to) {
-  static const cpu_map_fn *const all[UNROLL_DTYPE_COUNT] = {
-      [0] = kernels_0, [1] = kernels_1, [4] = kernels_4, [5] = kernels_5,
-      [6] = kernels_6, [7] = kernels_7, [8] = kernels_8};
-  return all[from] ? all[from][to] : NULL;
-}
+cpu_map_fn cpu_cast_kernel(int32_t from, int32_t to) { return all_kernels[from] ? all_kernels[from][to] : NULL; }
 static cpu_map_fn same(int32_t dtype) { return cpu_cast_kernel(dtype, dtype); }
 static cpu_map_fn of_bytes(uint32_t bytes) { /* any type of that size: only moved */
   return same(bytes == 1 ? UNROLL_U8 : bytes == 8 ? UNROLL_I64 : UNROLL_I32);

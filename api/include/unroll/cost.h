@@ -135,7 +135,7 @@ typedef struct unroll_cost_layers {
  *   update   a whole update: loss, gradients, clipping, optimizer. What it takes beyond forward is the way back
  *
  * Those of the two that are NULL are not asked for, nor is layers. Truncation inside of a batch is not looked at: each of its
- * steps goes forward and back once.
+ * steps goes forward and back once. Nor is REINFORCE.
  *   UNROLL_E_RANGE  steps or batch below 0 or above 2^31 - 1, and what unroll_cost_of_graph says
  * [obj] in the model
  */
