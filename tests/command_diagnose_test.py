@@ -152,16 +152,13 @@ class Tasks(Diagnose):
             self.assertAlmostEqual(entry["radius"], max(math.hypot(*e) for e in entry["eigenvalues"]), 7)
             self.assertGreaterEqual(entry["norm"], entry["radius"])
 
-    def test_options_without_a_map(self):
-        model = self.model("--cell", "lstm", "--layer-norm", "--peepholes", name="ln.safetensors")
-        report, _ = self.diagnose(model, "--text", self.text())
-        why = {e["section"]: e["why"] for e in report["missing"]}
-        self.assertEqual(why["lyapunov"], "0 forward: the map of a lstm with layer norm is not known")
-        self.assertEqual(why["fixed_points"], why["lyapunov"])
-        self.assertEqual(len(report["gates"]), 4)
-        model = self.model("--zoneout-h", "0.2", "--zoneout-c", "0.1", name="zone.safetensors")
-        report, _ = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
-        self.assertEqual(len(report["lyapunov"]), 1)
+    def test_options_of_cells(self):
+        for options in (["--cell", "lstm", "--layer-norm", "--peepholes"], ["--zoneout-h", "0.2", "--zoneout-c", "0.1"],
+                        ["--cell", "gru_after", "--layer-norm"]):
+            model = self.model(*options, name="options.safetensors")
+            report, _ = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
+            self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
+            self.assertEqual(len(report["lyapunov"]), 1)
 
     def test_classifiers(self):
         dice = random.Random(1)

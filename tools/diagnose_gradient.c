@@ -130,7 +130,7 @@ static unroll_rnn_options options_of(const diagnosis *d) {
 }
 
 /* [T,n,width] and lengths [n]. */
-static bool fill_batch(const diagnosis *d, int64_t T, double *x, int32_t *lengths) {
+static bool fill_batch(const diagnosis *d, double *x, int32_t *lengths) {
   if (!x || !lengths)
     return false;
   for (int64_t i = 0; i < d->data.n; i++) {
@@ -139,7 +139,6 @@ static bool fill_batch(const diagnosis *d, int64_t T, double *x, int32_t *length
       memcpy(x + (t * d->data.n + i) * d->data.width, d->data.x[i] + t * d->data.width,
              (size_t)d->data.width * sizeof *x);
   }
-  (void)T;
   return true;
 }
 
@@ -187,7 +186,7 @@ void diagnose_gradient(diagnosis *d) {
   const bool has_loss = find_loss(d, T, &loss);
   const unroll_flow_loss own = {build_loss, fill_loss, &loss};
   unroll_device *const device = diagnose_device(d);
-  bool made = list_weights(d, &w) && fill_batch(d, T, x, lengths);
+  bool made = list_weights(d, &w) && fill_batch(d, x, lengths);
   if (!device)
     diagnose_missing(d, "gradient", "the device can't be opened");
   else if (!made)

@@ -34,101 +34,34 @@ bool layer_gate_is_sigmoid(const layer_view *l, int64_t gate) {
   return gate != 2;
 }
 
-const char *layer_unmapped(const layer_view *l) {
-  return l->extras.ln_x ? "layer norm" : l->extras.p_i ? "peepholes" : NULL;
-}
-
 /* ---- maps ---- */
-
-static unroll_status fail_with(unroll_error *err, unroll_status status, const char *message) {
-  err->code = status;
-  snprintf(err->message, sizeof err->message, "%s", message);
-  return status;
-}
-
-/* h' = W_h·h + u_t, whose Jacobian is W_h. */
-static void linear_step(const layer_map *m, int64_t t, const double *h, double *next, double *jacobian) {
-  const unroll_cell_weights *w = &m->layer->weights;
-  const int64_t H = w->hidden;
-  for (int64_t i = 0; i < H; i++) {
-    double sum = m->u[t % m->steps * H + i];
-    for (int64_t j = 0; j < H; j++)
-      sum += w->W_h[i * H + j] * h[j];
-    next[i] = sum;
-  }
-  if (jacobian)
-    memcpy(jacobian, w->W_h, (size_t)(H * H) * sizeof *jacobian);
-}
-
-/* Rows [first, first + n) of n_all: p·old + (1-p)·new. */
-static void zone_out(double p, int64_t first, int64_t n, int64_t n_all, const double *state, double *next, double *J) {
-  for (int64_t i = first; p > 0 && i < first + n; i++) {
-    next[i] = p * state[i] + (1 - p) * next[i];
-    for (int64_t j = 0; J && j < n_all; j++)
-      J[i * n_all + j] = (1 - p) * J[i * n_all + j] + (i == j ? p : 0);
-  }
-}
 
 static unroll_status step(void *ctx, int64_t t, const double *state, double *next, double *jacobian,
                           unroll_error *err) {
   const layer_map *m = ctx;
-  const layer_view *l = m->layer;
-  const int64_t H = l->weights.hidden, n = layer_state_size(l);
-  unroll_status status = UNROLL_OK;
-  if (m->stop && m->stop())
-    return fail_with(err, UNROLL_E_CANCELLED, "interrupted");
-  if (m->plain)
-    status = unroll_map_step(m->plain, t, state, next, jacobian, err);
-  else
-    linear_step(m, t, state, next, jacobian);
-  if (status == UNROLL_OK) {
-    zone_out(l->extras.zoneout_h, 0, H, n, state, next, jacobian);
-    zone_out(l->extras.zoneout_c, H, n - H, n, state, next, jacobian);
-  }
-  return status;
-}
-
-static unroll_status open_linear(layer_map *m, const double *x, unroll_error *err) {
-  const unroll_cell_weights *w = &m->layer->weights;
-  const int64_t H = w->hidden;
-  m->u = calloc((size_t)(m->steps * H), sizeof *m->u);
-  if (!m->u)
-    return fail_with(err, UNROLL_E_MEMORY, "out of memory");
-  for (int64_t t = 0; t < m->steps; t++)
-    for (int64_t i = 0; i < H; i++) {
-      double sum = w->b ? w->b[i] : 0;
-      for (int64_t j = 0; x && j < w->input; j++)
-        sum += w->W_x[i * w->input + j] * x[t * w->input + j];
-      m->u[t * H + i] = sum;
-    }
-  return UNROLL_OK;
+  if (!m->stop || !m->stop())
+    return unroll_map_step(m->own, t, state, next, jacobian, err);
+  err->code = UNROLL_E_CANCELLED;
+  snprintf(err->message, sizeof err->message, "interrupted");
+  return UNROLL_E_CANCELLED;
 }
 
 unroll_status layer_map_open(layer_map *m, const layer_view *layer, const double *x, int64_t steps, bool (*stop)(void),
                              unroll_error *err) {
-  *m = (layer_map){.layer = layer, .steps = x ? steps : 1, .stop = stop};
-  const char *unmapped = layer_unmapped(layer);
-  if (unmapped) {
-    char text[128];
-    snprintf(text, sizeof text, "the map of a %s with %s is not known", train_cell_name(layer->weights.cell), unmapped);
-    return fail_with(err, UNROLL_E_UNSUPPORTED, text);
-  }
-  unroll_status status;
-  if (layer->extras.linear)
-    status = open_linear(m, x, err);
-  else {
-    unroll_cell_weights w = layer->weights;
-    w.x = x;
-    w.steps = m->steps;
-    status = unroll_map_of_cell(&w, NULL, &m->plain, err);
-  }
+  const unroll_cell_extras *e = &layer->extras;
+  unroll_cell_weights w = layer->weights;
+  w.x = x;
+  w.steps = x ? steps : 1;
+  *m = (layer_map){.stop = stop};
+  const bool plain = !e->linear && !e->ln_x && !e->p_i && e->zoneout_h == 0 && e->zoneout_c == 0;
+  const unroll_status status =
+      plain ? unroll_map_of_cell(&w, NULL, &m->own, err) : unroll_map_of_layer(&w, e, NULL, &m->own, err);
   return status == UNROLL_OK ? unroll_map_create(layer_state_size(layer), step, m, NULL, &m->map, err) : status;
 }
 
 void layer_map_close(layer_map *m) {
   unroll_map_destroy(m->map);
-  unroll_map_destroy(m->plain);
-  free(m->u);
+  unroll_map_destroy(m->own);
 }
 
 /* ---- reading ---- */

@@ -39,19 +39,13 @@ int64_t layer_state_size(const layer_view *layer); /* H, of an lstm 2H */
 /* "input", "forget", "candidate", "output"; "reset", "update"; of an rnn "state". */
 const char *layer_gate_name(const layer_view *layer, int64_t gate);
 bool layer_gate_is_sigmoid(const layer_view *layer, int64_t gate); /* else a tanh, or an rnn's own */
-/* The option for which there is no map of its state, such as "layer norm"; NULL: there is one. */
-const char *layer_unmapped(const layer_view *layer);
-
-/* The map of a layer's state, driven by an input: unroll_map_of_cell's, with zoneout and without an activation too. */
+/* The map of a layer's state, driven by an input. */
 typedef struct layer_map {
   unroll_map *map;
-  const layer_view *layer;
-  unroll_map *plain; /* of the cell alone; NULL: the layer is linear */
-  double *u;         /* of a linear one, [steps,H]: W_x·x + b */
-  int64_t steps;
+  unroll_map *own;
   bool (*stop)(void); /* true: what works with the map ends with UNROLL_E_CANCELLED */
 } layer_map;
-/* x [steps,input] is copied; NULL: zeros. UNROLL_E_UNSUPPORTED: see layer_unmapped. layer_map_close is due all the same. */
+/* x [steps,input] outlives the map; NULL: zeros. layer_map_close is due in any case. */
 unroll_status layer_map_open(layer_map *m, const layer_view *layer, const double *x, int64_t steps, bool (*stop)(void),
                              unroll_error *err);
 void layer_map_close(layer_map *m);

@@ -2,37 +2,26 @@
 /* The cells' steps in double with all that a layer may have beside its weights. plugin.h and nn.h have the equations. */
 #include <math.h>
 #include <string.h>
-#include <unroll/activity.h>
 
-#include "base/base_private.h"
+#include "diagnose/trace.h"
 
 #define STANDARD_EPSILON 1e-5
-
-struct trace {
-  const unroll_cell_weights *w;
-  unroll_cell_extras e;
-  int64_t H, G;
-  double *W_x, *W_h;         /* transposed, [I,GH] and [H,GH]: a product is then a sum of whole rows */
-  double *from_x, *from_h;   /* [GH]: the products of a step */
-  double *h, *c, *new_h, *u; /* [H] */
-};
 
 static double sigmoid(double v) { return v >= 0 ? 1 / (1 + exp(-v)) : exp(v) / (1 + exp(v)); }
 
 /* Zoneout's expectation; without it the old value is not looked at, be it infinite. */
 static double kept(double p, double old, double new) { return p > 0 ? p * old + (1 - p) * new : new; }
 
-static double *transposed(const double *a, int64_t rows, int64_t columns) {
-  double *const to = mem_array(NULL, (uint64_t)(rows * columns) + 1, sizeof *to);
+static double *transposed(const unroll_allocator *allocator, const double *a, int64_t rows, int64_t columns) {
+  double *const to = mem_array(allocator, (uint64_t)(rows * columns) + 1, sizeof *to);
   for (int64_t i = 0; to && i < rows; i++)
     for (int64_t j = 0; j < columns; j++)
       to[j * rows + i] = a[i * columns + j];
   return to;
 }
 
-/* to[first..first+rows) = the rows' product with v [n], W transposed. */
-static void product(const struct trace *s, const double *W, const double *v, int64_t n, int64_t first, int64_t rows,
-                    double *to) {
+void trace_product(const struct trace *s, const double *W, const double *v, int64_t n, int64_t first, int64_t rows,
+                   double *to) {
   const int64_t GH = s->G * s->H;
   for (int64_t i = first; i < first + rows; i++)
     to[i] = 0;
@@ -61,7 +50,7 @@ static void normalise(const struct trace *s, double *v, const double *gain, int6
 static void read_input(const struct trace *s, int64_t t, int64_t apart) {
   const unroll_cell_weights *w = s->w;
   const int64_t GH = s->G * s->H;
-  product(s, s->W_x, w->x ? w->x + t * w->input : NULL, w->x ? w->input : 0, 0, GH, s->from_x);
+  trace_product(s, s->W_x, w->x ? w->x + t * w->input : NULL, w->x ? w->input : 0, 0, GH, s->from_x);
   normalise(s, s->from_x, s->e.ln_x, 0, apart);
   if (apart < GH)
     normalise(s, s->from_x, s->e.ln_x, apart, GH - apart);
@@ -70,7 +59,7 @@ static void read_input(const struct trace *s, int64_t t, int64_t apart) {
 }
 
 static void read_state(const struct trace *s, const double *h, int64_t first, int64_t rows) {
-  product(s, s->W_h, h, s->H, first, rows, s->from_h);
+  trace_product(s, s->W_h, h, s->H, first, rows, s->from_h);
   normalise(s, s->from_h, s->e.ln_h, first, rows);
 }
 
@@ -127,24 +116,15 @@ static void gru_step(struct trace *s, int64_t t, double *gates) {
   }
 }
 
-static void run(struct trace *s, double *gates, double *states, double *room) {
-  const int64_t H = s->H, n = s->w->cell == UNROLL_CELL_LSTM ? 2 * H : H;
-  for (int64_t t = 0; t < s->w->steps; t++) {
-    double *const now = gates ? gates + t * s->G * H : room;
-    if (s->w->cell == UNROLL_CELL_RNN)
-      rnn_step(s, t, now);
-    else if (s->w->cell == UNROLL_CELL_LSTM)
-      lstm_step(s, t, now);
-    else
-      gru_step(s, t, now);
-    for (int64_t k = 0; k < H; k++)
-      s->h[k] = kept(s->e.zoneout_h, s->h[k], s->new_h[k]);
-    if (!states)
-      continue;
-    memcpy(states + t * n, s->h, (size_t)H * sizeof *s->h);
-    if (n > H)
-      memcpy(states + t * n + H, s->c, (size_t)H * sizeof *s->c);
-  }
+void trace_step(struct trace *s, int64_t t, double *gates) {
+  if (s->w->cell == UNROLL_CELL_RNN)
+    rnn_step(s, t, gates);
+  else if (s->w->cell == UNROLL_CELL_LSTM)
+    lstm_step(s, t, gates);
+  else
+    gru_step(s, t, gates);
+  for (int64_t k = 0; k < s->H; k++)
+    s->h[k] = kept(s->e.zoneout_h, s->h[k], s->new_h[k]);
 }
 
 static unroll_status check(const unroll_cell_weights *w, const unroll_cell_extras *e, unroll_error *err) {
@@ -172,36 +152,57 @@ static unroll_status check(const unroll_cell_weights *w, const unroll_cell_extra
   return UNROLL_OK;
 }
 
+unroll_status trace_open(struct trace *s, const unroll_cell_weights *w, const unroll_cell_extras *extras,
+                         const unroll_allocator *allocator, unroll_error *err) {
+  *s = (struct trace){.w = w, .H = w->hidden};
+  if (allocator)
+    s->allocator = *allocator;
+  if (extras)
+    s->e = *extras;
+  s->e.epsilon = s->e.epsilon > 0 ? s->e.epsilon : STANDARD_EPSILON;
+  TRY(check(w, &s->e, err));
+  const int64_t H = s->H;
+  s->G = w->cell == UNROLL_CELL_RNN ? 1 : w->cell == UNROLL_CELL_LSTM ? 4 : 3;
+  s->n = w->cell == UNROLL_CELL_LSTM ? 2 * H : H;
+  s->W_x = transposed(&s->allocator, w->W_x, s->G * H, w->input);
+  s->W_h = transposed(&s->allocator, w->W_h, s->G * H, H);
+  s->h = mem_array(&s->allocator, (uint64_t)((3 * s->G + 4) * H), sizeof *s->h);
+  if (!s->W_x || !s->W_h || !s->h) {
+    trace_close(s);
+    return fail(err, UNROLL_E_MEMORY, "trace: no memory for the weights of %lld units", (long long)H);
+  }
+  s->c = s->h + H; /* behind h, as in a state */
+  s->new_h = s->h + 2 * H;
+  s->u = s->h + 3 * H;
+  s->from_x = s->h + 4 * H;
+  s->from_h = s->from_x + s->G * H;
+  s->gates = s->from_h + s->G * H;
+  return UNROLL_OK;
+}
+
+void trace_close(struct trace *s) {
+  mem_free(&s->allocator, s->W_x);
+  mem_free(&s->allocator, s->W_h);
+  mem_free(&s->allocator, s->h);
+}
+
 unroll_status unroll_cell_trace(const unroll_cell_weights *w, const unroll_cell_extras *extras, const double *first,
                                 double *gates, double *states, unroll_error *err) {
+  struct trace s;
   if (!w || w->struct_size < sizeof *w || (extras && extras->struct_size < sizeof *extras))
     return fail(err, UNROLL_E_INVALID, "unroll_cell_trace: %s", !w ? "weights is NULL" : "too small a struct_size");
-  struct trace s = {.w = w, .H = w->hidden};
-  if (extras)
-    s.e = *extras;
-  s.e.epsilon = s.e.epsilon > 0 ? s.e.epsilon : STANDARD_EPSILON;
-  TRY(check(w, &s.e, err));
-  const int64_t H = s.H;
-  s.G = w->cell == UNROLL_CELL_RNN ? 1 : w->cell == UNROLL_CELL_LSTM ? 4 : 3;
-  s.W_x = transposed(w->W_x, s.G * H, w->input);
-  s.W_h = transposed(w->W_h, s.G * H, H);
-  double *const room = mem_array(NULL, (uint64_t)((3 * s.G + 4) * H), sizeof *room);
-  const bool made = s.W_x && s.W_h && room;
-  if (made) {
-    double **const vectors[] = {&s.h, &s.c, &s.new_h, &s.u};
-    for (int64_t i = 0; i < 4; i++)
-      *vectors[i] = room + i * H;
-    s.from_x = room + 4 * H;
-    s.from_h = s.from_x + s.G * H;
-    memset(s.h, 0, (size_t)(2 * H) * sizeof *s.h);
-    if (first)
-      memcpy(s.h, first, (size_t)(w->cell == UNROLL_CELL_LSTM ? 2 * H : H) * sizeof *first); /* c stands behind h */
-    run(&s, gates, states, s.from_h + s.G * H);
+  TRY(trace_open(&s, w, extras, NULL, err));
+  const size_t bytes = (size_t)s.n * sizeof(double);
+  memset(s.h, 0, bytes);
+  if (first)
+    memcpy(s.h, first, bytes);
+  for (int64_t t = 0; t < w->steps; t++) {
+    trace_step(&s, t, gates ? gates + t * s.G * s.H : s.gates);
+    if (states)
+      memcpy(states + t * s.n, s.h, bytes);
   }
-  mem_free(NULL, s.W_x);
-  mem_free(NULL, s.W_h);
-  mem_free(NULL, room);
-  return made ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "trace: no memory for the weights of %lld units", (long long)H);
+  trace_close(&s);
+  return UNROLL_OK;
 }
 
 unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real, const double *imaginary,

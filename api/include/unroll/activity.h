@@ -38,6 +38,14 @@ UNROLL_API unroll_status unroll_cell_trace(const unroll_cell_weights *weights, c
                                            const double *first, double *gates, double *states, unroll_error *err);
 
 /*
+ * The map of its state, as unroll_map_of_cell makes it, with extras (NULL: none) and the Jacobian by its formulas. For cells
+ * without layer norm and peepholes unroll_map_of_cell is quicker. weights->x, where not NULL, of `steps` steps goes round. All
+ * arrays stay the caller's and outlive the map; the structs are copied. [any]
+ */
+UNROLL_API unroll_status unroll_map_of_layer(const unroll_cell_weights *weights, const unroll_cell_extras *extras,
+                                             const unroll_allocator *allocator, unroll_map **map, unroll_error *err);
+
+/*
  * How far a [n,n] is from a normal matrix: sqrt(‖a‖_F² - Σ|λ|²) (Henrici 1962), 0 of a normal one. Where it is large, powers
  * of a grow before they follow the spectral radius. real and imaginary [n] are unroll_eigenvalues'. [any]
  */
