@@ -245,6 +245,30 @@ class Known(Diagnose):
         self.assertIn("W_hh has spectral radius 1.00", report["verdict"]["text"])
         self.assertIn("edge of chaos", text)
 
+    def test_time_constants(self):
+        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU."""
+        logit = math.log(0.95 / 0.05)
+        data = self.write("still.npy", npy([100, 2, 1], [1.0] * 200))
+        for cell, gates, keeps in (("lstm", 4, "forget"), ("gru", 3, "update")):
+            bias = [0.0] * (2 * gates)
+            bias[2] = logit
+            model = self.write(f"still-{cell}.safetensors", safetensors({
+                "r.W_h.0.0": ([2 * gates, 2], [0.0] * (4 * gates)), "r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)),
+                "r.b.0.0": ([2 * gates], bias)}))
+            report, text = self.diagnose(model, "--data", data)
+            self.assertEqual(report["model"]["cell"], cell)
+            gate = report["gates"][1]
+            self.assertEqual(gate["gate"], keeps)
+            self.assertAlmostEqual(gate["time_constants"][0], -1 / math.log(0.5), 7)
+            self.assertAlmostEqual(gate["time_constants"][-1], -1 / math.log(0.95), 6)
+            for mean, low, high in zip(gate["mean"], gate["low"], gate["high"]):
+                self.assertAlmostEqual(mean, 0.725, 8)
+                self.assertEqual((low, high), (0, 0.5))
+            self.assertEqual(sum(gate["counts"]), 400)
+            self.assertIn(f"even the slowest {keeps} gate keeps for only 19.5 of 100 steps", text)
+            # with W_h 0 the slowest direction is that unit's own path: 0.95 a step
+            self.assertAlmostEqual(report["lyapunov"][0]["exponents"][0], math.log(0.95), 7)
+
     def test_dead_units(self):
         model, data = self.layers(diagonal(4, 0.5), [-1.0, -1.0, -1.0, 1.0], [1.0] * 20, 20, 1, activation="relu", name="dead")
         report, _ = self.diagnose(model, "--data", data)
