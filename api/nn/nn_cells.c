@@ -169,6 +169,26 @@ unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t 
   return x;
 }
 
+bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what) {
+  unroll_graph *g = in->x.graph;
+  char text[GRAPH_DESCRIBE];
+  if (!tap.graph || graph_failed(g))
+    return !graph_failed(g);
+  if (graph_resolve(g, tap, "rnn's tap") == GRAPH_NONE)
+    return false;
+  tensor_spec want = *graph_spec(in->x);
+  want.shape[2] = N;
+  if (!graph_same_shape(graph_spec(tap), &want) || graph_spec(tap)->dtype != want.dtype)
+    graph_fail(g, UNROLL_E_SHAPE,
+               "rnn: the tap of %s of layer %d is %s, expected %s [%" PRId64 ",%" PRId64 ",%" PRId64 "]", what, in->layer,
+               graph_describe(g, tap.id, text), unroll_dtype_name(want.dtype), want.shape[0], want.shape[1], N);
+  return !graph_failed(g);
+}
+
+static unroll_tensor tapped(const cell *k, unroll_tensor x, unroll_tensor tap) {
+  return tap.graph ? unroll_add(x, unroll_scan_input(k->scan, tap)) : x;
+}
+
 /* p: with that probability a unit keeps its old value. */
 static unroll_tensor zoned_out(const cell *k, unroll_tensor was, unroll_tensor is, double p, unroll_tensor masks) {
   if (p == 0)
@@ -189,7 +209,7 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
       masks && r->o.zoneout_c > 0 ? nn_step_masks(in->x, r->H, r->o.zoneout_c) : unroll_none();
   const unroll_tensor h0 = nn_first_state(in->h0, in, r->P, "h");
   const unroll_tensor c0 = lstm ? nn_first_state(in->c0, in, r->H, "c") : unroll_none();
-  if (graph_failed(k->g))
+  if (!nn_check_tap(in->tap_h, in, r->P, "h") || !nn_check_tap(in->tap_c, in, r->H, "c"))
     return;
   const tensor_spec *sx = graph_spec(in->x);
   /* Unchecked, as every shape is known to fit and what stands past a sequence's end is masked already. */
@@ -211,12 +231,12 @@ static void scan(cell *k, const unroll_tensor *pre, nn_cell_outputs *out) {
     k->h_new = unroll_add(k->h_new, unroll_scale(k->h, r->o.skip));
   if (in->residual.graph)
     k->h_new = unroll_add(k->h_new, unroll_scan_input(k->scan, in->residual));
-  k->h_new = zoned_out(k, k->h, k->h_new, r->o.zoneout_h, masks_h);
+  k->h_new = tapped(k, zoned_out(k, k->h, k->h_new, r->o.zoneout_h, masks_h), in->tap_h);
   unroll_scan_next(k->scan, k->h, k->h_new);
   out->y = unroll_scan_output(k->scan, k->h_new);
   out->h_last = unroll_scan_last(k->scan, k->h);
   if (lstm) {
-    k->c_new = zoned_out(k, k->c, k->c_new, r->o.zoneout_c, masks_c);
+    k->c_new = tapped(k, zoned_out(k, k->c, k->c_new, r->o.zoneout_c, masks_c), in->tap_c);
     unroll_scan_next(k->scan, k->c, k->c_new);
     out->c_last = unroll_scan_last(k->scan, k->c);
     if (r->o.cells)

@@ -96,6 +96,7 @@ typedef struct nn_cell_inputs {
   int32_t layer, direction;
   unroll_tensor x, h0, c0; /* states: none for zeros */
   unroll_tensor residual;  /* [T,B,P], added to every state, or none */
+  unroll_tensor tap_h, tap_c; /* [T,B,P], [T,B,H], added last of all, or none */
 } nn_cell_inputs;
 typedef struct nn_cell_outputs {
   unroll_tensor y, h_last, c_last, c_all;
@@ -103,6 +104,8 @@ typedef struct nn_cell_outputs {
 nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
 /* nn_min.c: likewise of the cells without W_h */
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
+/* Has a tap the shape [T,B,N], T and B of x? None has; keeps the error. */
+bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
 unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
 
