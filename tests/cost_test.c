@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parameters, FLOPs and memory against numbers made by hand and published ones; wrong input against its messages. That every
  * op's cost is what it takes is cost_counted_test's. */
-#include "devices.h"
+#include "runs.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/cost.h>
@@ -163,6 +163,37 @@ static void wrong_graphs(void **state) {
   unroll_graph_destroy(g);
 }
 
+/* Each allocation fails once: said, and nothing is kept. */
+static void without_memory(void **state) {
+  (void)state;
+  run_memory memory = {0};
+  const unroll_allocator allocator = runs_allocator(&memory);
+  unroll_graph *g = runs_training(&(training){.T = 3,
+                                              .B = 2,
+                                              .I = 3,
+                                              .H = 4,
+                                              .V = 5,
+                                              .dtype = UNROLL_F32,
+                                              .cell = UNROLL_CELL_GRU,
+                                              .layers = 1,
+                                              .allocator = &allocator});
+  unroll_cost c = {.struct_size = sizeof c};
+  const long live = memory.live;
+  unroll_status st = UNROLL_E_MEMORY;
+  long failures = 0;
+  for (; st == UNROLL_E_MEMORY && failures < 10000; failures++) {
+    memory.calls = 0;
+    memory.fail_at = failures + 1;
+    st = unroll_cost_of_graph(g, NULL, 0, &c, &err);
+    assert_int_equal(memory.live, live);
+    assert_true(st == UNROLL_OK || c.total.flops == 0);
+  }
+  assert_ok(st);
+  assert_true(failures > 50 && c.total.flops > 0);
+  unroll_graph_destroy(g);
+  assert_int_equal(memory.live, 0);
+}
+
 /* ---- memory ---- */
 
 /* H 10, B 2, f32: rows of 80 bytes. An LSTM saves h₋, four gates and c₋, 6 rows a step, and its gates have gradients of 4; a
@@ -269,6 +300,7 @@ int main(void) {
                                      cmocka_unit_test(a_graph_by_hand),
                                      cmocka_unit_test(an_lstm_by_hand),
                                      cmocka_unit_test(wrong_graphs),
+                                     cmocka_unit_test(without_memory),
                                      cmocka_unit_test(memory_by_hand),
                                      cmocka_unit_test(wrong_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
