@@ -269,6 +269,22 @@ class Known(Diagnose):
             # with W_h 0 the slowest direction is that unit's own path: 0.95 a step
             self.assertAlmostEqual(report["lyapunov"][0]["exponents"][0], math.log(0.95), 7)
 
+    def test_growth_before_decay(self):
+        """W = [[0.9, 20], [0, 0.9]] is far from normal: its powers grow to 74 before they decay; without a bias in the file."""
+        W = [0.9, 20.0, 0.0, 0.9]
+        model = self.write("grow.safetensors", safetensors({"r.W_h.0.0": ([2, 2], W), "r.W_x.0.0": ([2, 1], [1.0, 0.5])},
+                                                           {"unroll.model": '{"cell": "rnn", "activation": "identity"}'}))
+        data = self.write("grow.npy", npy([40, 1, 1], [1.0] * 40))
+        report, text = self.diagnose(model, "--data", data)
+        self.assertAlmostEqual(report["spectra"][0]["departure"], 20, 7)
+        flow = report["gradient"]["layers"][0]
+        for k, sigma in zip(flow["sigma_lags"], flow["sigma"]):  # of [[a, b], [0, a]]: a = 0.9^k, b = 20·k·0.9^(k-1)
+            a, b = 0.9 ** k, 20 * k * 0.9 ** (k - 1)
+            largest = math.sqrt(a * a + b * b / 2 + b / 2 * math.sqrt(4 * a * a + b * b))
+            self.assertAlmostEqual(sigma / largest, 1, 4)  # Lanczos's tolerance
+        self.assertEqual(report["verdict"]["findings"][0]["what"], "exploding")
+        self.assertIn("clip the gradients' norm", text)
+
     def test_dead_units(self):
         model, data = self.layers(diagonal(4, 0.5), [-1.0, -1.0, -1.0, 1.0], [1.0] * 20, 20, 1, activation="relu", name="dead")
         report, _ = self.diagnose(model, "--data", data)

@@ -72,6 +72,10 @@ static void remembers(void **state) {
   f.memory = INT64_MAX;
   f.radius = 1;
   expect(&f, UNROLL_LEVEL_GOOD, "remembers", "spectral radius 1.00", "");
+  f.radius = 1e100;
+  expect(&f, UNROLL_LEVEL_GOOD, "remembers", "spectral radius 1e+100", "");
+  f.growth = 11; /* but not so */
+  expect(&f, UNROLL_LEVEL_WARNING, "exploding", "", "");
 }
 
 static void exploding(void **state) {

@@ -144,6 +144,18 @@ static bool has_tensor(const model_view *v, const layer_view *l, const char *wha
   return unroll_safetensors_find(v->file, name, &t, NULL) == UNROLL_OK;
 }
 
+/* A file of another program may have none. */
+static bool fill_biases(unroll_cell_weights *w, int64_t GH) {
+  if (!w->b)
+    w->b = calloc((size_t)GH, sizeof *w->b);
+  if (!w->b_n && w->cell == UNROLL_CELL_GRU_AFTER)
+    w->b_n = calloc((size_t)w->hidden, sizeof *w->b_n);
+  if (w->b && (w->b_n || w->cell != UNROLL_CELL_GRU_AFTER))
+    return true;
+  complain("out of memory");
+  return false;
+}
+
 static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_tensor *W_h) {
   bool bad = false;
   const int64_t H = W_h->shape[1];
@@ -183,6 +195,8 @@ static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_t
                  {&e->ln_x, "ln_x", GH}, {&e->ln_h, "ln_h", GH}, {&e->ln_c, "ln_c", H}, {&e->ln_s, "ln_s", H}};
   for (size_t i = 0; !bad && i < COUNT(vectors); i++)
     *vectors[i].to = read_tensor(v, l, vectors[i].what, vectors[i].rows, NULL, &bad);
+  if (!bad && !fill_biases(w, GH))
+    return false;
   const char *activation = text_of(v->model, "activation");
   w->activation = strcmp(activation, "relu") == 0      ? UNROLL_RELU
                   : strcmp(activation, "sigmoid") == 0 ? UNROLL_SIGMOID

@@ -9,6 +9,7 @@
 
 #define MARGINAL 1e-3 /* nats a step: over 1000 steps a factor of e, which no task notices */
 #define SURE 3.0      /* standard errors */
+#define GROWS 10.0    /* of a gradient on its way back */
 
 const char *unroll_level_name(int32_t level) {
   switch (level) {
@@ -42,6 +43,12 @@ typedef bool (*rule)(const unroll_layer_figures *f, unroll_finding *to);
 
 static bool is_gated(const unroll_layer_figures *f) { return f->cell != UNROLL_CELL_RNN; }
 
+/* "0.61", and large ones in short. */
+static const char *radius_text(double radius, char text[24]) {
+  (void)snprintf(text, 24, radius < 100 ? "%.2f" : "%.3g", radius);
+  return text;
+}
+
 static bool nonfinite(const unroll_layer_figures *f, unroll_finding *to) {
   if (f->nonfinite < 1)
     return false;
@@ -54,7 +61,7 @@ static bool nonfinite(const unroll_layer_figures *f, unroll_finding *to) {
 }
 
 static bool exploding(const unroll_layer_figures *f, unroll_finding *to) {
-  if (!(f->growth > 10))
+  if (!(f->growth > GROWS))
     return false;
   *to = (unroll_finding){
       .level = f->growth > 100 ? UNROLL_LEVEL_BAD : UNROLL_LEVEL_WARNING, .what = "exploding", .figure = f->growth};
@@ -68,6 +75,7 @@ static bool exploding(const unroll_layer_figures *f, unroll_finding *to) {
 }
 
 static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
+  char radius[24];
   if (f->memory < 0 || f->memory >= f->steps)
     return false;
   *to = (unroll_finding){.level = f->memory < f->steps / 4 ? UNROLL_LEVEL_BAD : UNROLL_LEVEL_WARNING,
@@ -79,10 +87,10 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
   const size_t size = sizeof to->text - (size_t)used;
   if (!is_gated(f) && !isnan(f->radius)) {
     if (f->radius >= 1 && f->saturated >= 0) /* ρ bounds what the product would do without the slopes of tanh */
-      snprintf(rest, size, ": W_hh has spectral radius %.2f, but %.0f%% of the states stand at their ends", f->radius,
-               100 * f->saturated);
+      snprintf(rest, size, ": W_hh has spectral radius %s, but %.0f%% of the states stand at their ends",
+               radius_text(f->radius, radius), 100 * f->saturated);
     else
-      snprintf(rest, size, ": W_hh has spectral radius %.2f", f->radius);
+      snprintf(rest, size, ": W_hh has spectral radius %s", radius_text(f->radius, radius));
   }
   if (f->cell == UNROLL_CELL_RNN)
     SAY(to->advice, "%s an LSTM or a GRU", f->radius < 0.95 ? "try orthogonal initialisation or" : "try");
@@ -132,8 +140,10 @@ static bool chaotic(const unroll_layer_figures *f, unroll_finding *to) {
   if (!(f->exponent > MARGINAL) || f->exponent <= SURE * f->exponent_error)
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_WARNING, .what = "chaotic", .figure = f->exponent};
-  SAY(to->text, "the dynamics are chaotic: what is near comes apart by e in %.3g steps (λ1 = %.3g)", 1 / f->exponent,
-      f->exponent);
+  SAY(to->text,
+      "what is near comes apart by e in %.3g steps (λ1 = %.3g): the dynamics are unstable, chaotic where they stay "
+      "bounded",
+      1 / f->exponent, f->exponent);
   SAY(to->advice, "shrink W_hh or lower the learning rate; gradients over many steps explode here");
   return true;
 }
@@ -150,7 +160,8 @@ static bool marginal(const unroll_layer_figures *f, unroll_finding *to) {
 }
 
 static bool remembers(const unroll_layer_figures *f, unroll_finding *to) {
-  if (f->memory < 0 || f->memory < f->steps)
+  char radius[24];
+  if (f->memory < 0 || f->memory < f->steps || f->growth > GROWS || f->nonfinite > 0)
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_GOOD, .what = "remembers", .figure = (double)f->memory};
   if (f->time_constant >= 0)
@@ -159,8 +170,8 @@ static bool remembers(const unroll_layer_figures *f, unroll_finding *to) {
   else if (isnan(f->radius))
     SAY(to->text, "gradients reach back over all %" PRId64 " steps", f->steps);
   else
-    SAY(to->text, "gradients reach back over all %" PRId64 " steps: W_hh has spectral radius %.2f", f->steps,
-        f->radius);
+    SAY(to->text, "gradients reach back over all %" PRId64 " steps: W_hh has spectral radius %s", f->steps,
+        radius_text(f->radius, radius));
   SAY(to->advice, "nothing need be done");
   return true;
 }

@@ -69,7 +69,7 @@ typedef struct unroll_finding {
  *   saturated   above 0.8: bad; above 0.5: warning (Karpathy, Johnson, Li 2016, sec. 4.2, has the limits of a gate's ends)
  *   chaotic     exponent above 1e-3 and above 3 standard errors: warning (Engelken, Wolf, Abbott 2023)
  *   marginal    |exponent| at most 3 standard errors or 1e-3: good, at the edge of chaos
- *   remembers   memory of at least T: good
+ *   remembers   memory of at least T, growth not above 10, all numbers finite: good
  */
 UNROLL_API uint32_t unroll_layer_verdict(const unroll_layer_figures *figures, unroll_finding *findings);
 
