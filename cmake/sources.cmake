@@ -44,9 +44,19 @@ function(unroll_tool)
   if(sources)
     add_executable(unroll_tool ${sources})
     set_target_properties(unroll_tool PROPERTIES OUTPUT_NAME unroll)
-    target_sources(unroll_tool PRIVATE ${UNROLL_GENERATED}/build_info.c)
+    set(assets CSS=${PROJECT_SOURCE_DIR}/tools/report.css JS=${PROJECT_SOURCE_DIR}/tools/report.js)
+    set(page_files ${assets})
+    list(TRANSFORM page_files REPLACE "^[A-Z]+=" "")
+    list(TRANSFORM assets PREPEND -D)
+    add_custom_command(
+      OUTPUT ${UNROLL_GENERATED}/report_assets.c
+      COMMAND ${CMAKE_COMMAND} -DOUTPUT=${UNROLL_GENERATED}/report_assets.c ${assets}
+              -P ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
+      DEPENDS ${page_files} ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake
+      VERBATIM)
+    target_sources(unroll_tool PRIVATE ${UNROLL_GENERATED}/build_info.c ${UNROLL_GENERATED}/report_assets.c)
     target_include_directories(unroll_tool PRIVATE ${PROJECT_SOURCE_DIR}/tools ${UNROLL_GENERATED})
-    target_link_libraries(unroll_tool PRIVATE unroll unroll_flags PkgConfig::jansson Threads::Threads m)
+    target_link_libraries(unroll_tool PRIVATE unroll unroll_flags PkgConfig::jansson Threads::Threads ${CMAKE_DL_LIBS} m)
   endif()
 endfunction()
 

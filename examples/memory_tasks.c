@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unroll/io.h>
 #include <unroll/nn.h>
 #include <unroll/runtime.h>
 
@@ -48,7 +49,7 @@ static const cell cells[] = {
 enum { N_CELLS = sizeof cells / sizeof cells[0] };
 
 typedef struct settings {
-  const char *task, *cell_names, *device, *optimizer;
+  const char *task, *cell_names, *device, *optimizer, *save;
   int64_t T, units, batch, updates, seeds;
   double lr, clip;
   int copy;
@@ -137,7 +138,7 @@ static void build(unroll_graph *g, const settings *s, const cell *c) {
 }
 
 /* The gradient of v·h after the last step to the state before the first, v normal: outputs v, dh and, of an lstm, dc,
- * [B,H]. */
+ * [B,H]; and x [steps,B,I]. */
 static void build_probe(unroll_graph *g, const settings *s, const cell *c) {
   const int64_t state[] = {s->batch, s->units};
   const unroll_rnn_options rnn = network(s, c);
@@ -147,7 +148,9 @@ static void build_probe(unroll_graph *g, const settings *s, const cell *c) {
                            is_lstm ? unroll_state(g, "c0", UNROLL_F32, 2, state) : unroll_none()};
   const unroll_rnn_state initial = {&first[0], is_lstm ? &first[1] : NULL};
   unroll_rnn_state last = {&h, NULL};
-  unroll_rnn(sequences(g, s, &targets), "rnn", &rnn, &initial, &last);
+  const unroll_tensor x = sequences(g, s, &targets);
+  unroll_rnn(x, "rnn", &rnn, &initial, &last);
+  unroll_output(x, "x");
   const unroll_tensor v = unroll_random_step(g, UNROLL_RANDOM_NORMAL, UNROLL_F32, 2, state);
   unroll_gradient(unroll_reduce(unroll_mul(v, h), UNROLL_SUM, 0, 0), first, is_lstm ? 2 : 1, d);
   unroll_output(v, "v");
@@ -331,6 +334,71 @@ static unroll_status measure(const machine *probe, const settings *s, const cell
   return st;
 }
 
+/* ---- files for `unroll diagnose` ---- */
+
+static unroll_status add_tensor(unroll_safetensors_writer *w, const machine *training, const unroll_tensor_info *info,
+                                float **kept, unroll_error *err) {
+  uint64_t bytes = sizeof(float);
+  for (int32_t axis = 0; axis < info->rank; axis++)
+    bytes *= (uint64_t)info->shape[axis];
+  *kept = malloc(bytes);
+  if (!*kept) {
+    snprintf(err->message, sizeof err->message, "no memory for %s", info->name);
+    return UNROLL_E_MEMORY;
+  }
+  const unroll_status st = unroll_binding_read(training->binding, info->name, *kept, bytes, err);
+  return st == UNROLL_OK
+             ? unroll_safetensors_writer_add(w, info->name, info->dtype, info->rank, info->shape, *kept, err)
+             : st;
+}
+
+static unroll_status save_model(const settings *s, const cell *c, const machine *training, unroll_error *err) {
+  char path[1024], model[128];
+  float *kept[MAX_PARAMS] = {NULL};
+  uint32_t n = 0;
+  unroll_safetensors_writer *w = NULL;
+  const char *activation = c->relu                                       ? "relu"
+                           : c->activation == UNROLL_ACTIVATION_IDENTITY ? "identity"
+                           : c->activation == UNROLL_ACTIVATION_MODRELU  ? "modrelu"
+                                                                         : "tanh";
+  static const char *const kinds[] = {
+      [UNROLL_CELL_RNN] = "rnn", [UNROLL_CELL_LSTM] = "lstm", [UNROLL_CELL_GRU] = "gru"};
+  snprintf(path, sizeof path, "%s/%s.safetensors", s->save, c->name);
+  snprintf(model, sizeof model, "{\"cell\":\"%s\",\"activation\":\"%s\"}", kinds[c->kind], activation);
+  unroll_status st = unroll_safetensors_writer_create(path, NULL, &w, err);
+  if (st == UNROLL_OK)
+    st = unroll_safetensors_writer_metadata(w, "unroll.model", model, err);
+  for (uint32_t i = 0; i < unroll_graph_count(training->graph) && st == UNROLL_OK && n < MAX_PARAMS; i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(training->graph, i));
+    if (info.role == UNROLL_ROLE_PARAM)
+      st = add_tensor(w, training, &info, &kept[n++], err);
+  }
+  if (st == UNROLL_OK)
+    st = unroll_safetensors_writer_commit(w, err);
+  unroll_safetensors_writer_destroy(w);
+  for (uint32_t i = 0; i < n; i++)
+    free(kept[i]);
+  return st;
+}
+
+/* The sequences of the probe's last run. */
+static unroll_status save_sequences(const settings *s, const cell *c, const machine *probe, unroll_error *err) {
+  char path[1024];
+  const int64_t shape[] = {s->steps, s->batch, s->copy ? CLASSES : 2};
+  const uint64_t bytes = (uint64_t)(shape[0] * shape[1] * shape[2]) * sizeof(float);
+  float *x = malloc(bytes);
+  snprintf(path, sizeof path, "%s/%s.npy", s->save, c->name);
+  if (!x) {
+    snprintf(err->message, sizeof err->message, "no memory for %llu bytes of sequences", (unsigned long long)bytes);
+    return UNROLL_E_MEMORY;
+  }
+  unroll_status st = unroll_binding_read(probe->binding, "x", x, bytes, err);
+  if (st == UNROLL_OK)
+    st = unroll_npy_write(path, UNROLL_F32, 3, shape, x, NULL, err);
+  free(x);
+  return st;
+}
+
 /* One cell, every seed, a row of the table. */
 static unroll_status run_cell(const settings *s, const cell *c, unroll_device *device, unroll_error *err) {
   machine training = {NULL, NULL, NULL}, probe = {NULL, NULL, NULL};
@@ -352,6 +420,8 @@ static unroll_status run_cell(const settings *s, const cell *c, unroll_device *d
     updates += results[i].updates;
     if (i == 0 && st == UNROLL_OK)
       st = measure(&probe, s, c, &kept[1], err);
+    if (i == 0 && st == UNROLL_OK && s->save && (st = save_model(s, c, &training, err)) == UNROLL_OK)
+      st = save_sequences(s, c, &probe, err);
   }
   if (st == UNROLL_OK)
     print_row(s, c, results, kept, 1e3 * seconds / (double)updates);
@@ -374,6 +444,7 @@ static void usage(FILE *out) {
                "  --updates N      at most, a multiple of 25; 1500; copy: 3000\n"
                "  --seeds N        1 to N; 3\n"
                "  --device D       cpu, opencl, opencl:0.1, ..; auto\n"
+               "  --save DIR       DIR/CELL.safetensors and DIR/CELL.npy of seed 1, for 'unroll diagnose'\n"
                "cells:\n");
   for (int i = 0; i < N_CELLS; i++)
     fprintf(out, "  %-12s %s\n", cells[i].name, cells[i].what);
@@ -442,6 +513,8 @@ static int parse_option(settings *s, const char *name, const char *value) {
     return parse_integer(name, value, 1, MAX_SEEDS, &s->seeds);
   if (strcmp(name, "--device") == 0)
     return s->device = value, 1;
+  if (strcmp(name, "--save") == 0)
+    return s->save = value, 1;
   return bad(name, value, "an option that --help lists");
 }
 

@@ -136,12 +136,13 @@ class Series(Case):
         for command, shown, foretold in ((["predict", "--steps", "7"], 60, 7), (["eval"], 80, 20)):
             self.succeeds(command[0], model, "--csv", data, *command[1:], "--plot", picture, *CPU)
             root = ET.parse(picture).getroot()
-            lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
-            self.assertEqual([len(line) for line in lines], [shown, foretold])
+            paths = [path for path in root.iter("{http://www.w3.org/2000/svg}path") if path.get("class") in ("n s9", "n s10")]
+            lines = [path.get("d").replace("M", "").split("L") for path in paths]  # two of two points are the legend's
+            self.assertEqual([len(line) for line in lines], [2, 2, shown, foretold])
             for line in lines:
                 for point in line:
-                    x, y = map(float, point.split(","))
-                    self.assertTrue(0 <= x <= 900 and 0 <= y <= 380)
+                    x, y = map(float, point.split())
+                    self.assertTrue(0 <= x <= 900 and 0 <= y <= 390)
             self.assertTrue(any("a<b & c" in (text.text or "") for text in root.iter("{http://www.w3.org/2000/svg}text")))
             self.assertNotIn("http", self.read("p.svg").decode().replace("http://www.w3.org/2000/svg", ""))
         self.fails(1, "--plot: cannot write", "predict", model, "--csv", data, "--plot", self.path("none/p.svg"), *CPU,

@@ -18,7 +18,8 @@ import unittest
 BUILD = os.environ.get("UNROLL_BUILD_DIR", "build/release")
 UNROLL = os.path.join(BUILD, "bin", "unroll")
 COMMANDS = [["devices"], ["train", "lm"], ["train", "classify"], ["train", "series"],
-            ["train", "seq2seq"], ["translate"], ["sample"], ["predict"], ["eval"], ["bench", "layer"], ["graph"], ["conform"], ["tune"]]
+            ["train", "seq2seq"], ["translate"], ["sample"], ["predict"], ["eval"], ["bench", "layer"], ["graph"],
+            ["conform"], ["tune"], ["diagnose"], ["report"], ["cost"]]
 CPU = ["--device", "cpu"]
 LM = ["train", "lm", "--text"]
 TINY = [*CPU, "--hidden", "12", "--layers", "1", "--embedding", "6", "--steps-per-update", "8",

@@ -169,6 +169,55 @@ static void check_input(model *m, const grad_input *in, const char *case_name) {
   free(got);
 }
 
+/* Each tensor's tangent, that of a single direction: other numbers for each. */
+static double tangent_of(uint32_t input, int64_t i) {
+  uint64_t state = 1000 * (uint64_t)input + (uint64_t)i;
+  return (double)(next_random(&state) >> 11) * 0x1p-52 - 1;
+}
+
+/* The tangent of the loss by forward mode, "tangent", from the inputs "t.INPUT". */
+static void add_tangent(grad_build *b, unroll_tensor loss, const unroll_tensor *x, uint32_t n) {
+  unroll_tensor t[GRAD_INPUTS], d;
+  char name[GRAD_NAME + 2];
+  for (uint32_t i = 0; i < n; i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(x[i]);
+    int64_t shape[UNROLL_MAX_RANK];
+    for (int k = 0; k < info.rank; k++)
+      shape[k] = graph_spec(x[i])->dim[k] >= 0 ? -1 - (int64_t)graph_spec(x[i])->dim[k] : info.shape[k];
+    snprintf(name, sizeof name, "t.%s", info.name);
+    t[i] = unroll_input(b->g, name, UNROLL_F64, info.rank, shape);
+  }
+  unroll_jvp(x, t, n, &loss, 1, &d);
+  unroll_output(d, "tangent");
+}
+
+/*
+ * Forward mode is the other side of reverse mode: the loss's tangent is the product of its gradient, which is compared with
+ * differences, and the direction. Both are sums of a few hundred terms of about 1: 1e-12 of their sizes is their rounding.
+ */
+static void check_tangent(model *m, const grad_build *b, const char *case_name) {
+  double want = 0, size = 1e-3;
+  char name[GRAD_NAME + 2], what[128];
+  snprintf(what, sizeof what, "%s: the tangent", case_name);
+  model_run(m);
+  double *got = model_get(m, "tangent", 1);
+  for (uint32_t k = 0; k < b->n_inputs; k++) {
+    const grad_input *in = &b->inputs[k];
+    if (!in->wanted)
+      continue;
+    snprintf(name, sizeof name, "d.%s", in->name);
+    double *d = model_get(m, name, in->n);
+    for (int64_t i = 0; i < in->n; i++) {
+      want += d[i] * tangent_of(k, i);
+      size += fabs(d[i] * tangent_of(k, i));
+    }
+    free(d);
+  }
+  if (!(fabs(*got - want) <= 1e-12 * size))
+    fail_msg("%s: %.17g, expected %.17g", what, *got, want);
+  free(got);
+}
+
 /* The graph of a case with its loss and, named "d.INPUT", its gradients. */
 static grad_build prepare(const grad_case *c) {
   unroll_error err = UNROLL_ERROR_INIT;
@@ -192,9 +241,25 @@ static grad_build prepare(const grad_case *c) {
     snprintf(name, sizeof name, "d.%s", unroll_tensor_describe(x[i]).name);
     unroll_output(d[i], name);
   }
+  add_tangent(&b, loss, x, n);
   if (unroll_graph_status(b.g, &err) != UNROLL_OK)
     fail_msg("%s: %s", c->name, err.message);
   return b;
+}
+
+static void put_real(model *m, const grad_build *b, uint32_t input) {
+  const grad_input *in = &b->inputs[input];
+  char name[GRAD_NAME + 2];
+  model_put(m, in->name, in->values, in->n);
+  if (!in->wanted)
+    return;
+  double *t = malloc((size_t)in->n * sizeof *t);
+  assert_non_null(t);
+  for (int64_t i = 0; i < in->n; i++)
+    t[i] = tangent_of(input, i);
+  snprintf(name, sizeof name, "t.%s", in->name);
+  model_put(m, name, t, in->n);
+  free(t);
 }
 
 static model open_with_inputs(const grad_build *b, unroll_device *dev, bool strict) {
@@ -206,7 +271,7 @@ static model open_with_inputs(const grad_build *b, unroll_device *dev, bool stri
     if (b->inputs[i].integers)
       model_put_i32(&m, b->inputs[i].name, b->inputs[i].integers, b->inputs[i].n);
     else
-      model_put(&m, b->inputs[i].name, b->inputs[i].values, b->inputs[i].n);
+      put_real(&m, b, i);
   return m;
 }
 
@@ -224,6 +289,7 @@ static void check_case(const grad_case *c, unroll_device *dev) {
   for (uint32_t i = 0; i < b.n_inputs; i++)
     if (b.inputs[i].wanted)
       check_input(&m, &b.inputs[i], c->name);
+  check_tangent(&m, &b, c->name);
   model_close(&m);
   release(&b);
 }

@@ -8,7 +8,7 @@
 
 extern const command_spec command_devices, command_train_lm, command_train_classify, command_train_series,
     command_train_seq2seq, command_predict, command_translate, command_sample, command_bench, command_graph,
-    command_conform, command_tune, command_eval;
+    command_conform, command_tune, command_eval, command_diagnose, command_report, command_cost;
 
 /* ---- a context and a device ---- */
 

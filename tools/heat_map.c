@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "picture.h"
+
 #define CELL 22  /* pixels */
 #define LABEL 90 /* to the left of a map, and above it */
 #define GAP 20
@@ -27,16 +29,6 @@ bool heat_map_open(heat_map_file *to, const char *path) {
   return to->file;
 }
 
-static void print_xml(FILE *file, const char *text) {
-  for (; *text; text++)
-    switch (*text) {
-    case '<': fputs("&lt;", file); break;
-    case '>': fputs("&gt;", file); break;
-    case '&': fputs("&amp;", file); break;
-    default: fputc(*text, file);
-    }
-}
-
 static void draw(heat_map_file *to, const heat_map *m) {
   FILE *f = to->file;
   const int64_t top = to->height + LABEL;
@@ -44,13 +36,13 @@ static void draw(heat_map_file *to, const heat_map *m) {
     const int64_t x = LABEL + c * CELL + CELL / 2 + 4;
     fprintf(f, "<text x=\"%" PRId64 "\" y=\"%" PRId64 "\" transform=\"rotate(-90 %" PRId64 " %" PRId64 ")\">", x,
             top - 6, x, top - 6);
-    print_xml(f, m->columns[c]);
+    write_escaped(f, m->columns[c]);
     fputs("</text>\n", f);
   }
   for (int64_t r = 0; r < m->n_rows; r++) {
     const int64_t y = top + r * CELL;
     fprintf(f, "<text x=\"%d\" y=\"%" PRId64 "\" text-anchor=\"end\">", LABEL - 6, y + CELL / 2 + 4);
-    print_xml(f, m->rows[r]);
+    write_escaped(f, m->rows[r]);
     fputs("</text>\n", f);
     for (int64_t c = 0; c < m->n_columns; c++) {
       const int shade = 255 - (int)(255 * m->weights[r * m->n_columns + c] + 0.5f);

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unroll/nn.h>
 
 #include "commands.h"
 #include "console.h"
@@ -54,7 +53,7 @@ double layer_flops(const layer_values *values) {
 
 static bool is_lstm(int32_t cell) { return cell == UNROLL_CELL_LSTM || cell == UNROLL_RNN_COUPLED_LSTM; }
 
-static unroll_rnn_options options_of(const layer_values *values) {
+unroll_rnn_options layer_rnn_options(const layer_values *values) {
   const int32_t cell = layer_cell(values);
   return (unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options),
                               .cell = cell,
@@ -90,7 +89,7 @@ bool layer_checkpoints(const layer_values *values, unroll_checkpoint_policy *pol
   unroll_checkpoint_policy own = *policy;
   own.bytes /= values->bidirectional ? 2 * (uint64_t)values->layers : 1;
   unroll_checkpoint_sizes sizes = {.struct_size = sizeof sizes};
-  const unroll_rnn_options rnn = options_of(values);
+  const unroll_rnn_options rnn = layer_rnn_options(values);
   if (unroll_rnn_checkpoint_sizes(&rnn, UNROLL_F32, values->time_steps, values->batch, 0, &sizes, NULL) == UNROLL_OK)
     (void)unroll_checkpoint_plan(&own, &sizes, plan, NULL); /* what is wrong the graph says */
   return true;
@@ -130,7 +129,7 @@ unroll_graph *build_layer_graph(const layer_values *values) {
   }
   const int64_t shape[] = {values->time_steps, values->batch, values->input};
   const unroll_tensor x = unroll_input(graph, "x", UNROLL_F32, 3, shape);
-  unroll_rnn_options rnn = options_of(values);
+  unroll_rnn_options rnn = layer_rnn_options(values);
   unroll_checkpoint_policy policy;
   unroll_checkpoint_plan_info plan;
   if (layer_checkpoints(values, &policy, &plan))

@@ -6,11 +6,11 @@
 #include "commands.h"
 #include "console.h"
 
-static const command_spec *const commands[] = {&command_devices,      &command_train_lm,      &command_train_classify,
-                                               &command_train_series, &command_train_seq2seq, &command_translate,
-                                               &command_sample,       &command_predict,       &command_eval,
-                                               &command_bench,        &command_graph,         &command_conform,
-                                               &command_tune};
+static const command_spec *const commands[] = {
+    &command_devices,       &command_train_lm,  &command_train_classify, &command_train_series,
+    &command_train_seq2seq, &command_translate, &command_sample,         &command_predict,
+    &command_eval,          &command_diagnose,  &command_report,         &command_cost,
+    &command_bench,         &command_graph,     &command_conform,        &command_tune};
 
 static void print_help(FILE *out) {
   fprintf(out,

@@ -152,26 +152,29 @@ static unroll_tensor scalar(const rule *r, int32_t dtype, double value) {
 static unroll_tensor zero(const rule *r, int32_t dtype) { return scalar(r, dtype, 0.0); }
 static unroll_tensor one(const rule *r, int32_t dtype) { return scalar(r, dtype, 1.0); }
 
-static void unary(const rule *r) {
-  const unroll_tensor dy = dout(r, 0);
+/* d times the derivative at each element. */
+static unroll_tensor unary_times(const rule *r, unroll_tensor d) {
   switch (r->n->attr.unary.kind) {
-  case UNROLL_COPY: give(r, 0, dy); break;
-  case UNROLL_NEG: give(r, 0, unroll_unary(dy, UNROLL_NEG)); break;
-  case UNROLL_ABS: give(r, 0, unroll_mul(dy, unroll_unary(in(r, 0), UNROLL_SIGN))); break;
-  case UNROLL_EXP: give(r, 0, unroll_mul(dy, out(r, 0))); break;
-  case UNROLL_LOG: give(r, 0, unroll_div(dy, in(r, 0))); break;
-  case UNROLL_SQRT: give(r, 0, unroll_div(dy, unroll_scale(out(r, 0), 2.0))); break;
-  case UNROLL_RECIPROCAL:
-    give(r, 0, unroll_unary(unroll_mul(dy, unroll_unary(out(r, 0), UNROLL_SQUARE)), UNROLL_NEG));
-    break;
-  case UNROLL_SQUARE: give(r, 0, unroll_mul(dy, unroll_scale(in(r, 0), 2.0))); break;
-  case UNROLL_TANH: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_TANH_GRAD)); break;
-  case UNROLL_SIGMOID: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_SIGMOID_GRAD)); break;
-  case UNROLL_EXPM1: give(r, 0, unroll_mul(dy, unroll_add(out(r, 0), one(r, spec(r, 0).dtype)))); break;
-  case UNROLL_LOG1P: give(r, 0, unroll_div(dy, unroll_add(in(r, 0), one(r, spec(r, 0).dtype)))); break;
-  case UNROLL_RELU: give(r, 0, unroll_binary(dy, out(r, 0), UNROLL_RELU_GRAD)); break;
-  default: break; /* sign is flat */
+  case UNROLL_COPY: return d;
+  case UNROLL_NEG: return unroll_unary(d, UNROLL_NEG);
+  case UNROLL_ABS: return unroll_mul(d, unroll_unary(in(r, 0), UNROLL_SIGN));
+  case UNROLL_EXP: return unroll_mul(d, out(r, 0));
+  case UNROLL_LOG: return unroll_div(d, in(r, 0));
+  case UNROLL_SQRT: return unroll_div(d, unroll_scale(out(r, 0), 2.0));
+  case UNROLL_RECIPROCAL: return unroll_unary(unroll_mul(d, unroll_unary(out(r, 0), UNROLL_SQUARE)), UNROLL_NEG);
+  case UNROLL_SQUARE: return unroll_mul(d, unroll_scale(in(r, 0), 2.0));
+  case UNROLL_TANH: return unroll_binary(d, out(r, 0), UNROLL_TANH_GRAD);
+  case UNROLL_SIGMOID: return unroll_binary(d, out(r, 0), UNROLL_SIGMOID_GRAD);
+  case UNROLL_EXPM1: return unroll_mul(d, unroll_add(out(r, 0), one(r, spec(r, 0).dtype)));
+  case UNROLL_LOG1P: return unroll_div(d, unroll_add(in(r, 0), one(r, spec(r, 0).dtype)));
+  case UNROLL_RELU: return unroll_binary(d, out(r, 0), UNROLL_RELU_GRAD);
+  default: return unroll_none(); /* sign is flat */
   }
+}
+
+unroll_tensor grad_unary(vjp *v, unroll_graph *g, const node *n, unroll_tensor d) {
+  const rule r = {v, g, n};
+  return unary_times(&r, d);
 }
 
 static void binary(const rule *r) {
@@ -348,7 +351,7 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
   const rule rule_ = {v, g, n}, *r = &rule_;
   switch (n->op) {
   case UNROLL_OP_MATMUL: matmul(r); break;
-  case UNROLL_OP_UNARY: unary(r); break;
+  case UNROLL_OP_UNARY: give(r, 0, unary_times(r, dout(r, 0))); break;
   case UNROLL_OP_BINARY: binary(r); break;
   case UNROLL_OP_REDUCE: reduce(r); break;
   case UNROLL_OP_SOFTMAX: {

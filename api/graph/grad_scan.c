@@ -34,17 +34,25 @@ static uint32_t capture_index(const unroll_graph *body, uint32_t inner) {
   return GRAPH_NONE;
 }
 
-/* The value of a forward step's tensor at all times, in the graph outside. */
-static unroll_tensor all_steps(pass *p, uint32_t t) {
-  const tensor *x = &p->body->tensors[t];
+/* The value of a forward step's tensor at all times, in the graph g outside; a constant in the body of s, if there is one. */
+static unroll_tensor all_steps(unroll_graph *g, uint32_t scan_node, const unroll_scan *s, uint32_t t) {
+  const unroll_graph *b = g->nodes[scan_node].body;
+  const tensor *x = &b->tensors[t];
   if (x->role == UNROLL_ROLE_CAPTURE)
-    return graph_handle(p->g, p->body->captures[capture_index(p->body, t)].outer);
-  if (x->producer != GRAPH_NONE && p->body->nodes[x->producer].op == UNROLL_OP_CONSTANT)
-    return graph_zeros_like(p->scan ? p->scan->body : p->g, &x->spec, p->body->nodes[x->producer].attr.constant.value);
-  for (uint32_t i = 0; i < p->body->n_inputs; i++)
-    if (p->body->inputs[i].inner == t)
-      return graph_handle(p->g, p->body->inputs[i].outer);
-  return scan_add_output(p->g, p->scan_node, t);
+    return graph_handle(g, b->captures[capture_index(b, t)].outer);
+  if (x->producer != GRAPH_NONE && b->nodes[x->producer].op == UNROLL_OP_CONSTANT)
+    return graph_zeros_like(s ? s->body : g, &x->spec, b->nodes[x->producer].attr.constant.value);
+  for (uint32_t i = 0; i < b->n_inputs; i++)
+    if (b->inputs[i].inner == t)
+      return graph_handle(g, b->inputs[i].outer);
+  return scan_add_output(g, scan_node, t);
+}
+
+unroll_tensor scan_step_value(unroll_graph *g, uint32_t scan_node, unroll_scan *s, uint32_t t) {
+  const unroll_tensor all = all_steps(g, scan_node, s, t);
+  if (g->nodes[scan_node].body->tensors[t].role == UNROLL_ROLE_CAPTURE || all.graph == s->body)
+    return all;
+  return unroll_scan_input(s, all);
 }
 
 /*
@@ -80,10 +88,7 @@ static bool reads_late(const node *n, uint32_t o) { return n->op != UNROLL_OP_LS
 
 static unroll_tensor step_value(vjp *v, uint32_t t) {
   pass *p = v->user;
-  const unroll_tensor all = all_steps(p, t);
-  if (p->body->tensors[t].role == UNROLL_ROLE_CAPTURE || all.graph == p->scan->body)
-    return all;
-  return unroll_scan_input(p->scan, all);
+  return scan_step_value(p->g, p->scan_node, p->scan, t);
 }
 static unroll_tensor step_adjoint(vjp *v, uint32_t t) { return ((pass *)v->user)->adjoint[t]; }
 static bool step_wants(vjp *v, const node *n, uint32_t input) {
@@ -103,7 +108,10 @@ static void step_put(vjp *v, const node *n, uint32_t input, unroll_tensor x) {
 
 /* ---- the rules after it, on all steps at once ---- */
 
-static unroll_tensor late_value(vjp *v, uint32_t t) { return all_steps(v->user, t); }
+static unroll_tensor late_value(vjp *v, uint32_t t) {
+  const pass *p = v->user;
+  return all_steps(p->g, p->scan_node, NULL, t);
+}
 static unroll_tensor late_adjoint(vjp *v, uint32_t t) { return ((pass *)v->user)->adjoint_all[t]; }
 static bool late_wants(vjp *v, const node *n, uint32_t input) {
   const pass *p = v->user;

@@ -191,6 +191,9 @@ uint32_t layer_gates(int32_t cell);                   /* G */
 int64_t layer_saved_blocks(int32_t cell, uint32_t i); /* saved value i is [T,B,that times H]; 0: the cell has no such */
 /* The same layer in terms of products and a scan; used[i]: does anybody read result i? */
 void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, const bool *used, unroll_tensor *out);
+/* The tangents of y, h_last and c_last from those of the inputs (none: zeros), where wanted; saved: the layer's. */
+void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
+                   const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
 /* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
 void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 
@@ -208,6 +211,11 @@ typedef struct layer_fate {
 /* spell_out.c: layer norm, alone and in gates, as elementary ops; out has the node's outputs in their order. */
 bool graph_can_spell_out(const node *n);
 void graph_spell_out(const node *n, const unroll_tensor *in, unroll_tensor *out);
+/* The rows of x without their mean and scaled, xhat [..,N], by rate [..,1] = 1/sqrt(variance + epsilon). */
+typedef struct graph_normed {
+  unroll_tensor xhat, rate;
+} graph_normed;
+graph_normed graph_normalise(unroll_tensor x, double epsilon);
 /* A body once more in `to`, with all such nodes spelled out and the same tensors around it. NULL: no memory, or to failed. */
 unroll_graph *graph_spell_out_body(unroll_graph *to, const unroll_graph *body);
 /* A copy of the graph in which the layers that are not kept have become products and scans, and in which only what an output
@@ -246,6 +254,25 @@ bool gradient_is_real(const tensor_spec *s);
 
 /* grad_rules.c: the gradient of one node, all but scan */
 void grad_node(vjp *v, unroll_graph *g, const node *n);
+/* d times the derivative of a unary at each element; of v only value is used. None: it is flat. */
+unroll_tensor grad_unary(vjp *v, unroll_graph *g, const node *n, unroll_tensor d);
 /* grad_scan.c */
 void grad_scan(vjp *outer, unroll_graph *g, uint32_t scan_node);
+/* The value of a tensor of an ended scan's body, as the step of another scan s over the same steps sees it. */
+unroll_tensor scan_step_value(unroll_graph *g, uint32_t scan_node, unroll_scan *s, uint32_t tensor);
+
+/* tangent.c: what the forward pass over a graph and that over the body of a scan share */
+typedef struct jvp {
+  vjp v;                  /* of which graph, user and value are used */
+  unroll_graph *to;       /* where tangents are built */
+  unroll_tensor *tangent; /* of the walked graph's tensors; none: zeros */
+  const bool *wanted;     /* does anything that is asked for hang on this tensor? */
+} jvp;
+/* Adds to the tangent of a tensor; x of none adds nothing. */
+void tangent_flow(jvp *t, uint32_t tensor, unroll_tensor x);
+/* Like unroll_jvp, over nodes from `first` on alone. */
+void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                  unroll_tensor *dy, uint32_t first);
+/* tangent_rules.c: the tangents of one node's results, all but scan */
+void tangent_node(jvp *t, const node *n);
 #endif

@@ -204,6 +204,55 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
     out[3 + i] = used[3 + i] ? scan_add_output(g, p.scan_node, p.saved[i]) : unroll_none();
 }
 
+/* What a pass asks for of the steps of a layer that was built once more stands in what the layer has saved. */
+static void keep_saved(unroll_graph *g, const parts *p, int32_t cell, const unroll_tensor *saved, unroll_tensor mask) {
+  unroll_graph *body = g->nodes[p->scan_node].body;
+  for (uint32_t i = 0; i < 4 && layer_saved_blocks(cell, i); i++)
+    body->kept[body->n_kept++] = (scan_edge){p->saved[i], saved[i].id};
+  for (uint32_t i = 0, n_saved = body->n_kept; i < p->n_masked; i++)
+    for (uint32_t k = 0; k < n_saved; k++)
+      if (body->kept[k].inner == p->masked[i].outer)
+        body->kept[body->n_kept++] =
+            (scan_edge){p->masked[i].inner, unroll_mul(graph_handle(g, body->kept[k].outer), mask).id};
+}
+
+void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
+                   const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out) {
+  static const char *const names[] = {"h_mask", "keep_h", "keep_c"};
+  const unroll_layer_attr *attr = &n->attr.layer;
+  unroll_tensor x[LAYER_INPUTS] = {unroll_none()}, from[8], d_from[8], y[3], dy[3];
+  uint32_t n_from = 0, n_y = 0;
+  const uint32_t first = g->n_nodes;
+  for (uint32_t i = 0; i < n->n_in; i++) {
+    x[i] = in[i];
+    bool again = !d_in[i].graph;
+    for (uint32_t k = 0; k < i; k++)
+      again = again || (in[k].graph && in[k].id == in[i].id); /* one tensor is two inputs */
+    if (d_in[i].graph && i >= H_MASK) {
+      graph_fail(g, UNROLL_E_UNSUPPORTED, "%s: a layer's %s has no tangent", n->name, names[i - H_MASK]);
+      return;
+    }
+    if (!again) {
+      from[n_from] = in[i];
+      d_from[n_from++] = d_in[i];
+    }
+  }
+  parts p = {.scan_node = 0};
+  build(g, attr, x, wanted[0], &p);
+  if (graph_failed(g))
+    return;
+  keep_saved(g, &p, attr->cell, saved, x[H_MASK]);
+  const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};
+  for (uint32_t i = 0; i < 3; i++)
+    if (wanted[i] && results[i].graph)
+      y[n_y++] = results[i];
+  tangent_walk(from, d_from, n_from, y, n_y, dy, first);
+  n_y = 0;
+  for (uint32_t i = 0; i < 3; i++)
+    if (wanted[i] && results[i].graph)
+      d_out[i] = dy[n_y++];
+}
+
 /*
  * The layer is built once more and differentiated; what the rules ask for of its steps are the saved values. What nobody
  * reads of it (all of its own steps) is dropped afterwards.
@@ -225,14 +274,7 @@ void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, u
   build(g, attr, x, in[10].graph != NULL, &p);
   if (graph_failed(g))
     return;
-  unroll_graph *body = g->nodes[p.scan_node].body;
-  for (uint32_t i = 0; i < 4 && layer_saved_blocks(attr->cell, i); i++)
-    body->kept[body->n_kept++] = (scan_edge){p.saved[i], in[6 + i].id};
-  for (uint32_t i = 0, n_saved = body->n_kept; i < p.n_masked; i++)
-    for (uint32_t k = 0; k < n_saved; k++)
-      if (body->kept[k].inner == p.masked[i].outer)
-        body->kept[body->n_kept++] =
-            (scan_edge){p.masked[i].inner, unroll_mul(graph_handle(g, body->kept[k].outer), x[H_MASK]).id};
+  keep_saved(g, &p, attr->cell, in + 6, x[H_MASK]);
   unroll_tensor y[3], dy[3];
   uint32_t n_y = 0;
   const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};

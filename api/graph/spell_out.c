@@ -23,22 +23,18 @@ static unroll_tensor mean(unroll_tensor x) {
                                : unroll_scale(unroll_reduce(x, UNROLL_SUM, last_axis(x), 1), 1 / width(x));
 }
 
-typedef struct normed {
-  unroll_tensor xhat, rate; /* [..,N], [..,1] */
-} normed;
-
-static normed normalise(unroll_tensor x, double epsilon) {
+graph_normed graph_normalise(unroll_tensor x, double epsilon) {
   const unroll_tensor d = unroll_sub(x, mean(x));
   if (graph_failed(x.graph))
-    return (normed){unroll_none(), unroll_none()};
+    return (graph_normed){unroll_none(), unroll_none()};
   const unroll_tensor variance = unroll_scale(unroll_reduce(d, UNROLL_SUM_SQUARES, last_axis(x), 1), 1 / width(x));
   const unroll_tensor root = unroll_unary(unroll_add(variance, number(x, epsilon)), UNROLL_SQRT);
   const unroll_tensor rate = unroll_unary(root, UNROLL_RECIPROCAL);
-  return (normed){unroll_mul(d, rate), rate};
+  return (graph_normed){unroll_mul(d, rate), rate};
 }
 
 static unroll_tensor layer_norm(unroll_tensor x, unroll_tensor gain, unroll_tensor shift, double epsilon) {
-  const unroll_tensor y = unroll_mul(normalise(x, epsilon).xhat, gain);
+  const unroll_tensor y = unroll_mul(graph_normalise(x, epsilon).xhat, gain);
   return shift.graph ? unroll_add(y, shift) : y;
 }
 
@@ -63,7 +59,7 @@ static unroll_tensor row_sum(unroll_tensor x, const unroll_layer_norm_attr *a, u
 /* dx, dgain, dshift */
 static void layer_norm_grad(const unroll_layer_norm_attr *a, unroll_tensor x, unroll_tensor gain, unroll_tensor dy,
                             unroll_tensor sum_gain, unroll_tensor sum_shift, unroll_tensor *out) {
-  const normed n = normalise(x, a->epsilon);
+  const graph_normed n = graph_normalise(x, a->epsilon);
   const unroll_tensor d = unroll_mul(dy, gain);
   if (graph_failed(x.graph))
     return;

@@ -20,6 +20,26 @@ unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t 
   return x;
 }
 
+bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what) {
+  unroll_graph *g = in->x.graph;
+  char text[GRAPH_DESCRIBE];
+  if (!tap.graph || graph_failed(g))
+    return !graph_failed(g);
+  if (graph_resolve(g, tap, "rnn's tap") == GRAPH_NONE)
+    return false;
+  tensor_spec want = *graph_spec(in->x);
+  want.shape[2] = N;
+  if (!graph_same_shape(graph_spec(tap), &want) || graph_spec(tap)->dtype != want.dtype)
+    graph_fail(g, UNROLL_E_SHAPE,
+               "rnn: the tap of %s of layer %d is %s, expected %s [%" PRId64 ",%" PRId64 ",%" PRId64 "]", what, in->layer,
+               graph_describe(g, tap.id, text), unroll_dtype_name(want.dtype), want.shape[0], want.shape[1], N);
+  return !graph_failed(g);
+}
+
+static unroll_tensor tapped(unroll_scan *scan, unroll_tensor x, unroll_tensor tap) {
+  return tap.graph ? unroll_add(x, unroll_scan_input(scan, tap)) : x;
+}
+
 static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_tensor *pre, nn_cell_outputs *out) {
   const nn_rnn *r = k->r;
   const bool lstm = r->family == UNROLL_CELL_LSTM;
@@ -27,7 +47,7 @@ static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_ten
   const unroll_tensor h0 = nn_first_state(in->h0, in, r->P, "h");
   const unroll_tensor c0 = lstm ? nn_first_state(in->c0, in, r->H, "c") : none;
   unroll_scan *scan;
-  if (graph_failed(k->g))
+  if (!nn_check_tap(in->tap_h, in, r->P, "h") || !nn_check_tap(in->tap_c, in, r->H, "c"))
     return;
   const tensor_spec *sx = graph_spec(in->x);
   /* Unchecked, as every shape is known to fit and what stands past a sequence's end is masked already. */
@@ -40,11 +60,13 @@ static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_ten
   const unroll_tensor parts[2] = {unroll_scan_input(scan, pre[0]),
                                   pre[1].graph ? unroll_scan_input(scan, pre[1]) : none};
   const unroll_tensor residual = in->residual.graph ? unroll_scan_input(scan, in->residual) : none;
-  const unroll_cell_state next = nn_cell_step(k, scan, parts, (unroll_cell_state){h, c}, residual);
+  unroll_cell_state next = nn_cell_step(k, scan, parts, (unroll_cell_state){h, c}, residual);
+  next.h = tapped(scan, next.h, in->tap_h);
   unroll_scan_next(scan, h, next.h);
   out->y = unroll_scan_output(scan, next.h);
   out->h_last = unroll_scan_last(scan, h);
   if (lstm) {
+    next.c = tapped(scan, next.c, in->tap_c);
     unroll_scan_next(scan, c, next.c);
     out->c_last = unroll_scan_last(scan, c);
     if (r->o.cells)

@@ -77,6 +77,8 @@ static unroll_tensor one_layer(const nn_rnn *r, unroll_tensor x, const char *pre
     nn_cell_inputs in = {.prefix = prefix, .layer = l, .direction = d ? UNROLL_REVERSE : UNROLL_FORWARD, .x = x};
     in.h0 = initial && initial->h ? initial->h[at] : unroll_none();
     in.c0 = initial && initial->c ? initial->c[at] : unroll_none();
+    in.tap_h = r->o.taps && r->o.taps->h ? r->o.taps->h[at] : unroll_none();
+    in.tap_c = r->o.taps && r->o.taps->c ? r->o.taps->c[at] : unroll_none();
     if (residual == UNROLL_RESIDUAL_STATES)
       in.residual = D == 2 ? unroll_slice(known, 2, d * r->P, r->P) : known;
     const nn_cell_outputs out = one_way(r, &in);

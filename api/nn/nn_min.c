@@ -39,7 +39,10 @@ nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   for (int64_t k = 0; k < r->G; k++)
     a[k] = unroll_matmul_add(x, 0, unroll_slice(W, 0, k * H, H), 1, unroll_slice(b, 0, k * H, H));
   gates(r, a, &keep, &take);
-  const unroll_tensor u = unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none()));
+  unroll_tensor u = unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none()));
+  if (!nn_check_tap(in->tap_h, in, H, "h"))
+    return out;
+  u = in->tap_h.graph ? unroll_add(u, in->tap_h) : u;
   g->layer = l; /* for dumps and messages */
   g->direction = d;
   out.y = unroll_linear_scan(keep, u, h0, r->o.lengths, d, &out.h_last);

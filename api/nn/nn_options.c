@@ -80,6 +80,7 @@ static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
                {"peepholes", o->peepholes != 0, lstm},
                {"zoneout_c", o->zoneout_c != 0, lstm},
                {"cells", o->cells != NULL, lstm},
+               {"a tap of c", o->taps && o->taps->c, lstm},
                {"weight_dropout", o->weight_dropout != 0, recurrent},
                {"state_dropout", o->state_dropout != 0, recurrent},
                {"zoneout_h", o->zoneout_h != 0, recurrent},
@@ -155,7 +156,8 @@ const char *nn_scan_option(const unroll_rnn_options *o) {
                  {"peepholes", o->peepholes != 0},
                  {"layer_norm", o->layer_norm != 0},
                  {"skip", o->skip != 0},
-                 {"cells", o->cells != NULL}};
+                 {"cells", o->cells != NULL},
+                 {"taps", o->taps != NULL}};
   for (size_t i = 0; i < sizeof options / sizeof *options; i++)
     if (options[i].given)
       return options[i].name;
@@ -188,6 +190,8 @@ bool nn_rnn_check(unroll_graph *g, const char *who, const unroll_rnn_options *op
   memcpy(o, options, options->struct_size < sizeof *o ? options->struct_size : sizeof *o);
   if (!UNROLL_HAS(unroll_rnn_options, options, checkpoint))
     o->checkpoint = NULL;
+  if (!UNROLL_HAS(unroll_rnn_options, options, taps))
+    o->taps = NULL;
   r->G = nn_gates(o->cell);
   if (r->G == 0) {
     graph_fail(g, UNROLL_E_INVALID, "%s: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", who, o->cell);

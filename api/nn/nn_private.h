@@ -113,6 +113,7 @@ typedef struct nn_cell_inputs {
   int32_t layer, direction;
   unroll_tensor x, h0, c0; /* states: none for zeros */
   unroll_tensor residual;  /* [T,B,P], added to every state, or none */
+  unroll_tensor tap_h, tap_c; /* [T,B,P], [T,B,H], added last of all, or none */
 } nn_cell_inputs;
 typedef struct nn_cell_outputs {
   unroll_tensor y, h_last, c_last, c_all;
@@ -121,6 +122,8 @@ nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
 /* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h */
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
 unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h);
+/* Has a tap the shape [T,B,N], T and B of x? None has; keeps the error. */
+bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
 unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
 

@@ -72,6 +72,13 @@ enum {
   UNROLL_RESIDUAL_STATES = 2,  /* h_t = cell(x_t, h₋) + x_t: the sum is the state, of every step */
 };
 
+/* States of all layers and directions, each [B,H], with a projection h [B,P]; that of layer l and direction d (1: reverse)
+ * stands at [l·D + d]. The arrays, of layers·D tensors, are the caller's. */
+typedef struct unroll_rnn_state {
+  unroll_tensor *h;
+  unroll_tensor *c; /* lstm only */
+} unroll_rnn_state;
+
 /*
  * With what stands below `lengths` at zero every layer and direction is one LAYER node. So it stays with dropout of any
  * kind, with zoneout and with UNROLL_RESIDUAL_OUTPUTS; with any other option it is a scan of ops, the products with
@@ -137,14 +144,13 @@ typedef struct unroll_rnn_options {
    * beside. Min cells have no steps to make again. unroll_rnn_checkpoint_sizes says what a plan is made for.
    */
   const unroll_checkpoint_policy *checkpoint;
+  /*
+   * NULL, or tensors [T,B,P] of h and [T,B,H] of c, of all layers and directions, each of which may be none: what is
+   * added to a state when its step is done, before anything else reads it. Of zeros they change nothing, and their
+   * gradients are those of the states of every step (flow.h). Either array may be NULL.
+   */
+  const unroll_rnn_state *taps;
 } unroll_rnn_options;
-
-/* States of all layers and directions, each [B,H], with a projection h [B,P]; that of layer l and direction d (1: reverse)
- * stands at [l·D + d]. The arrays, of layers·D tensors, are the caller's. */
-typedef struct unroll_rnn_state {
-  unroll_tensor *h;
-  unroll_tensor *c; /* lstm only */
-} unroll_rnn_state;
 
 /*
  * A stack of recurrent layers over a whole sequence; the standard cells' equations stand in plugin.h (LSTM_GATES, GRU_*,

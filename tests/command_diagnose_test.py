@@ -1,0 +1,390 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`unroll diagnose`, as a user meets it: reports of every task, networks whose answers are known, mistakes, Ctrl-C."""
+import array
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import struct
+import subprocess
+import time
+import unittest
+
+from command_test import CPU, LM, TINY, UNROLL, WORDS, Case
+
+SECTIONS = ["nonfinite", "gates", "units", "spectra", "gradient", "lyapunov", "fixed_points"]
+
+
+def safetensors(tensors, metadata=None):
+    """tensors: name -> (shape, numbers), written as f64."""
+    header, data = {"__metadata__": metadata or {}}, b""
+    for name, (shape, numbers) in tensors.items():
+        piece = array.array("d", numbers).tobytes()
+        header[name] = {"dtype": "F64", "shape": shape, "data_offsets": [len(data), len(data) + len(piece)]}
+        data += piece
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def npy(shape, numbers):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {tuple(shape)}, }}".encode()
+    header += b" " * (63 - (len(header) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + array.array("d", numbers).tobytes()
+
+
+def tensors_of(path):
+    """name -> (shape, numbers) of a file of f32."""
+    with open(path, "rb") as file:
+        data = file.read()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__")
+    found = {}
+    for name, entry in header.items():
+        if entry["dtype"] == "F32":
+            begin, end = entry["data_offsets"]
+            found[name] = entry["shape"], array.array("f", data[8 + size + begin:8 + size + end])
+    return found
+
+
+def diagonal(n, value):
+    return [value if i == j else 0.0 for i in range(n) for j in range(n)]
+
+
+class Diagnose(Case):
+    folders = 0
+
+    def out(self):
+        Diagnose.folders += 1
+        return self.path(f"report{Diagnose.folders}")
+
+    def diagnose(self, model, *arguments, page=("--no-page",)):
+        """The report and the lines on the terminal."""
+        folder = self.out()
+        done = self.succeeds("diagnose", model, *arguments, *page, *CPU, "--out", folder)
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(sorted(os.listdir(folder)),
+                         ["report.json"] if page else ["plots", "report.html", "report.json"])
+        self.assertEqual((report["format"], report["version"]), ("unroll report", 1))
+        verdict = report["verdict"]
+        self.assertEqual(done.stdout.splitlines()[0], f"verdict   {verdict['level']}: {verdict['text']}")
+        self.check(report)
+        return report, done.stdout
+
+    def check(self, report):
+        """What holds of every report."""
+        there = set(SECTIONS) | {"attention", "cost"}
+        for entry in report["missing"]:
+            there.discard(entry["section"])
+            self.assertTrue(entry["why"])
+        for section in there:
+            self.assertTrue(report[section], section)
+        for gate in report["gates"]:
+            for share in (*gate["low"], *gate["high"]):
+                self.assertTrue(0 <= share <= 1)
+            self.assertEqual(len(gate["edges"]), len(gate["counts"]) + 1)
+            if gate["time_constants"]:
+                self.assertEqual(gate["time_constants"], sorted(gate["time_constants"]))
+        for finding in report["verdict"]["findings"]:
+            self.assertIn(finding["level"], ("good", "warning", "bad"))
+            self.assertTrue(finding["text"] and finding["advice"] and finding["what"])
+
+    def text(self):
+        return self.write("text.txt", WORDS * 20)
+
+    def model(self, *arguments, name="lm.safetensors"):
+        self.succeeds(*LM, self.text(), *TINY, *arguments, "--updates", "3", "--out", self.path(name))
+        return self.path(name)
+
+    def layers(self, W_h, W_x, x, steps, batch, name="layers", activation="tanh"):
+        """A model of one rnn layer alone, and its input."""
+        H = math.isqrt(len(W_h))
+        I = len(W_x) // H
+        model = self.write(name + ".safetensors", safetensors(
+            {"r.W_h.0.0": ([H, H], W_h), "r.W_x.0.0": ([H, I], W_x), "r.b.0.0": ([H], [0.0] * H)},
+            {"unroll.model": json.dumps({"cell": "rnn", "activation": activation})}))
+        return model, self.write(name + ".npy", npy([steps, batch, I], x))
+
+
+class Tasks(Diagnose):
+    def test_language_models(self):
+        for cell, gates in (("rnn", ["state"]), ("lstm", ["input", "forget", "candidate", "output"]),
+                            ("gru", ["reset", "update", "candidate"]), ("gru_after", ["reset", "update", "candidate"])):
+            with self.subTest(cell=cell):
+                model = self.model("--cell", cell, "--layers", "2", name=cell + ".safetensors")
+                report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "200", "--starts", "4", page=())
+                self.assertIn("/report.html; ", text)
+                with open(model, "rb") as file:
+                    self.assertEqual(report["model"]["sha256"], hashlib.sha256(file.read()).hexdigest())
+                with open(self.text(), "rb") as file:
+                    self.assertEqual(report["data"]["sha256"], hashlib.sha256(file.read()).hexdigest())
+                self.assertEqual((report["model"]["cell"], report["model"]["layers"]), (cell, 2))
+                self.assertEqual([g["gate"] for g in report["gates"]], 2 * gates)
+                self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
+                self.assertEqual("".join(report["units"]["tokens"]), (WORDS * 20)[:200])
+                self.assertEqual(report["units"]["layer"], "1 forward")
+                self.assertEqual([len(row) for row in report["units"]["activity"]], [200] * 12)
+                self.check_spectra(report, tensors_of(model))
+
+    def check_spectra(self, report, tensors):
+        """The sum of eigenvalues is the trace, that of their products with the conjugates at most the squared norm."""
+        optimizers = (".s1", ".s2")
+        states = ("h.0", "h.1", "c.0", "c.1")
+        self.assertEqual(report["model"]["parameters"],
+                         sum(len(numbers) for name, (_, numbers) in tensors.items()
+                             if not name.endswith(optimizers) and name not in states))
+        self.assertEqual(report["model"]["parameters"], report["cost"]["parameters"])
+        H = report["model"]["hidden"]
+        place = {}
+        for entry in report["spectra"]:
+            layer = entry["layer"].split()[0]
+            gate = place[layer] = place.get(layer, -1) + 1
+            _, W = tensors[f"rnn.W_h.{layer}.0"]
+            W = W[gate * H * H:(gate + 1) * H * H]
+            # f32 weights, read as double: the report has 9 digits
+            self.assertAlmostEqual(sum(re for re, _ in entry["eigenvalues"]), sum(W[i * H + i] for i in range(H)), 6)
+            squares, eigenvalues = sum(w * w for w in W), sum(re * re + im * im for re, im in entry["eigenvalues"])
+            self.assertAlmostEqual(entry["departure"] ** 2, squares - eigenvalues, 5)
+            self.assertAlmostEqual(entry["radius"], max(math.hypot(*e) for e in entry["eigenvalues"]), 7)
+            self.assertGreaterEqual(entry["norm"], entry["radius"])
+
+    def test_options_of_cells(self):
+        for options in (["--cell", "lstm", "--layer-norm", "--peepholes"], ["--zoneout-h", "0.2", "--zoneout-c", "0.1"],
+                        ["--cell", "gru_after", "--layer-norm"]):
+            model = self.model(*options, name="options.safetensors")
+            report, _ = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
+            self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
+            self.assertEqual(len(report["lyapunov"]), 1)
+
+    def test_classifiers(self):
+        dice = random.Random(1)
+        rows = "".join(f"{k}," + ",".join(str(math.sin(t * (1 + k)) + dice.random()) for t in range(12)) + "\n"
+                       for k in (0, 1) * 20)
+        data = self.write("c.csv", rows)
+        model = self.path("c.safetensors")
+        self.succeeds("train", "classify", "--csv", data, *CPU, "--features", "2", "--bidirectional", "--hidden", "5",
+                      "--layers", "2", "--updates", "3", "--out", model)
+        report, text = self.diagnose(model, "--data", data, "--starts", "2", "--exponent-steps", "100")
+        names = ["0 forward", "0 reverse", "1 forward", "1 reverse"]
+        self.assertEqual([e["layer"] for e in report["lyapunov"]], names)
+        self.assertEqual(report["data"]["steps"], 6)
+        self.assertTrue(report["model"]["bidirectional"])
+        for name in names:
+            self.assertIn(f"\nlayer     {name}: gru, 5 units\n", text)
+
+    def test_forecasters(self):
+        data = self.write("s.csv", "y\n" + "".join(f"{math.sin(t / 5) + t / 100}\n" for t in range(120)))
+        model = self.path("s.safetensors")
+        self.succeeds("train", "series", "--csv", data, "--column", "y", *CPU, "--differences", "1", "--hidden", "4", "--updates",
+                      "3", "--out", model)
+        report, _ = self.diagnose(model, "--data", data)
+        self.assertEqual((report["data"]["steps"], report["data"]["sequences"]), (12, 8))
+
+    def test_translators(self):
+        data = self.write("p.tsv", "".join(f"{w}\t{w[::-1]}\n" for w in
+                                           sorted({"".join(random.Random(i).choices("abc", k=1 + i % 6)) for i in range(200)})))
+        model = self.path("p.safetensors")
+        self.succeeds("train", "seq2seq", "--pairs", data, *CPU, "--hidden", "6", "--embedding", "4", "--updates", "3", "--out",
+                      model)
+        report, _ = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100")
+        self.assertEqual([e["section"] for e in report["missing"]], ["gates"])
+        self.assertIn("decoder 0 forward", report["missing"][0]["why"])
+        for entry in report["attention"]:
+            self.assertEqual(len(entry["weights"]), len(entry["target"]))
+            for row in entry["weights"]:
+                self.assertEqual(len(row), len(entry["source"]))
+                self.assertAlmostEqual(sum(row), 1, 5)  # float32
+
+
+class Known(Diagnose):
+    """Networks whose answers are exact."""
+
+    def test_twenty_seven_points(self):
+        dice = random.Random(3)
+        half = [dice.gauss(0, 2) for _ in range(20 * 20 * 3)]
+        steps = [half[i:i + 60] for i in range(0, len(half), 60)]
+        x = [v for step in steps for v in (*step, *(-w for w in step))]  # the mean is 0
+        model, data = self.layers(diagonal(3, 2.0), diagonal(3, 1.0), x, 20, 40)
+        report, text = self.diagnose(model, "--data", data, "--sequences", "40", "--starts", "3000")
+        found = report["fixed_points"][0]
+        self.assertEqual(found["class"], {"stable": 8, "saddle": 18, "source": 1})
+        self.assertEqual(len(found["points"]), 27)
+        self.assertEqual(sorted(p["unstable"] for p in found["points"]), [0] * 8 + [1] * 12 + [2] * 6 + [3])
+        for point in found["points"]:
+            self.assertLess(point["speed"], 1e-20)
+            # the axes are orthonormal, so that places keep their distance from the mean
+            self.assertLess(math.sqrt(sum(v * v for v in point["place"])), 2)
+        self.assertAlmostEqual(sum(found["axes"]), 1, 9)
+        self.assertIn("8 stable, 18 saddles, 1 sources; 0 slow", text)
+
+    def test_linear_networks(self):
+        model, data = self.layers(diagonal(2, 0.5), [1.0, 0.0], [1.0] * 50, 50, 1, activation="identity")
+        report, text = self.diagnose(model, "--data", data)
+        for exponent in report["lyapunov"][0]["exponents"]:
+            self.assertAlmostEqual(exponent, math.log(0.5), 8)  # 9 digits
+        self.assertEqual(report["verdict"]["level"], "bad")
+        flow = report["gradient"]["layers"][0]
+        for k, product in zip(flow["lags"], flow["product"]):
+            self.assertAlmostEqual(product / 0.5 ** k, 1, 8)
+        for k, sigma in zip(flow["sigma_lags"], flow["sigma"]):
+            self.assertAlmostEqual(sigma / 0.5 ** k, 1, 8)
+        for t, norm in enumerate(flow["norm"]):  # of the sum of the two last states
+            self.assertAlmostEqual(norm / (math.sqrt(2) * 0.5 ** (49 - t)), 1, 8)
+        self.assertEqual((flow["rho"], flow["memory"], flow["condition"]), (0.5, 7, 0.5))
+        self.assertEqual(report["verdict"]["text"], "gradients vanish after 7 of 50 steps: W_hh has spectral radius 0.50; "
+                                                    "try orthogonal initialisation or an LSTM or a GRU")
+        self.assertEqual(report["fixed_points"][0]["class"], {"stable": 1, "saddle": 0, "source": 0})
+        turn = [math.cos(1), -math.sin(1), math.sin(1), math.cos(1)]
+        model, data = self.layers(turn, [1.0, 0.0], [0.0] * 49 + [1.0], 50, 1, activation="identity", name="turn")
+        report, text = self.diagnose(model, "--data", data)
+        self.assertEqual(report["verdict"]["level"], "good")
+        self.assertIn("W_hh has spectral radius 1.00", report["verdict"]["text"])
+        self.assertIn("edge of chaos", text)
+
+    def test_time_constants(self):
+        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU."""
+        logit = math.log(0.95 / 0.05)
+        data = self.write("still.npy", npy([100, 2, 1], [1.0] * 200))
+        for cell, gates, keeps in (("lstm", 4, "forget"), ("gru", 3, "update")):
+            bias = [0.0] * (2 * gates)
+            bias[2] = logit
+            model = self.write(f"still-{cell}.safetensors", safetensors({
+                "r.W_h.0.0": ([2 * gates, 2], [0.0] * (4 * gates)), "r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)),
+                "r.b.0.0": ([2 * gates], bias)}))
+            report, text = self.diagnose(model, "--data", data)
+            self.assertEqual(report["model"]["cell"], cell)
+            gate = report["gates"][1]
+            self.assertEqual(gate["gate"], keeps)
+            self.assertAlmostEqual(gate["time_constants"][0], -1 / math.log(0.5), 7)
+            self.assertAlmostEqual(gate["time_constants"][-1], -1 / math.log(0.95), 6)
+            for mean, low, high in zip(gate["mean"], gate["low"], gate["high"]):
+                self.assertAlmostEqual(mean, 0.725, 8)
+                self.assertEqual((low, high), (0, 0.5))
+            self.assertEqual(sum(gate["counts"]), 400)
+            self.assertIn(f"even the slowest {keeps} gate keeps for only 19.5 of 100 steps", text)
+            # with W_h 0 the slowest direction is that unit's own path: 0.95 a step
+            self.assertAlmostEqual(report["lyapunov"][0]["exponents"][0], math.log(0.95), 7)
+
+    def test_growth_before_decay(self):
+        """W = [[0.9, 20], [0, 0.9]] is far from normal: its powers grow to 74 before they decay; without a bias in the file."""
+        W = [0.9, 20.0, 0.0, 0.9]
+        model = self.write("grow.safetensors", safetensors({"r.W_h.0.0": ([2, 2], W), "r.W_x.0.0": ([2, 1], [1.0, 0.5])},
+                                                           {"unroll.model": '{"cell": "rnn", "activation": "identity"}'}))
+        data = self.write("grow.npy", npy([40, 1, 1], [1.0] * 40))
+        report, text = self.diagnose(model, "--data", data)
+        self.assertAlmostEqual(report["spectra"][0]["departure"], 20, 7)
+        flow = report["gradient"]["layers"][0]
+        for k, sigma in zip(flow["sigma_lags"], flow["sigma"]):  # of [[a, b], [0, a]]: a = 0.9^k, b = 20·k·0.9^(k-1)
+            a, b = 0.9 ** k, 20 * k * 0.9 ** (k - 1)
+            largest = math.sqrt(a * a + b * b / 2 + b / 2 * math.sqrt(4 * a * a + b * b))
+            self.assertAlmostEqual(sigma / largest, 1, 4)  # Lanczos's tolerance
+        self.assertEqual(report["verdict"]["findings"][0]["what"], "exploding")
+        self.assertIn("clip the gradients' norm", text)
+
+    def test_dead_units(self):
+        model, data = self.layers(diagonal(4, 0.5), [-1.0, -1.0, -1.0, 1.0], [1.0] * 20, 20, 1, activation="relu", name="dead")
+        report, _ = self.diagnose(model, "--data", data)
+        self.assertEqual(report["gates"][0]["dead"], 0.75)
+        self.assertIn("75% of the ReLU units are never active", [f["text"] for f in report["verdict"]["findings"]])
+
+    def test_networks_that_diverge(self):
+        model, data = self.layers([1e100], [1.0], [1.0] * 10, 10, 1, activation="identity", name="diverges")
+        report, text = self.diagnose(model, "--data", data)
+        self.assertEqual(report["verdict"]["level"], "bad")
+        self.assertEqual(report["nonfinite"]["first"], {"layer": "0 forward", "direction": "forward", "step": 4,
+                                                        "gate": "state", "sequence": 0, "what": "value"})
+        self.assertIn("the first at step 4 of sequence 0, layer 0 forward, gate state", text)
+        self.assertIn("not finite", text)
+        self.assertEqual(len(report["spectra"]), 1)
+        self.assertIn("after step", {e["section"]: e["why"] for e in report["missing"]}["lyapunov"])
+        model = self.write("nan.safetensors", safetensors({"r.W_h.0.0": ([1, 1], [math.nan]), "r.W_x.0.0": ([1, 1], [1.0])}))
+        report, text = self.diagnose(model, "--data", data)
+        self.assertEqual(report["nonfinite"]["first"]["what"], "W_h")
+        self.assertIsNone(report["nonfinite"]["first"]["step"])
+
+
+class Mistakes(Diagnose):
+    def refuses(self, message, *arguments, code=1):
+        self.fails(code, message, "diagnose", *arguments)
+
+    def test_usage(self):
+        model = self.model()
+        self.refuses("needs one of --text FILE", model, "--out", self.out(), code=2)
+        self.refuses("needs one of --text FILE", model, "--text", self.text(), "--data", self.text(), "--out", self.out(), code=2)
+        self.refuses("--out", model, "--text", self.text(), code=2)
+        self.refuses("is a language model, which is diagnosed with --text FILE", model, "--data", self.text(), "--out", self.out())
+
+    def test_models(self):
+        data = self.write("x.npy", npy([3, 1, 1], [1, 2, 3]))
+        plain = self.write("plain.safetensors", safetensors({"linear.W": ([1, 1], [1.0])}))
+        self.refuses("has no recurrent layer", plain, "--data", data, "--out", self.out())
+        odd = self.write("odd.safetensors", safetensors({"r.W_h.0.0": ([2, 1], [1.0, 1.0])}))
+        self.refuses("r.W_h.0.0 is [2,1], which is no cell's", odd, "--data", data, "--out", self.out())
+        one = {"r.W_h.0.0": ([1, 1], [1.0]), "r.W_x.0.0": ([1, 1], [1.0])}
+        cell = self.write("cell.safetensors", safetensors(one, {"unroll.model": '{"cell": "mgu"}'}))
+        self.refuses("the cell 'mgu' is not known", cell, "--data", data, "--out", self.out())
+        modrelu = self.write("modrelu.safetensors", safetensors(one, {"unroll.model": '{"activation": "modrelu"}'}))
+        self.refuses("the activation 'modrelu' of its cells is not known", modrelu, "--data", data, "--out", self.out())
+        projected = self.write("projected.safetensors", safetensors({**one, "r.W_r.0.0": ([1, 1], [1.0])}))
+        self.refuses("has a projection", projected, "--data", data, "--out", self.out())
+        self.refuses("nowhere.safetensors", self.path("nowhere.safetensors"), "--data", data, "--out", self.out())
+        model = bytearray(self.read(os.path.basename(self.model())))
+        model[-1] ^= 1
+        self.refuses("damaged", self.write("damaged.safetensors", bytes(model)), "--text", self.text(), "--out", self.out())
+
+    def test_data(self):
+        model = self.model()
+        self.refuses("a diagnosis takes at least 2", model, "--text", self.write("short.txt", "a"), "--out", self.out())
+        self.refuses("nowhere.txt", model, "--text", self.path("nowhere.txt"), "--out", self.out())
+        layers, _ = self.layers([0.5], [1.0], [1.0] * 4, 4, 1)
+        wide = self.write("wide.safetensors", safetensors({"r.W_h.0.0": ([700, 700], [0.0] * 490000), "r.W_x.0.0": ([700, 1], [0.0] * 700)}))
+        long = self.write("long.npy", npy([50000, 16, 1], [0.0] * 800000))
+        self.refuses("are more than a diagnosis keeps", wide, "--data", long, "--sequences", "16", "--out", self.out())
+        self.refuses("[steps,sequences,1], at least 2 steps", layers, "--data", self.write("one.npy", npy([1, 4, 1], [1.0] * 4)),
+                     "--out", self.out())
+        self.refuses("[steps,sequences,1]", layers, "--data", self.write("wide.npy", npy([4, 1, 2], [1.0] * 8)), "--out",
+                     self.out())
+
+    def test_folders(self):
+        model, text = self.model(), self.text()
+        file = self.write("a-file", "x")
+        self.refuses("is not a folder", model, "--text", text, "--out", file)
+        self.refuses("cannot make", model, "--text", text, "--out", os.path.join(file, "r"))
+        self.refuses("cannot make", model, "--text", text, "--out", self.path("no/such/folder"))
+        folder = self.out()
+        os.mkdir(folder)
+        quick = ["--starts", "1", "--exponent-steps", "20", "--no-page", *CPU]
+        self.succeeds("diagnose", model, "--text", text, "--out", folder, *quick)  # an empty one will do
+        before = self.read(os.path.join(folder, "report.json"))
+        self.refuses("exists and has files: give another folder, or --force", model, "--text", text, "--out", folder)
+        self.assertEqual(self.read(os.path.join(folder, "report.json")), before)
+        self.succeeds("diagnose", model, "--text", text, "--out", folder, "--force", *quick)
+        self.assertEqual(os.listdir(folder), ["report.json"])
+
+    def test_interrupt(self):
+        folder = self.out()
+        process = subprocess.Popen([UNROLL, "diagnose", self.model(), "--text", self.text(), "--out", folder, *CPU, "--exponent-steps",
+                                    "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not os.path.isdir(folder):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn("stopping and writing what there is", err)
+        self.assertIn("report.json, interrupted: a part", out)
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertTrue(report["partial"])
+        self.assertEqual(len(report["spectra"]), 4)
+        self.assertEqual([e["section"] for e in report["missing"] if e["why"].endswith("interrupted")],
+                         ["lyapunov", "fixed_points"])
+        self.assertEqual(len(report["gradient"]["layers"]), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

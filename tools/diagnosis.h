@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of `unroll diagnose`. Each adds its section to the report and its figures to those of the verdict, or says
+ * in "missing" why it could not. Numbers of the report that are not finite are the texts "inf", "-inf" and "nan".
+ */
+#ifndef DIAGNOSIS_H
+#define DIAGNOSIS_H
+#include <unroll/verdict.h>
+
+#include "commands.h"
+#include "layer_view.h"
+#include "pair_options.h"
+#include "series_options.h"
+
+typedef struct diagnose_values {
+  option_marks marks;
+  common_values common;
+  sequence_values data;
+  series_values series;
+  pair_values pairs;
+  const char *model, *text, *out;
+  int64_t sequences, steps, starts, exponents, exponent_steps, units, seed;
+  bool force, no_page;
+} diagnose_values;
+
+/* Sequences as the first recurrent layer reads them. */
+typedef struct diagnose_data {
+  const char *path;
+  int64_t n, width; /* sequences, numbers a step */
+  int64_t *lengths; /* [n] */
+  double **x;       /* [n] of [length,width] */
+  int64_t steps;    /* over which the model is meant to remember: T */
+  char **tokens;    /* [lengths[0]] of the first one, or NULL */
+  char **texts;     /* [n] the sources of a translator, or NULL */
+  int32_t *targets; /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
+} diagnose_data;
+
+/* What a layer did; steps are counted in the direction in which it reads. */
+typedef struct layer_activity {
+  const layer_view *layer;
+  double **x, **gates, **states; /* [n] each: [length,I], [length,G,H], [length,n] */
+} layer_activity;
+
+typedef struct diagnosis {
+  const diagnose_values *values;
+  model_view model;
+  diagnose_data data;
+  layer_activity *activities; /* [n_activities], of the layers from `first` on that could be traced */
+  size_t n_activities;
+  unroll_layer_figures *figures; /* [model.n] */
+  json_t *report, *missing;
+  char first_nonfinite[256];
+  unroll_context *ctx; /* see diagnose_device */
+  unroll_device *device;
+} diagnosis;
+
+/* Was Ctrl-C pressed? */
+bool diagnose_interrupted(void);
+void diagnose_catch_signals(void);
+
+/* "nan" and the like, or the number with so many significant digits. */
+json_t *diagnose_number(double value);
+json_t *diagnose_numbers(const double *values, int64_t n);
+/* Adds to "missing"; why: a format. */
+__attribute__((format(printf, 3, 4))) void diagnose_missing(diagnosis *d, const char *section, const char *why, ...);
+/* That of --device, opened at the first call. NULL: said on stderr. */
+unroll_device *diagnose_device(diagnosis *d);
+unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer);
+
+/* diagnose_data.c. false: said on stderr. */
+bool diagnose_read_data(diagnosis *d);
+void diagnose_free_data(diagnose_data *data);
+
+/* diagnose_activity.c: layers run over the data on the host. false: out of memory, said on stderr. */
+bool diagnose_trace(diagnosis *d);
+void diagnose_free_activities(diagnosis *d);
+void diagnose_gates(diagnosis *d);
+void diagnose_units(diagnosis *d);
+void diagnose_nonfinite(diagnosis *d);
+
+void diagnose_spectra(diagnosis *d);      /* diagnose_spectra.c */
+void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
+void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
+void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
+void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
+void diagnose_cost(diagnosis *d);         /* diagnose_report.c */
+
+/* diagnose_report.c */
+bool diagnose_begin_report(diagnosis *d);
+void diagnose_verdict(diagnosis *d);
+/* OUT/report.json, the old one or the new one whole. false: said on stderr. */
+bool diagnose_write_report(const diagnosis *d);
+/* OUT/report.html and OUT/plots. false: said on stderr. */
+bool diagnose_draw(const diagnosis *d);
+void diagnose_print_summary(const diagnosis *d);
+
+#endif

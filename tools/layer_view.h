@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The recurrent layers of a model's file, of whatever task, their weights as double on the host. Also those of any other
+ * safetensors file whose tensors are named as unroll_rnn (nn.h) names them.
+ */
+#ifndef LAYER_VIEW_H
+#define LAYER_VIEW_H
+#include <jansson.h>
+#include <stdbool.h>
+#include <unroll/activity.h>
+#include <unroll/io.h>
+
+typedef struct layer_view { /* of one direction */
+  char name[96];            /* "0 forward"; where a file has several stacks "encoder 0 forward" */
+  char stack[64];           /* the parameters' prefix: "rnn", "encoder", "decoder", .. */
+  int32_t layer, direction; /* direction 1: reverse */
+  /* x stands at NULL: each user has its own. Of a decoder W_x is of the token read, the context's part is not here. */
+  unroll_cell_weights weights;
+  unroll_cell_extras extras;
+} layer_view;
+
+typedef struct model_view {
+  unroll_safetensors *file;
+  const char *path;
+  const char *kind;         /* unroll.kind; "" where the file says none */
+  const char *task;         /* "lm", "classify", "series", "seq2seq", or "layers" */
+  json_t *model, *training; /* its metadata unroll.model and unroll.training, objects, empty where there is none */
+  layer_view *layers;       /* forward before reverse, encoders before decoders */
+  size_t n;
+  int64_t parameters; /* numbers, without an optimizer's */
+} model_view;
+
+/* false: said on stderr; a file without recurrence is one reason. model_view_close is due all the same. */
+bool model_view_open(const char *path, model_view *view);
+void model_view_close(model_view *view);
+
+int64_t layer_gates(const layer_view *layer);      /* G: row blocks of W_h */
+int64_t layer_state_size(const layer_view *layer); /* H, of an lstm 2H */
+/* "input", "forget", "candidate", "output"; "reset", "update"; of an rnn "state". */
+const char *layer_gate_name(const layer_view *layer, int64_t gate);
+bool layer_gate_is_sigmoid(const layer_view *layer, int64_t gate); /* else a tanh, or an rnn's own */
+/* The map of a layer's state, driven by an input. */
+typedef struct layer_map {
+  unroll_map *map;
+  unroll_map *own;
+  bool (*stop)(void); /* true: what works with the map ends with UNROLL_E_CANCELLED */
+} layer_map;
+/* x [steps,input] outlives the map; NULL: zeros. layer_map_close is due in any case. */
+unroll_status layer_map_open(layer_map *m, const layer_view *layer, const double *x, int64_t steps, bool (*stop)(void),
+                             unroll_error *err);
+void layer_map_close(layer_map *m);
+
+#endif
