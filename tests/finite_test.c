@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unroll/finite.h: a number that is not finite is planted in a step of a device's work, by a backend that overwrites it
+ * (plugins/planter.c), or comes of itself, and has to be found where it is.
+ */
+#include "devices.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unroll/finite.h>
+#include <unroll/nn.h>
+
+#include "plugins/planter.h"
+
+enum { T = 9, B = 4, I = 3, H = 5, LAYERS = 2 };
+static const int32_t lengths[B] = {9, 4, 7, 1};
+
+/* ---- a context with the planter, over the cpu backend or another's file ---- */
+
+struct rig {
+  unroll_context *ctx;
+  unroll_device *device, *cpu;
+  planter *plan;
+};
+
+static bool rig_open(struct rig *r, const char *inner) {
+  static char path[4200], file[4200];
+  const char *folder = getenv("UNROLL_TEST_PLUGINS"), *plugins = getenv("UNROLL_PLUGIN_PATH");
+  if (!folder || (inner && !plugins))
+    return false;
+  snprintf(path, sizeof path, "%.4000s/planter.so", folder);
+  void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  assert_non_null(so);
+  r->plan = dlsym(so, "planter_plan");
+  assert_non_null(r->plan);
+  *r->plan = (planter){.update = UINT64_MAX};
+  if (inner) {
+    snprintf(file, sizeof file, "%.4000s/unroll-%s.so", plugins, inner);
+    FILE *there = fopen(file, "r");
+    if (!there)
+      return false;
+    fclose(there);
+    r->plan->inner = file;
+  }
+  unroll_error err = UNROLL_ERROR_INIT;
+  const char *files[] = {path};
+  const unroll_context_options options = {
+      .struct_size = sizeof options, .n_threads = 1, .plugin_files = files, .n_plugin_files = 1};
+  assert_status(UNROLL_OK, unroll_context_create(&options, &r->ctx, &err));
+  if (unroll_device_open(r->ctx, "planter", NULL, 0, &r->device, &err) != UNROLL_OK) {
+    unroll_context_destroy(r->ctx);
+    return false;
+  }
+  assert_status(UNROLL_OK, unroll_device_open(r->ctx, "cpu", NULL, 0, &r->cpu, &err));
+  return true;
+}
+
+static void rig_close(struct rig *r) {
+  unroll_device_close(r->cpu);
+  unroll_device_close(r->device);
+  unroll_context_destroy(r->ctx);
+}
+
+/* ---- a network ---- */
+
+static uint64_t noise = 1;
+static uint32_t draw(uint32_t n) { /* Knuth's MMIX generator */
+  noise = noise * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+  return (uint32_t)(noise >> 33) % n;
+}
+
+/* Two layers, both ways, ragged, the gradient of a sum of squares. */
+static unroll_graph *network(unroll_rnn_options o) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g;
+  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I});
+  o.struct_size = sizeof o;
+  o.layers = LAYERS;
+  o.hidden = H;
+  o.bidirectional = 1;
+  o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){B});
+  const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL);
+  const unroll_tensor loss = unroll_reduce(y, UNROLL_SUM_SQUARES, 0, 0);
+  unroll_output(loss, "loss");
+  unroll_tensor p[64], d[64];
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
+    const unroll_tensor t = unroll_graph_tensor(g, i);
+    if (unroll_tensor_describe(t).role == UNROLL_ROLE_PARAM)
+      p[n++] = t;
+  }
+  unroll_gradient(loss, p, n, d);
+  for (uint32_t i = 0; i < n; i++)
+    unroll_update(p[i], unroll_sub(p[i], unroll_scale(d[i], 0.01)));
+  assert_status(UNROLL_OK, unroll_graph_status(g, &err));
+  return g;
+}
+
+/* Numbers from -0.5 to 0.5; past a sequence's end NaN, which nobody may look at. */
+static model filled(unroll_graph *g, unroll_device *cpu) {
+  model m = model_open(g, cpu, false);
+  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
+    const unroll_tensor_info t = unroll_tensor_describe(unroll_graph_tensor(g, i));
+    if (t.role != UNROLL_ROLE_PARAM && t.role != UNROLL_ROLE_INPUT)
+      continue;
+    if (t.dtype == UNROLL_I32) {
+      model_put_i32(&m, t.name, lengths, B);
+      continue;
+    }
+    double v[1024];
+    int64_t n = 1;
+    for (int32_t k = 0; k < t.rank; k++)
+      n *= t.shape[k];
+    assert_true(n <= 1024);
+    for (int64_t k = 0; k < n; k++)
+      v[k] = (double)draw(1001) / 1000 - 0.5;
+    for (int64_t k = 0; k < n && t.role == UNROLL_ROLE_INPUT; k++)
+      if (k / I / B >= lengths[k / I % B])
+        v[k] = (double)NAN;
+    model_put(&m, t.name, v, n);
+  }
+  return m;
+}
+
+static unroll_nonfinite find(unroll_graph *g, unroll_device *device, const model *m) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_nonfinite at = {.struct_size = sizeof at};
+  assert_status(UNROLL_OK, unroll_nonfinite_find(g, &device, 1, m->binding, NULL, &at, &err));
+  return at;
+}
+
+/* ---- planted ---- */
+
+/* A result of a cell's step: its op, and what it is. */
+struct target {
+  int32_t cell;
+  uint32_t op;
+  int32_t kind;
+  uint32_t output;
+  int32_t phase, quantity, first, gates;
+};
+static const struct target targets[] = {
+#define FORWARD(cell, op, kind, output, ...) \
+  { cell, op, kind, output, UNROLL_PHASE_FORWARD, __VA_ARGS__ }
+#define BACKWARD(cell, op, kind, output, ...) \
+  { cell, op, kind, output, UNROLL_PHASE_GRADIENT, __VA_ARGS__ }
+    FORWARD(UNROLL_CELL_LSTM, UNROLL_OP_MATMUL, 1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 4),
+    FORWARD(UNROLL_CELL_LSTM, UNROLL_OP_LSTM_GATES, -1, 2, UNROLL_QUANTITY_GATE, 0, 4),
+    FORWARD(UNROLL_CELL_LSTM, UNROLL_OP_LSTM_GATES, -1, 1, UNROLL_QUANTITY_CELL, -1, 1),
+    FORWARD(UNROLL_CELL_LSTM, UNROLL_OP_LSTM_GATES, -1, 0, UNROLL_QUANTITY_HIDDEN, -1, 1),
+    BACKWARD(UNROLL_CELL_LSTM, UNROLL_OP_LSTM_GATES_GRAD, -1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 4),
+    BACKWARD(UNROLL_CELL_LSTM, UNROLL_OP_LSTM_GATES_GRAD, -1, 1, UNROLL_QUANTITY_CELL, -1, 1),
+    FORWARD(UNROLL_CELL_GRU, UNROLL_OP_MATMUL, 1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 2),
+    FORWARD(UNROLL_CELL_GRU, UNROLL_OP_MATMUL, 1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 2, 1),
+    FORWARD(UNROLL_CELL_GRU, UNROLL_OP_GRU_RESET, -1, 0, UNROLL_QUANTITY_GATE, 0, 2),
+    FORWARD(UNROLL_CELL_GRU, UNROLL_OP_GRU_UPDATE, -1, 1, UNROLL_QUANTITY_GATE, 2, 1),
+    FORWARD(UNROLL_CELL_GRU, UNROLL_OP_GRU_UPDATE, -1, 0, UNROLL_QUANTITY_HIDDEN, -1, 1),
+    BACKWARD(UNROLL_CELL_GRU, UNROLL_OP_GRU_UPDATE_GRAD, -1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 2, 1),
+    BACKWARD(UNROLL_CELL_GRU, UNROLL_OP_GRU_RESET_GRAD, -1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 2),
+    FORWARD(UNROLL_CELL_GRU_AFTER, UNROLL_OP_MATMUL, 1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 3),
+    FORWARD(UNROLL_CELL_GRU_AFTER, UNROLL_OP_GRU_AFTER_GATES, -1, 1, UNROLL_QUANTITY_GATE, 0, 4),
+    FORWARD(UNROLL_CELL_GRU_AFTER, UNROLL_OP_GRU_AFTER_GATES, -1, 0, UNROLL_QUANTITY_HIDDEN, -1, 1),
+    BACKWARD(UNROLL_CELL_GRU_AFTER, UNROLL_OP_GRU_AFTER_GATES_GRAD, -1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 3),
+    BACKWARD(UNROLL_CELL_GRU_AFTER, UNROLL_OP_GRU_AFTER_GATES_GRAD, -1, 1, UNROLL_QUANTITY_PRE_ACTIVATION, 0, 3),
+    FORWARD(UNROLL_CELL_RNN, UNROLL_OP_MATMUL, 1, 0, UNROLL_QUANTITY_PRE_ACTIVATION, -1, 1),
+    FORWARD(UNROLL_CELL_RNN, UNROLL_OP_UNARY, UNROLL_TANH, 0, UNROLL_QUANTITY_HIDDEN, -1, 1),
+    BACKWARD(UNROLL_CELL_RNN, UNROLL_OP_BINARY, UNROLL_TANH_GRAD, 0, UNROLL_QUANTITY_PRE_ACTIVATION, -1, 1),
+};
+enum { N_TARGETS = sizeof targets / sizeof targets[0] };
+
+/* Plants at a random place of that kind. Found there? */
+static bool plant_and_find(const struct rig *r, unroll_graph *g, const model *m, const struct target *k) {
+  static const float values[] = {(float)NAN, (float)INFINITY, -(float)INFINITY};
+  const int32_t layer = (int32_t)draw(LAYERS), direction = (int32_t)draw(2);
+  const int64_t b = draw(B), t = draw((uint32_t)lengths[b]), unit = draw(H), gate = draw((uint32_t)k->gates);
+  const float value = values[draw(3)];
+  const char *inner = r->plan->inner;
+  *r->plan = (planter){.inner = inner,
+                       .armed = 1,
+                       .op = k->op,
+                       .kind = k->kind,
+                       .width = k->gates * H,
+                       .output = k->output,
+                       .layer = layer,
+                       .direction = k->phase == UNROLL_PHASE_GRADIENT ? !direction : direction,
+                       .t = t,
+                       .element = (b * k->gates + gate) * H + unit,
+                       .value = value,
+                       .update = UINT64_MAX};
+  const unroll_nonfinite at = find(g, r->device, m);
+  r->plan->armed = 0;
+  const int32_t want_gate = k->first < 0 ? -1 : k->first + (int32_t)gate;
+  const bool found = r->plan->hits > 0 && at.found && at.phase == k->phase && at.quantity == k->quantity &&
+                     at.layer == layer && at.direction == direction && at.step == t && at.sequence == b &&
+                     at.gate == want_gate && at.unit == unit && !at.fused &&
+                     (isnan(value) ? isnan(at.value) : at.value == (double)value);
+  if (!found) {
+    char text[UNROLL_NONFINITE_TEXT];
+    print_message(
+        "planted in cell %d, op %u output %u of layer %d, direction %d, step %d, sequence %d, gate %d, unit %d "
+        "(%d times); found: %s\n",
+        k->cell, k->op, k->output, layer, direction, (int)t, (int)b, want_gate, (int)unit, r->plan->hits,
+        unroll_nonfinite_text(&at, text, sizeof text));
+  }
+  return found;
+}
+
+static void planted(void **state) {
+  const char *inner = *state;
+  struct rig r = {NULL};
+  if (!rig_open(&r, inner))
+    skip();
+  int found = 0, places = 0;
+  noise = 20261123;
+  for (int32_t cell = UNROLL_CELL_RNN; cell < UNROLL_CELL_COUNT; cell++) {
+    unroll_graph *g = network((unroll_rnn_options){.cell = cell});
+    model m = filled(g, r.cpu);
+    assert_false(find(g, r.device, &m).found); /* nothing is planted yet */
+    for (int i = 0; i < N_TARGETS; i++)
+      for (int k = 0; k < 3 && targets[i].cell == cell; k++, places++)
+        found += plant_and_find(&r, g, &m, &targets[i]);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+  rig_close(&r);
+  print_message("%d of %d places found\n", found, places);
+  assert_true(places >= 50);
+  assert_int_equal(found, places);
+}
+
+/* Cells whose layer is a scan of ops: the place of a pre-activation's gate. */
+static void planted_in_options(void **state) {
+  (void)state;
+  struct rig r = {NULL};
+  if (!rig_open(&r, NULL))
+    skip();
+  noise = 5;
+  const struct {
+    unroll_rnn_options o;
+    struct target k;
+  } all[] = {
+#define PRE(n) UNROLL_OP_MATMUL, 1, 0, UNROLL_PHASE_FORWARD, UNROLL_QUANTITY_PRE_ACTIVATION, 0, n
+      {{.cell = UNROLL_CELL_LSTM, .peepholes = 1}, {0, PRE(4)}},
+      {{.cell = UNROLL_CELL_LSTM, .layer_norm = 1}, {0, PRE(4)}},
+      {{.cell = UNROLL_CELL_LSTM, .cell_clip = 3, .zoneout_c = 0.1, .skip = 0.5}, {0, PRE(4)}},
+      {{.cell = UNROLL_CELL_LSTM, .projection = 3}, {0, PRE(4)}},
+      {{.cell = UNROLL_RNN_COUPLED_LSTM}, {0, PRE(3)}},
+      {{.cell = UNROLL_CELL_LSTM, .zoneout_h = 0.2, .state_dropout = 0.3}, {0, PRE(4)}},
+      {{.cell = UNROLL_CELL_GRU, .clip = 2}, {0, PRE(2)}},
+      {{.cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1}, {0, PRE(2)}},
+#undef PRE
+  };
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    unroll_graph *g = network(all[i].o);
+    model m = filled(g, r.cpu);
+    assert_false(find(g, r.device, &m).found);
+    for (int k = 0; k < 2; k++)
+      assert_true(plant_and_find(&r, g, &m, &all[i].k));
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+  rig_close(&r);
+}
+
+/* ---- given ---- */
+
+static void given(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = network((unroll_rnn_options){.cell = UNROLL_CELL_GRU});
+    model m = filled(g, dev);
+    assert_false(find(g, dev, &m).found);
+    double W[3 * H * H] = {0};
+    W[17] = (double)INFINITY;
+    model_put(&m, "rnn.W_h.0.1", W, 3 * H * H);
+    unroll_nonfinite at = find(g, dev, &m);
+    assert_true(at.found && at.phase == UNROLL_PHASE_GIVEN && at.quantity == UNROLL_QUANTITY_PARAMETER);
+    assert_string_equal(at.tensor, "rnn.W_h.0.1");
+    assert_int_equal(at.unit, 17);
+    assert_int_equal(at.given, 1);
+    assert_true(at.values > 0 && at.gradients > 0);
+    W[17] = 0;
+    model_put(&m, "rnn.W_h.0.1", W, 3 * H * H);
+    double x[T * B * I];
+    for (int i = 0; i < T * B * I; i++)
+      x[i] = i / I / B < lengths[i / I % B] ? 0.25 : (double)NAN;
+    x[(3 * B + 1) * I + 2] = -(double)INFINITY; /* sequence 1 has 4 steps: this is its last one */
+    model_put(&m, "x", x, T * B * I);
+    at = find(g, dev, &m);
+    assert_true(at.found && at.quantity == UNROLL_QUANTITY_INPUT);
+    assert_int_equal(at.given, 1);
+    assert_int_equal(at.step, 3);
+    assert_int_equal(at.sequence, 1);
+    assert_int_equal(at.unit, 2);
+    char text[UNROLL_NONFINITE_TEXT];
+    assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), "input x, step 3, sequence 1, unit 2 is -inf");
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+/* ---- words ---- */
+
+static void words(void **state) {
+  (void)state;
+  char text[UNROLL_NONFINITE_TEXT];
+  unroll_nonfinite at = {.struct_size = sizeof at,
+                         .found = 1,
+                         .phase = UNROLL_PHASE_FORWARD,
+                         .quantity = UNROLL_QUANTITY_CELL,
+                         .layer = 1,
+                         .direction = UNROLL_REVERSE,
+                         .step = 37,
+                         .sequence = 5,
+                         .unit = 12,
+                         .gate = -1,
+                         .value = (double)INFINITY,
+                         .context = "input gate 1, forget gate 1"};
+  assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text),
+                      "the cell state of layer 1, reverse, step 37, sequence 5, unit 12 became inf (input gate 1, "
+                      "forget gate 1)");
+  at.phase = UNROLL_PHASE_GRADIENT;
+  at.quantity = UNROLL_QUANTITY_PRE_ACTIVATION;
+  at.gate = 1;
+  at.value = (double)NAN;
+  at.context[0] = '\0';
+  strcpy(at.gate_name, "forget gate");
+  assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text),
+                      "the gradient of the pre-activation of the forget gate of layer 1, reverse, step 37, sequence 5, "
+                      "unit 12 became NaN");
+  at.found = 0;
+  assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), "all numbers are finite");
+  assert_string_equal(unroll_nonfinite_text(&at, text, 8), "all num");
+  assert_string_equal(unroll_quantity_name(UNROLL_QUANTITY_HIDDEN), "hidden state");
+  assert_string_equal(unroll_phase_name(UNROLL_PHASE_GIVEN), "given");
+  assert_null(unroll_quantity_name(UNROLL_QUANTITY_COUNT));
+  assert_null(unroll_phase_name(-1));
+}
+
+static void refused(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_nonfinite at = {.struct_size = sizeof at};
+  assert_status(UNROLL_E_INVALID, unroll_nonfinite_find(NULL, NULL, 0, NULL, NULL, &at, &err));
+  assert_string_equal(err.message, "unroll_nonfinite_find: graph is NULL");
+  FOR_EACH_DEVICE(dev, "cpu", UNROLL_F32) {
+    unroll_graph *g = network((unroll_rnn_options){.cell = UNROLL_CELL_RNN});
+    unroll_graph *other = network((unroll_rnn_options){.cell = UNROLL_CELL_GRU});
+    model m = filled(other, dev);
+    at.struct_size = 4;
+    assert_status(UNROLL_E_INVALID, unroll_nonfinite_find(g, &dev, 1, m.binding, NULL, &at, &err));
+    at.struct_size = sizeof at;
+    assert_status(UNROLL_E_INVALID, unroll_nonfinite_find(g, &dev, 1, NULL, NULL, &at, &err));
+    assert_string_equal(err.message, "unroll_nonfinite_find: values is NULL");
+    assert_status(UNROLL_E_SHAPE, unroll_nonfinite_find(g, &dev, 1, m.binding, NULL, &at, &err));
+    model_close(&m);
+    unroll_graph_destroy(g);
+    unroll_graph_destroy(other);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      {"planted_cpu", planted, NULL, NULL, NULL},
+      {"planted_opencl", planted, NULL, NULL, "opencl"},
+      cmocka_unit_test(planted_in_options),
+      DEVICE_TESTS(given),
+      cmocka_unit_test(words),
+      cmocka_unit_test(refused),
+  };
+  return cmocka_run_group_tests(tests, devices_open, devices_close);
+}
