@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unroll/checkpoint.h>
 #include <unroll/finite.h>
 #include <unroll/nn.h>
 
@@ -266,6 +267,119 @@ static void planted_in_options(void **state) {
   rig_close(&r);
 }
 
+/* ---- come of itself: the network of golden/overflow.py, and what its NumPy loop says ---- */
+
+enum { LONG = 140, WIDE = 6, FIRST_STEP = 88, FIRST_SEQUENCE = 2, FIRST_UNIT = 2 };
+
+static unroll_graph *overflowing(int64_t longest, const unroll_checkpoint_policy *checkpoint) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g;
+  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  const int64_t steps = longest > LONG ? unroll_graph_dim(g, "T", 1, longest) : LONG;
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){steps, 3, 2});
+  const unroll_rnn_options o = {.struct_size = sizeof o,
+                                .cell = UNROLL_CELL_RNN,
+                                .activation = UNROLL_RELU,
+                                .layers = 1,
+                                .hidden = WIDE,
+                                .lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){3}),
+                                .checkpoint = checkpoint};
+  const unroll_tensor y = unroll_output(unroll_rnn(x, "rnn", &o, NULL, NULL), "y");
+  unroll_tensor W = unroll_graph_find(g, "rnn.W_h.0.0"), d;
+  unroll_gradient(unroll_reduce(y, UNROLL_SUM, 0, 0), &W, 1, &d);
+  unroll_output(d, "d");
+  assert_status(UNROLL_OK, unroll_graph_status(g, &err));
+  return g;
+}
+
+static void fill_overflowing(model *m) {
+  double W_h[WIDE * WIDE], W_x[WIDE * 2], b[WIDE], x[LONG * 3 * 2];
+  for (int i = 0; i < WIDE; i++) {
+    for (int j = 0; j < WIDE; j++)
+      W_h[i * WIDE + j] = ((7 * i + 3 * j) % 11 - 3) / 4.0;
+    for (int j = 0; j < 2; j++)
+      W_x[i * 2 + j] = ((5 * i + 2 * j) % 7 - 3) / 4.0;
+    b[i] = (i % 3 - 1) / 4.0;
+  }
+  for (int i = 0; i < LONG * 3 * 2; i++)
+    x[i] = ((5 * (i / 6) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+  model_put(m, "rnn.W_h.0.0", W_h, WIDE * WIDE);
+  model_put(m, "rnn.W_x.0.0", W_x, WIDE * 2);
+  model_put(m, "rnn.b.0.0", b, WIDE);
+  model_put(m, "x", x, LONG * 3 * 2);
+  model_put_i32(m, "lengths", (int32_t[]){140, 60, 140}, 3);
+}
+
+static void assert_first_overflow(const unroll_nonfinite *at) {
+  assert_true(at->found && !at->fused && at->phase == UNROLL_PHASE_FORWARD);
+  assert_int_equal(at->quantity, UNROLL_QUANTITY_PRE_ACTIVATION);
+  assert_int_equal(at->layer, 0);
+  assert_int_equal(at->direction, UNROLL_FORWARD);
+  assert_int_equal(at->step, FIRST_STEP);
+  assert_int_equal(at->sequence, FIRST_SEQUENCE);
+  assert_int_equal(at->unit, FIRST_UNIT);
+  assert_int_equal(at->gate, -1);
+  assert_true(at->value == (double)INFINITY);
+}
+
+static void overflows(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = overflowing(LONG, NULL);
+    model m = model_open(g, dev, false);
+    fill_overflowing(&m);
+    const unroll_nonfinite at = find(g, dev, &m);
+    assert_first_overflow(&at);
+    assert_string_equal(at.context, "hidden state before up to 1.438e+38");
+    assert_true(at.values > 0 && at.gradients > 0);
+    /* The layer as the device runs it leaves float32 at the same step. */
+    model_run(&m);
+    double *y = model_get(&m, "y", LONG * 3 * WIDE);
+    int first = 0;
+    while (first < LONG * 3 * WIDE && isfinite(y[first]))
+      first++;
+    assert_int_equal(first / WIDE, FIRST_STEP * 3 + FIRST_SEQUENCE);
+    free(y);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+static void overflows_in_a_segment(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = overflowing(LONG, &(unroll_checkpoint_policy){.struct_size = sizeof(unroll_checkpoint_policy),
+                                                                    .kind = UNROLL_CHECKPOINT_EVERY,
+                                                                    .every = 40});
+    model m = model_open(g, dev, false);
+    fill_overflowing(&m);
+    const unroll_nonfinite at = find(g, dev, &m);
+    assert_first_overflow(&at);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+static void overflows_in_a_run_of_fewer_steps(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g = overflowing(LONG + 20, NULL);
+    model m = model_open(g, dev, false);
+    fill_overflowing(&m);
+    int64_t steps = LONG;
+    const unroll_run_options run = {.struct_size = sizeof run, .n_dims = 1, .dims = &steps};
+    unroll_nonfinite at = {.struct_size = sizeof at};
+    assert_status(UNROLL_OK, unroll_nonfinite_find(g, &dev, 1, m.binding, &run, &at, &err));
+    assert_first_overflow(&at);
+    steps = FIRST_STEP;
+    model_put_i32(&m, "lengths", (int32_t[]){FIRST_STEP, 60, FIRST_STEP}, 3);
+    assert_status(UNROLL_OK, unroll_nonfinite_find(g, &dev, 1, m.binding, &run, &at, &err));
+    assert_int_equal(at.values, 0);
+    /* Forward is finite up to there; ρ^88 is not, summed over steps and sequences. */
+    assert_true(!at.found || at.phase == UNROLL_PHASE_GRADIENT);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 /* ---- given ---- */
 
 static void given(void **state) {
@@ -367,6 +481,10 @@ int main(void) {
       {"planted_cpu", planted, NULL, NULL, NULL},
       {"planted_opencl", planted, NULL, NULL, "opencl"},
       cmocka_unit_test(planted_in_options),
+      DEVICE_TESTS(overflows),
+      {"overflows_onednn", overflows, NULL, NULL, "onednn"},
+      DEVICE_TESTS(overflows_in_a_segment),
+      DEVICE_TESTS(overflows_in_a_run_of_fewer_steps),
       DEVICE_TESTS(given),
       cmocka_unit_test(words),
       cmocka_unit_test(refused),
