@@ -411,6 +411,11 @@ static void given(void **state) {
     assert_int_equal(at.unit, 2);
     char text[UNROLL_NONFINITE_TEXT];
     assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), "input x, step 3, sequence 1, unit 2 is -inf");
+    const unroll_run_options chunk = {.struct_size = sizeof chunk, .t0 = 100, .row0 = 16};
+    unroll_error err = UNROLL_ERROR_INIT;
+    assert_status(UNROLL_OK, unroll_nonfinite_find(g, &dev, 1, m.binding, &chunk, &at, &err));
+    assert_int_equal(at.step, 103);
+    assert_int_equal(at.sequence, 17);
     model_close(&m);
     unroll_graph_destroy(g);
   }

@@ -469,5 +469,11 @@ unroll_status unroll_nonfinite_find(const unroll_graph *graph, unroll_device *co
                            .found = found,
                            .allocator = graph->allocator};
   TRY(search(&k, graph, false, err));
-  return found->found || !has_layers(graph) ? UNROLL_OK : search(&k, graph, true, err);
+  if (!found->found && has_layers(graph))
+    TRY(search(&k, graph, true, err));
+  if (found->step >= 0 && run)
+    found->step += run->t0;
+  if (found->sequence >= 0 && run)
+    found->sequence += run->row0;
+  return UNROLL_OK;
 }

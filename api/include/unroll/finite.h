@@ -62,8 +62,8 @@ typedef struct unroll_nonfinite {
   int32_t quantity;  /* UNROLL_QUANTITY_*; in the gradient: what it is the gradient of */
   int32_t layer;     /* -1: not in a recurrent layer */
   int32_t direction; /* UNROLL_FORWARD, UNROLL_REVERSE; -1: in no recurrence */
-  int64_t step;      /* the time step in its sequence, also of a reverse layer; -1: it has none */
-  int64_t sequence;  /* the row of the batch; -1: it has none */
+  int64_t step;      /* the time step in its sequence, also of a reverse layer, from the run's t0 on; -1: it has none */
+  int64_t sequence;  /* the row of the whole batch, from the run's row0 on; -1: it has none */
   int64_t unit;  /* in its gate, or along the last axis; of what has no step the element, row-major; -1: one number */
   int32_t gate;  /* in the order of the cell's row blocks (i f g o, r z n); -1: of none, or of a cell with one */
   int32_t fused; /* 1: only where the layer runs as one node */
