@@ -233,6 +233,43 @@ static void planted(void **state) {
   assert_int_equal(found, places);
 }
 
+/* In the result of a layer that the device runs as one node: what it is spelled out as knows nothing of it. */
+static void planted_in_a_whole_layer(void **state) {
+  (void)state;
+  struct rig r = {NULL};
+  if (!rig_open(&r, "opencl"))
+    skip();
+  unroll_graph *g = network((unroll_rnn_options){.cell = UNROLL_CELL_LSTM});
+  model m = filled(g, r.cpu);
+  const char *inner = r.plan->inner;
+  *r.plan = (planter){.inner = inner,
+                      .armed = 1,
+                      .op = UNROLL_OP_LAYER,
+                      .kind = -1,
+                      .layer = 1,
+                      .direction = UNROLL_REVERSE,
+                      .element = ((int64_t)6 * B + 2) * H + 4,
+                      .value = (float)NAN,
+                      .update = UINT64_MAX};
+  const unroll_nonfinite at = find(g, r.device, &m);
+  assert_true(r.plan->hits > 0 && at.found && at.fused && at.phase == UNROLL_PHASE_FORWARD);
+  assert_int_equal(at.quantity, UNROLL_QUANTITY_HIDDEN);
+  assert_int_equal(at.layer, 1);
+  assert_int_equal(at.direction, UNROLL_REVERSE);
+  assert_int_equal(at.step, 6);
+  assert_int_equal(at.sequence, 2);
+  assert_int_equal(at.unit, 4);
+  char text[UNROLL_NONFINITE_TEXT];
+  assert_string_equal(
+      unroll_nonfinite_text(&at, text, sizeof text),
+      "the hidden state of layer 1, reverse, step 6, sequence 2, unit 4 became NaN; only where the layer "
+      "runs as one node");
+  *r.plan = (planter){.inner = inner};
+  model_close(&m);
+  unroll_graph_destroy(g);
+  rig_close(&r);
+}
+
 /* Cells whose layer is a scan of ops: the place of a pre-activation's gate. */
 static void planted_in_options(void **state) {
   (void)state;
@@ -485,6 +522,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       {"planted_cpu", planted, NULL, NULL, NULL},
       {"planted_opencl", planted, NULL, NULL, "opencl"},
+      cmocka_unit_test(planted_in_a_whole_layer),
       cmocka_unit_test(planted_in_options),
       DEVICE_TESTS(overflows),
       {"overflows_onednn", overflows, NULL, NULL, "onednn"},

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A backend for tests: another one's code, with one number of one step's result overwritten, as planter.h says. Layers and
- * scans are left to the host to spell out, so that there is a step; the node in question stands in a group of its own, so
- * that nothing has read its result yet.
+ * scans are left to the host to spell out, so that there is a step, unless it is a layer's result that is meant; the node in
+ * question stands in a group of its own, so that nothing has read its result yet.
  */
 #include "planter.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unroll/plugin.h>
 
@@ -43,7 +44,8 @@ static const void *element_of(const void *array, uint32_t stride, uint32_t i) {
 static const unroll_tensor_view *target(const unroll_graph_view *view, uint32_t i) {
   const planter *p = &planter_plan;
   const unroll_node_view *n = element_of(view->nodes, view->node_stride, i);
-  if (!p->armed || !view->is_template || n->op != p->op || n->layer != p->layer || n->direction != p->direction)
+  if (!p->armed || !view->is_template != (p->op == UNROLL_OP_LAYER) || n->op != p->op || n->layer != p->layer ||
+      n->direction != p->direction)
     return NULL;
   if (n->op == UNROLL_OP_MATMUL && ((const unroll_matmul_attr *)n->attr)->trans_b != p->kind)
     return NULL;
@@ -62,10 +64,11 @@ static unroll_status claim(unroll_backend_device *device, const unroll_graph_vie
   for (uint32_t i = 0; i < view->n_nodes && status == UNROLL_OK; i++) {
     const unroll_node_view *n = element_of(view->nodes, view->node_stride, i);
     unroll_claim *c = (unroll_claim *)(void *)((char *)claims + (size_t)i * stride);
-    if (n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LAYER_GRAD || n->op == UNROLL_OP_SCAN)
+    const bool whole = n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LAYER_GRAD || n->op == UNROLL_OP_SCAN;
+    if (whole && planter_plan.op != UNROLL_OP_LAYER)
       *c = (unroll_claim){.group = 0};
-    else if (target(view, i))
-      *c = (unroll_claim){.group = 1u << 30};
+    else if (c->group && target(view, i))
+      c->group = 1u << 30;
   }
   return status;
 }
@@ -124,18 +127,21 @@ static unroll_status run(unroll_backend_binding *binding, unroll_backend_queue *
                          unroll_backend_event **event, unroll_error *err) {
   planter *p = &planter_plan;
   const place *b = find(bindings, binding);
-  const int64_t at = args->direction == UNROLL_REVERSE ? args->first - p->t : p->t - args->first;
-  if (!p->armed || !b || at < 0 || at >= args->count || (p->update != UINT64_MAX && p->update != args->update))
+  const bool whole = p->op == UNROLL_OP_LAYER;
+  const int64_t at = whole ? 0 : args->direction == UNROLL_REVERSE ? args->first - p->t : p->t - args->first;
+  if (!p->armed || !b || at < 0 || (!whole && at >= args->count) ||
+      (p->update != UINT64_MAX && p->update != args->update))
     return inner->run(binding, queue, args, event, err);
   const int64_t t = b->period ? p->t % (int64_t)b->period : p->t;
   const uint64_t offset = b->offset + (uint64_t)(t * b->step) + (uint64_t)p->element * sizeof p->value;
   if (event)
     *event = NULL;
-  unroll_status status = run_steps(binding, queue, args, 0, at + 1, err);
+  unroll_status status =
+      whole ? inner->run(binding, queue, args, NULL, err) : run_steps(binding, queue, args, 0, at + 1, err);
   if (status == UNROLL_OK)
     status = inner->write(queue, b->buffer, offset, &p->value, sizeof p->value, NULL, err);
   p->hits++;
-  if (status == UNROLL_OK)
+  if (status == UNROLL_OK && !whole)
     status = run_steps(binding, queue, args, at + 1, args->count - at - 1, err);
   return status;
 }
