@@ -212,7 +212,7 @@ static bool plant_and_find(const struct rig *r, unroll_graph *g, const model *m,
 
 static void planted(void **state) {
   const char *inner = *state;
-  struct rig r = {NULL};
+  struct rig r = {.ctx = NULL};
   if (!rig_open(&r, inner))
     skip();
   int found = 0, places = 0;
@@ -236,7 +236,7 @@ static void planted(void **state) {
 /* In the result of a layer that the device runs as one node: what it is spelled out as knows nothing of it. */
 static void planted_in_a_whole_layer(void **state) {
   (void)state;
-  struct rig r = {NULL};
+  struct rig r = {.ctx = NULL};
   if (!rig_open(&r, "opencl"))
     skip();
   unroll_graph *g = network((unroll_rnn_options){.cell = UNROLL_CELL_LSTM});
@@ -273,7 +273,7 @@ static void planted_in_a_whole_layer(void **state) {
 /* Cells whose layer is a scan of ops: the place of a pre-activation's gate. */
 static void planted_in_options(void **state) {
   (void)state;
-  struct rig r = {NULL};
+  struct rig r = {.ctx = NULL};
   if (!rig_open(&r, NULL))
     skip();
   noise = 5;
@@ -458,6 +458,46 @@ static void given(void **state) {
   }
 }
 
+/* Forward all is 0; the gradient, sums of columns, and what an optimizer makes of it are not. */
+static void of_a_parameter(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 2, (int64_t[]){4, 3});
+    const unroll_tensor W = unroll_param(g, "some.W", UNROLL_F32, 2, (int64_t[]){3, 2});
+    unroll_tensor d;
+    unroll_gradient(unroll_reduce(unroll_matmul(x, W), UNROLL_SUM, 0, 0), &W, 1, &d);
+    const unroll_tensor lr = unroll_input(g, "lr", UNROLL_F32, 0, NULL),
+                        step = unroll_input(g, "step", UNROLL_I32, 0, NULL);
+    unroll_optimize(W, d, lr, step, unroll_none(), &(unroll_optimizer_attr){.kind = UNROLL_SGD, .beta1 = 0.5});
+    model m = model_open(g, dev, false);
+    model_put(&m, "x", (double[]){1, 3e38, 1, 1, 3e38, 1, 1, 3e38, 1, 1, 3e38, 1}, 12);
+    model_put(&m, "lr", (double[]){1}, 1);
+    model_put_i32(&m, "step", (int32_t[]){1}, 1);
+    unroll_nonfinite at = find(g, dev, &m);
+    char text[UNROLL_NONFINITE_TEXT];
+    assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text),
+                        "the gradient of parameter some.W, element 2 became inf");
+    assert_int_equal(at.values, 0);
+    assert_int_equal(at.gradients, 2);
+    /* Now the step is too long. */
+    model_put(&m, "x", (double[]){1, 1e30, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1}, 12);
+    model_put(&m, "lr", (double[]){1e30}, 1);
+    at = find(g, dev, &m);
+    assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text),
+                        "the new value or moment of parameter some.W, element 2 became -inf");
+    assert_int_equal(at.gradients, 0);
+    /* Nothing of that has changed the parameter. */
+    double *now = model_get(&m, "some.W", 6);
+    for (int i = 0; i < 6; i++)
+      assert_true(now[i] == 0);
+    free(now);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 /* ---- words ---- */
 
 static void words(void **state) {
@@ -529,6 +569,7 @@ int main(void) {
       DEVICE_TESTS(overflows_in_a_segment),
       DEVICE_TESTS(overflows_in_a_run_of_fewer_steps),
       DEVICE_TESTS(given),
+      DEVICE_TESTS(of_a_parameter),
       cmocka_unit_test(words),
       cmocka_unit_test(refused),
   };

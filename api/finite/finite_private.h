@@ -29,6 +29,7 @@ struct probe {
   int64_t t0;       /* the sequence's step that its first one is */
   uint32_t lengths; /* index into those that it has; GRAPH_NONE */
   int family;       /* FAMILY_* */
+  uint32_t param;   /* whose gradient it is, or whose update; GRAPH_NONE */
   struct label label;
   tensor_spec spec; /* with its time axis */
 };

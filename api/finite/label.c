@@ -35,6 +35,8 @@ static bool by_op(const unroll_graph *g, const node *n, uint32_t output, struct 
       {UNROLL_OP_LINEAR_SCAN, {{UNROLL_QUANTITY_HIDDEN, -1, 0}, {UNROLL_QUANTITY_HIDDEN, -1, 0}}},
       {UNROLL_OP_LAYER,
        {{UNROLL_QUANTITY_HIDDEN, -1, 0}, {UNROLL_QUANTITY_HIDDEN, -1, 0}, {UNROLL_QUANTITY_CELL, -1, 0}}},
+      {UNROLL_OP_LAYER_GRAD,
+       {{UNROLL_QUANTITY_INPUT, -1, 0}, {UNROLL_QUANTITY_VALUE, -1, 0}, {UNROLL_QUANTITY_VALUE, -1, 0}}},
       {UNROLL_OP_CROSS_ENTROPY, {{UNROLL_QUANTITY_LOSS, -1, 0}}},
   };
   (void)g;

@@ -46,6 +46,13 @@ static void add_quantity(struct line *l, const unroll_nonfinite *f) {
   const char *const of = f->phase == UNROLL_PHASE_GRADIENT ? "gradient of the " : "";
   if (f->phase == UNROLL_PHASE_GIVEN)
     add(l, "%s %s", unroll_quantity_name(f->quantity), f->tensor);
+  else if (f->quantity == UNROLL_QUANTITY_PARAMETER)
+    add(l, "the %s %s",
+        f->phase == UNROLL_PHASE_GRADIENT ? "gradient of parameter"
+        : strcmp(f->op, "optimizer") == 0 ? "new value or moment of parameter"
+        : strcmp(f->op, "reduce") == 0    ? "squared gradient of parameter"
+                                          : "gradient, on its way into the update, of parameter",
+        f->tensor);
   else if (f->quantity == UNROLL_QUANTITY_GATE && f->gate >= 0)
     add(l, "the %s%s", of, f->gate_name[0] ? f->gate_name : "gate");
   else if (f->quantity == UNROLL_QUANTITY_PRE_ACTIVATION && f->gate >= 0)

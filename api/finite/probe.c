@@ -130,6 +130,7 @@ struct survey {
   uint32_t n_nodes;
   bool *after;       /* by node: made of gradients, and none itself */
   struct label *top; /* by tensor */
+  uint32_t *param;   /* by tensor: whose gradient it is; GRAPH_NONE */
   int *family;       /* by node */
 };
 
@@ -149,6 +150,46 @@ static void find_after(const struct survey *s) {
       const uint32_t in = g->nodes[i].in[k], from = in == GRAPH_NONE ? GRAPH_NONE : g->tensors[in].producer;
       s->after[i] = s->after[i] || (from != GRAPH_NONE && (s->after[from] || g->nodes[from].backward));
     }
+}
+
+/* Back from what an optimizer takes to what the reverse pass made, and its parts. */
+static void name_gradient(const struct survey *s, uint32_t id, uint32_t param, int depth) {
+  const unroll_graph *g = s->p->graph;
+  const uint32_t p = id == GRAPH_NONE ? GRAPH_NONE : g->tensors[id].producer;
+  if (p == GRAPH_NONE || depth == 0 || s->param[id] != GRAPH_NONE)
+    return;
+  const node *n = &g->nodes[p];
+  s->param[id] = param;
+  if (n->op == UNROLL_OP_SELECT) {
+    name_gradient(s, n->in[1], param, depth - 1);
+    name_gradient(s, n->in[2], param, depth - 1);
+  } else if (n->op == UNROLL_OP_CONCAT || n->op == UNROLL_OP_SLICE || n->op == UNROLL_OP_RESHAPE ||
+             n->op == UNROLL_OP_TRANSPOSE || n->op == UNROLL_OP_PAD || n->op == UNROLL_OP_BINARY ||
+             n->op == UNROLL_OP_UNARY)
+    for (uint32_t i = 0; i < n->n_in; i++)
+      name_gradient(s, n->in[i], param, depth - 1);
+}
+
+static void name_gradients(const struct survey *s) {
+  const unroll_graph *g = s->p->graph;
+  for (uint32_t i = 0; i < g->n_tensors; i++)
+    s->param[i] = GRAPH_NONE;
+  for (uint32_t i = 0; i < s->n_nodes; i++)
+    if (g->nodes[i].op == UNROLL_OP_OPTIMIZER) {
+      uint32_t param = g->nodes[i].in[0]; /* or what a decay has made of it */
+      while (g->tensors[param].role != UNROLL_ROLE_PARAM && g->tensors[param].producer != GRAPH_NONE &&
+             g->nodes[g->tensors[param].producer].n_in > 0)
+        param = g->nodes[g->tensors[param].producer].in[0];
+      if (g->tensors[param].role != UNROLL_ROLE_PARAM)
+        continue;
+      name_gradient(s, g->nodes[i].in[1], param, 8);
+      for (uint32_t o = 0; o < g->nodes[i].n_out; o++)
+        if (g->nodes[i].out[o] != GRAPH_NONE)
+          s->param[g->nodes[i].out[o]] = param;
+    }
+  for (uint32_t i = 0; i < s->n_nodes; i++) /* the squares that a norm is made of */
+    if (g->nodes[i].op == UNROLL_OP_REDUCE && s->param[g->nodes[i].in[0]] != GRAPH_NONE)
+      s->param[g->nodes[i].out[0]] = s->param[g->nodes[i].in[0]];
 }
 
 /* The first scan from here on in the same layer, direction and pass; GRAPH_NONE. */
@@ -189,6 +230,9 @@ static bool survey_top(struct survey *s, uint32_t i) {
                                                                             : label_of_top(g, n, output_of(n, k)),
                       .spec = g->tensors[id].spec};
     x.reduced = x.spec.rank >= 2;
+    x.param = x.phase == UNROLL_PHASE_FORWARD ? GRAPH_NONE : s->param[id];
+    if (x.param != GRAPH_NONE)
+      x.label = (struct label){UNROLL_QUANTITY_PARAMETER, -1, 0};
     const bool whole = n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LAYER_GRAD || n->op == UNROLL_OP_LINEAR_SCAN ||
                        n->op == UNROLL_OP_LINEAR_SCAN_GRAD;
     if (scan && has_steps(&x.spec, scan->body->steps, p->B)) {
@@ -250,6 +294,7 @@ static bool survey_scan(struct survey *s, uint32_t i) {
                         .lengths = lengths,
                         .family = s->family[i],
                         .label = labels.of[id],
+                        .param = GRAPH_NONE,
                         .spec = b->tensors[id].spec};
       if (x.spec.rank == UNROLL_MAX_RANK)
         continue;
@@ -281,6 +326,7 @@ static bool survey(struct survey *s) {
     }
   }
   find_after(s);
+  name_gradients(s);
   bool ok = true;
   /* Scans first: they label the products before them. */
   for (uint32_t i = 0; i < s->n_nodes && ok; i++)
@@ -329,10 +375,12 @@ unroll_status probed_make(const unroll_graph *from, bool keep_layers, struct pro
   struct survey s = {.p = p, .n_nodes = g->n_nodes};
   s.after = mem_array(a, (uint64_t)g->n_nodes + 1, sizeof *s.after);
   s.top = mem_array(a, (uint64_t)g->n_tensors + 1, sizeof *s.top);
+  s.param = mem_array(a, (uint64_t)g->n_tensors + 1, sizeof *s.param);
   s.family = mem_array(a, (uint64_t)g->n_nodes + 1, sizeof *s.family);
-  const bool ok = s.after && s.top && s.family && survey(&s);
+  const bool ok = s.after && s.top && s.param && s.family && survey(&s);
   mem_free(a, s.after);
   mem_free(a, s.top);
+  mem_free(a, s.param);
   mem_free(a, s.family);
   if (!ok)
     return fail(err, UNROLL_E_MEMORY, "no memory to look at a graph's values");

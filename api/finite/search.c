@@ -243,7 +243,7 @@ static void name_place(const struct search *k, const struct order *o, const stru
     if (x->family == FAMILY_RNN)
       f->gate = -1;
   }
-  snprintf(f->tensor, sizeof f->tensor, "%s", m->name);
+  snprintf(f->tensor, sizeof f->tensor, "%s", x->param == GRAPH_NONE ? m->name : g->tensors[x->param].name);
   snprintf(f->op, sizeof f->op, "%s", graph_op_name(m->op));
 }
 

@@ -71,9 +71,10 @@ typedef struct unroll_nonfinite {
   /* How many numbers are not finite: of what was given, forward and in the gradient; later ones follow from the first. */
   uint64_t given, values, gradients;
   char gate_name[24]; /* "forget gate"; "" without a gate */
-  char tensor[64];    /* a parameter's, input's or state's name; else that of the node, as dumps have it */
-  char op[32];        /* "lstm_gates"; "" of what was given */
-  char context[256];  /* "input gate 1, forget gate 1, cell state before 3.3e+38"; "" where nothing is known */
+  char tensor[64];   /* a parameter's name, also of its gradient where an optimizer of the graph takes it, an input's or
+                         state's; else that of the node, as dumps have it */
+  char op[32];       /* "lstm_gates"; "" of what was given */
+  char context[256]; /* "input gate 1, forget gate 1, cell state before 3.3e+38"; "" where nothing is known */
 } unroll_nonfinite;
 
 /*
