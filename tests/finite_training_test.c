@@ -34,8 +34,9 @@ static int begin_planting(void **state) {
   return 0;
 }
 
-/* In the candidate of layer 1 at step 5 of stream 3, unit 7, of this update, counted from 1. Before the model is made. */
-static void plant(uint64_t update) {
+/* In the candidate of layer 1 at step 5, unit 7, of the fourth of the streams from row0 on, in this update, counted from 1.
+ * Before the model is made. */
+static void plant(uint64_t update, int64_t row0) {
   *plan = (planter){.armed = 1,
                     .op = UNROLL_OP_LSTM_GATES,
                     .kind = -1,
@@ -44,9 +45,11 @@ static void plant(uint64_t update) {
                     .t = 5,
                     .element = 3 * 4 * 12 + 2 * 12 + 7,
                     .value = (float)NAN,
-                    .update = update - 1};
+                    .update = update - 1,
+                    .row0 = row0};
 }
 #define PLACE "the candidate of layer 1, forward, step 5, sequence 3, unit 7 became NaN ("
+#define PLACE_4 "the candidate of layer 1, forward, step 5, sequence 7, unit 7 became NaN ("
 
 struct heard {
   char where[700];
@@ -60,9 +63,10 @@ static int hear(void *ctx, const unroll_train_progress *p) {
   return 0;
 }
 
-static void stops(void **state) {
-  (void)state;
-  const unroll_lm_options o = small(UNROLL_CELL_LSTM);
+static void stop_and_go_on(int64_t parts) {
+  unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  o.training.batch = 8;
+  o.training.accumulate = parts;
   const unroll_lm_train_options whole = {.struct_size = sizeof whole, .updates = 40, .report_every = 8};
   *plan = (planter){.armed = 0};
   unroll_lm *straight = create(&o);
@@ -73,13 +77,13 @@ static void stops(void **state) {
   const uint64_t at[] = {1, 13, 16, 17, 31}; /* first and last of a report, of an epoch, in between */
   for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
     char words[120];
-    plant(at[i]);
+    plant(at[i], parts == 1 ? 0 : 4);
     unroll_lm *lm = create(&o);
     unroll_lm_train_options checked = whole;
     checked.check_finite = 1;
     unroll_error found = UNROLL_ERROR_INIT;
     assert_int_equal(unroll_lm_train(lm, &checked, &found), UNROLL_E_RANGE);
-    snprintf(words, sizeof words, "update %u: " PLACE, (unsigned)at[i]);
+    snprintf(words, sizeof words, "update %u: %s", (unsigned)at[i], parts == 1 ? PLACE : PLACE_4);
     assert_memory_equal(found.message, words, strlen(words));
     assert_int_equal(unroll_lm_describe(lm).update, at[i] - 1);
     assert_int_equal(plan->hits, 3); /* once in training, in the search for the place, and for the value */
@@ -98,6 +102,16 @@ static void stops(void **state) {
   }
 }
 
+static void stops(void **state) {
+  (void)state;
+  stop_and_go_on(1);
+}
+/* In the second part of the batch: the first one has carried its streams on already. */
+static void stops_in_a_part(void **state) {
+  (void)state;
+  stop_and_go_on(2);
+}
+
 /* Looked at or not, the same bits follow; in parts, with streams that are carried on. */
 static void skips(void **state) {
   (void)state;
@@ -109,7 +123,7 @@ static void skips(void **state) {
     const char *names[] = {in_folder("plain"), in_folder("checked")};
     for (uint32_t check = 0; check < 2; check++) {
       struct heard h = {.skipped = 0};
-      plant(14);
+      plant(14, 0);
       unroll_lm *lm = create(&o);
       const unroll_lm_train_options run = {.struct_size = sizeof run,
                                            .updates = 30,
@@ -159,6 +173,7 @@ static void gradients(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(stops, begin_planting, end),
+      cmocka_unit_test_setup_teardown(stops_in_a_part, begin_planting, end),
       cmocka_unit_test_setup_teardown(skips, begin_planting, end),
       cmocka_unit_test_setup_teardown(gradients, begin_planting, end),
   };

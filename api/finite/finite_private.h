@@ -69,7 +69,7 @@ unroll_status probed_add_value(struct probed *p, uint32_t node, uint32_t id, uin
 /* The extent of axis 0 in a run, of one whose run-time sizes are dims, or at its maximum with n_dims 0. */
 int64_t probed_extent(const unroll_graph *g, const tensor_spec *spec, const int64_t *dims, uint32_t n_dims);
 
-/* ---- order.c ---- */
+/* ---- walk.c ---- */
 struct order {
   const struct probed *p;
   const int64_t *dims; /* run-time sizes, as of the run */

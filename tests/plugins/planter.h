@@ -14,7 +14,8 @@ typedef struct planter {
   int32_t layer, direction;
   int64_t t, element; /* the step in memory; which number of that step's output */
   float value;
-  uint64_t update; /* in runs of this update alone; UINT64_MAX: in all */
+  uint64_t update; /* in runs of this update alone, UINT64_MAX: in all; */
+  int64_t row0;    /* and whose first row of the whole batch is this */
   int hits;        /* how often it was planted */
 } planter;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* order.c: marks gone through in the order of the computation. */
+/* walk.c: marks gone through in the order of the computation. */
 #include "finite/finite_private.h"
 
 int64_t order_steps(const struct order *o, const struct probe *x) {
