@@ -306,20 +306,21 @@ static void planted_in_options(void **state) {
 
 /* ---- come of itself: the network of golden/overflow.py, and what its NumPy loop says ---- */
 
-enum { LONG = 140, WIDE = 6, FIRST_STEP = 88, FIRST_SEQUENCE = 2, FIRST_UNIT = 2 };
+enum { LONG = 140, WIDE = 6, MOST_SEQUENCES = 96, FIRST_STEP = 88, FIRST_SEQUENCE = 2, FIRST_UNIT = 2 };
 
-static unroll_graph *overflowing(int64_t longest, const unroll_checkpoint_policy *checkpoint) {
+/* batch: the three sequences once, or over and over. */
+static unroll_graph *overflowing(int64_t longest, int64_t batch, const unroll_checkpoint_policy *checkpoint) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_graph *g;
   assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
   const int64_t steps = longest > LONG ? unroll_graph_dim(g, "T", 1, longest) : LONG;
-  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){steps, 3, 2});
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){steps, batch, 2});
   const unroll_rnn_options o = {.struct_size = sizeof o,
                                 .cell = UNROLL_CELL_RNN,
                                 .activation = UNROLL_RELU,
                                 .layers = 1,
                                 .hidden = WIDE,
-                                .lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){3}),
+                                .lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){batch}),
                                 .checkpoint = checkpoint};
   const unroll_tensor y = unroll_output(unroll_rnn(x, "rnn", &o, NULL, NULL), "y");
   unroll_tensor W = unroll_graph_find(g, "rnn.W_h.0.0"), d;
@@ -329,8 +330,9 @@ static unroll_graph *overflowing(int64_t longest, const unroll_checkpoint_policy
   return g;
 }
 
-static void fill_overflowing(model *m) {
-  double W_h[WIDE * WIDE], W_x[WIDE * 2], b[WIDE], x[LONG * 3 * 2];
+static void fill_overflowing(model *m, int batch) {
+  double W_h[WIDE * WIDE], W_x[WIDE * 2], b[WIDE], x[LONG * MOST_SEQUENCES * 2];
+  int32_t n[MOST_SEQUENCES];
   for (int i = 0; i < WIDE; i++) {
     for (int j = 0; j < WIDE; j++)
       W_h[i * WIDE + j] = ((7 * i + 3 * j) % 11 - 3) / 4.0;
@@ -338,13 +340,15 @@ static void fill_overflowing(model *m) {
       W_x[i * 2 + j] = ((5 * i + 2 * j) % 7 - 3) / 4.0;
     b[i] = (i % 3 - 1) / 4.0;
   }
-  for (int i = 0; i < LONG * 3 * 2; i++)
-    x[i] = ((5 * (i / 6) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+  for (int i = 0; i < LONG * batch * 2; i++)
+    x[i] = ((5 * (i / 2 / batch) + 3 * (i / 2 % batch % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+  for (int i = 0; i < batch; i++)
+    n[i] = i % 3 == 1 ? 60 : LONG;
   model_put(m, "rnn.W_h.0.0", W_h, WIDE * WIDE);
   model_put(m, "rnn.W_x.0.0", W_x, WIDE * 2);
   model_put(m, "rnn.b.0.0", b, WIDE);
-  model_put(m, "x", x, LONG * 3 * 2);
-  model_put_i32(m, "lengths", (int32_t[]){140, 60, 140}, 3);
+  model_put(m, "x", x, LONG * batch * 2);
+  model_put_i32(m, "lengths", n, batch);
 }
 
 static void assert_first_overflow(const unroll_nonfinite *at) {
@@ -361,9 +365,9 @@ static void assert_first_overflow(const unroll_nonfinite *at) {
 
 static void overflows(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
-    unroll_graph *g = overflowing(LONG, NULL);
+    unroll_graph *g = overflowing(LONG, 3, NULL);
     model m = model_open(g, dev, false);
-    fill_overflowing(&m);
+    fill_overflowing(&m, 3);
     const unroll_nonfinite at = find(g, dev, &m);
     assert_first_overflow(&at);
     assert_string_equal(at.context, "hidden state before up to 1.438e+38");
@@ -383,11 +387,12 @@ static void overflows(void **state) {
 
 static void overflows_in_a_segment(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
-    unroll_graph *g = overflowing(LONG, &(unroll_checkpoint_policy){.struct_size = sizeof(unroll_checkpoint_policy),
-                                                                    .kind = UNROLL_CHECKPOINT_EVERY,
-                                                                    .every = 40});
+    unroll_graph *g =
+        overflowing(LONG, MOST_SEQUENCES,
+                    &(unroll_checkpoint_policy){
+                        .struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 40});
     model m = model_open(g, dev, false);
-    fill_overflowing(&m);
+    fill_overflowing(&m, MOST_SEQUENCES);
     const unroll_nonfinite at = find(g, dev, &m);
     assert_first_overflow(&at);
     model_close(&m);
@@ -398,9 +403,9 @@ static void overflows_in_a_segment(void **state) {
 static void overflows_in_a_run_of_fewer_steps(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
     unroll_error err = UNROLL_ERROR_INIT;
-    unroll_graph *g = overflowing(LONG + 20, NULL);
+    unroll_graph *g = overflowing(LONG + 20, 3, NULL);
     model m = model_open(g, dev, false);
-    fill_overflowing(&m);
+    fill_overflowing(&m, 3);
     int64_t steps = LONG;
     const unroll_run_options run = {.struct_size = sizeof run, .n_dims = 1, .dims = &steps};
     unroll_nonfinite at = {.struct_size = sizeof at};
