@@ -417,6 +417,15 @@ static void overflows_in_a_run_of_fewer_steps(void **state) {
     assert_int_equal(at.values, 0);
     /* Forward is finite up to there; ρ^88 is not, summed over steps and sequences. */
     assert_true(!at.found || at.phase == UNROLL_PHASE_GRADIENT);
+    double x[FIRST_STEP * 3 * 2] = {0};
+    x[(10 * 3 + 2) * 2 + 1] = (double)NAN;
+    model_put(&m, "x", x, FIRST_STEP * 3 * 2);
+    assert_status(UNROLL_OK, unroll_nonfinite_find(g, &dev, 1, m.binding, &run, &at, &err));
+    assert_true(at.found && at.quantity == UNROLL_QUANTITY_INPUT);
+    assert_int_equal(at.given, 1);
+    assert_int_equal(at.step, 10);
+    assert_int_equal(at.sequence, 2);
+    assert_int_equal(at.unit, 1);
     model_close(&m);
     unroll_graph_destroy(g);
   }

@@ -69,7 +69,9 @@ static unroll_status find_live(const unroll_graph *g, bool **live, unroll_error 
 static void note_given(const struct search *k, const tensor *t, const void *data, uint64_t n, const int32_t *lengths) {
   unroll_nonfinite *f = k->found;
   const int64_t B = t->spec.rank > 1 ? t->spec.shape[1] : 1;
-  const uint64_t width = t->spec.rank > 1 && lengths ? n / (uint64_t)(t->spec.shape[0] * B) : 1;
+  uint64_t width = 1; /* of a step of a sequence */
+  for (int32_t i = 2; i < t->spec.rank; i++)
+    width *= (uint64_t)t->spec.shape[i];
   for (uint64_t i = 0; i < n; i++) {
     const double value = number(data, t->spec.dtype, i);
     if (isfinite(value) || (lengths && (int64_t)(i / width / (uint64_t)B) >= lengths[i / width % (uint64_t)B]))
@@ -86,10 +88,9 @@ static void note_given(const struct search *k, const tensor *t, const void *data
     f->value = value;
     snprintf(f->tensor, sizeof f->tensor, "%s", t->name);
     if (t->role == UNROLL_ROLE_INPUT && t->spec.rank > 1) {
-      const uint64_t row = n / (uint64_t)(t->spec.shape[0] * B);
-      f->step = (int64_t)(i / row) / B;
-      f->sequence = (int64_t)(i / row) % B;
-      f->unit = (int64_t)(i % row);
+      f->step = (int64_t)(i / width) / B;
+      f->sequence = (int64_t)(i / width) % B;
+      f->unit = (int64_t)(i % width);
     }
   }
 }
