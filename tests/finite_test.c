@@ -15,6 +15,7 @@
 #include <unroll/nn.h>
 
 #include "plugins/planter.h"
+#include "runs.h"
 
 enum { T = 9, B = 4, I = 3, H = 5, LAYERS = 2 };
 static const int32_t lengths[B] = {9, 4, 7, 1};
@@ -74,10 +75,10 @@ static uint32_t draw(uint32_t n) { /* Knuth's MMIX generator */
 }
 
 /* Two layers, both ways, ragged, the gradient of a sum of squares. */
-static unroll_graph *network(unroll_rnn_options o) {
+static unroll_graph *network_of(unroll_rnn_options o, const unroll_allocator *allocator) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_graph *g;
-  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  assert_status(UNROLL_OK, unroll_graph_create(allocator, &g, &err));
   const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I});
   o.struct_size = sizeof o;
   o.layers = LAYERS;
@@ -100,6 +101,8 @@ static unroll_graph *network(unroll_rnn_options o) {
   assert_status(UNROLL_OK, unroll_graph_status(g, &err));
   return g;
 }
+
+static unroll_graph *network(unroll_rnn_options o) { return network_of(o, NULL); }
 
 /* Numbers from -0.5 to 0.5; past a sequence's end NaN, which nobody may look at. */
 static model filled(unroll_graph *g, unroll_device *cpu) {
@@ -302,6 +305,38 @@ static void planted_in_options(void **state) {
     unroll_graph_destroy(g);
   }
   rig_close(&r);
+}
+
+/* Cells without steps, whose layer is a linear scan over all of them at once. */
+static void min_cells(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    const int32_t cells[] = {UNROLL_RNN_MIN_GRU, UNROLL_RNN_MIN_LSTM};
+    for (int i = 0; i < 2; i++) {
+      unroll_graph *g = network((unroll_rnn_options){.cell = cells[i]});
+      model m = filled(g, dev);
+      assert_false(find(g, dev, &m).found);
+      double b[3 * H] = {0}, W[3 * H * I] = {0};
+      const int64_t rows = unroll_tensor_describe(unroll_graph_find(g, "rnn.b.0.1")).shape[0];
+      for (int k = 0; k < I; k++)
+        W[(rows - 2) * I + k] = 3e38;
+      b[rows - 2] = 3e38;
+      double x[T * B * I];
+      for (int k = 0; k < T * B * I; k++)
+        x[k] = k / I / B < lengths[k / I % B] ? 0.01 : (double)NAN;
+      x[(4 * B + 2) * I + 1] = x[(6 * B + 0) * I + 1] = 0.5; /* 3e38·(1 + 0.52): the reverse layer sees step 6 first */
+      model_put(&m, "x", x, T * B * I);
+      model_put(&m, "rnn.b.0.1", b, rows);
+      model_put(&m, "rnn.W_x.0.1", W, rows * I);
+      const unroll_nonfinite at = find(g, dev, &m);
+      assert_true(at.found && at.phase == UNROLL_PHASE_FORWARD && at.value == (double)INFINITY);
+      assert_int_equal(at.layer, 0);
+      assert_int_equal(at.direction, UNROLL_REVERSE);
+      assert_int_equal(at.step, 6);
+      assert_int_equal(at.sequence, 0);
+      model_close(&m);
+      unroll_graph_destroy(g);
+    }
+  }
 }
 
 /* ---- come of itself: the network of golden/overflow.py, and what its NumPy loop says ---- */
@@ -572,12 +607,45 @@ static void refused(void **state) {
   }
 }
 
+/* Wherever memory ends, that is said, and nothing is left over. */
+static void out_of_memory(void **state) {
+  (void)state;
+  FOR_EACH_DEVICE(dev, "cpu", UNROLL_F32) {
+    run_memory memory = {0};
+    const unroll_allocator allocator = runs_allocator(&memory);
+    unroll_graph *g = network_of((unroll_rnn_options){.cell = UNROLL_CELL_GRU}, &allocator);
+    model m = filled(g, dev);
+    double W[3 * H * H] = {0};
+    W[3] = 3e38;
+    W[4] = 3e38;
+    model_put(&m, "rnn.W_h.1.0", W, 3 * H * H);
+    const long live = memory.live;
+    int refusals = 0;
+    unroll_status status = UNROLL_E_MEMORY;
+    for (long fail_at = 1; status != UNROLL_OK; fail_at += 1 + fail_at / 40) {
+      unroll_error err = UNROLL_ERROR_INIT;
+      unroll_nonfinite at = {.struct_size = sizeof at};
+      memory.calls = 0;
+      memory.fail_at = fail_at;
+      status = unroll_nonfinite_find(g, &dev, 1, m.binding, NULL, &at, &err);
+      assert_true(status == UNROLL_OK || (status == UNROLL_E_MEMORY && err.message[0]));
+      assert_int_equal(memory.live, live);
+      refusals += status != UNROLL_OK;
+    }
+    assert_true(refusals > 100);
+    memory.fail_at = 0;
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       {"planted_cpu", planted, NULL, NULL, NULL},
       {"planted_opencl", planted, NULL, NULL, "opencl"},
       cmocka_unit_test(planted_in_a_whole_layer),
       cmocka_unit_test(planted_in_options),
+      DEVICE_TESTS(min_cells),
       DEVICE_TESTS(overflows),
       {"overflows_onednn", overflows, NULL, NULL, "onednn"},
       DEVICE_TESTS(overflows_in_a_segment),
@@ -586,6 +654,7 @@ int main(void) {
       DEVICE_TESTS(of_a_parameter),
       cmocka_unit_test(words),
       cmocka_unit_test(refused),
+      cmocka_unit_test(out_of_memory),
   };
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

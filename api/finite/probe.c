@@ -233,8 +233,6 @@ static bool survey_top(struct survey *s, uint32_t i) {
     x.param = x.phase == UNROLL_PHASE_FORWARD ? GRAPH_NONE : s->param[id];
     if (x.param != GRAPH_NONE)
       x.label = (struct label){UNROLL_QUANTITY_PARAMETER, -1, 0};
-    const bool whole = n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LAYER_GRAD || n->op == UNROLL_OP_LINEAR_SCAN ||
-                       n->op == UNROLL_OP_LINEAR_SCAN_GRAD;
     if (scan && has_steps(&x.spec, scan->body->steps, p->B)) {
       x.stepwise = true;
       x.major = ahead;
@@ -243,9 +241,9 @@ static bool survey_top(struct survey *s, uint32_t i) {
       x.t0 = scan_t0(g, scan);
     } else if (has_steps(&x.spec, p->T, p->B)) {
       x.stepwise = true;
-      x.order = n->op == UNROLL_OP_LINEAR_SCAN ? n->attr.linear_scan.direction
-                : whole && n->layer >= 0 && (n->direction == UNROLL_REVERSE) != n->backward ? UNROLL_REVERSE
-                                                                                            : UNROLL_FORWARD;
+      x.order = n->op == UNROLL_OP_LINEAR_SCAN                                     ? n->attr.linear_scan.direction
+                : n->layer >= 0 && (n->direction == UNROLL_REVERSE) != n->backward ? UNROLL_REVERSE
+                                                                                   : UNROLL_FORWARD;
     }
     if (x.stepwise && !add_lengths(p, lengths_of(scan ? scan : n), &x.lengths))
       return false;
