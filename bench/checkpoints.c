@@ -122,13 +122,15 @@ static unroll_status measure_checkpoints(found *f, unroll_device *device, double
 
 /* ---- windows ---- */
 static int64_t resident_bytes(void) {
-  long pages = 0;
+  char line[256], *end = line; /* the size, then what of it is resident, in pages */
   FILE *file = fopen("/proc/self/statm", "r");
   if (!file)
     return 0;
-  const bool read = fscanf(file, "%*s %ld", &pages) == 1;
+  const bool read = fgets(line, sizeof line, file) != NULL;
   (void)fclose(file);
-  return read ? (int64_t)pages * sysconf(_SC_PAGESIZE) : 0;
+  if (!read || strtol(line, &end, 10) <= 0)
+    return 0;
+  return (int64_t)strtol(end, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
 /* A window whose state goes on from run to run. */

@@ -26,47 +26,10 @@ typedef struct cell_case {
   unroll_rnn_options options;
 } cell_case;
 
-static unroll_activation activation_of(const golden *g, const char *name) {
-  char alpha[16], beta[16];
-  snprintf(alpha, sizeof alpha, "%s.alpha", name);
-  snprintf(beta, sizeof beta, "%s.beta", name);
-  return (unroll_activation){.kind = (int32_t)golden_number(g, name, 0),
-                             .alpha = golden_number(g, alpha, 0),
-                             .beta = golden_number(g, beta, 0)};
-}
-
 static cell_case case_open(const char *name, int32_t variant) {
   cell_case c = {.file = golden_open(name), .variant = variant};
   const golden *g = &c.file;
-#define NUMBER(field) .field = golden_number(g, #field, 0)
-#define INTEGER(field) .field = (int32_t)golden_number(g, #field, 0)
-  c.options = (unroll_rnn_options){.struct_size = sizeof c.options,
-                                   INTEGER(cell),
-                                   INTEGER(layers),
-                                   INTEGER(bidirectional),
-                                   INTEGER(inference),
-                                   INTEGER(same_mask),
-                                   INTEGER(peepholes),
-                                   INTEGER(layer_norm),
-                                   INTEGER(residual),
-                                   NUMBER(dropout),
-                                   NUMBER(input_dropout),
-                                   NUMBER(output_dropout),
-                                   NUMBER(weight_dropout),
-                                   NUMBER(state_dropout),
-                                   NUMBER(zoneout_h),
-                                   NUMBER(zoneout_c),
-                                   NUMBER(clip),
-                                   NUMBER(cell_clip),
-                                   NUMBER(layer_norm_epsilon),
-                                   NUMBER(skip),
-                                   .hidden = golden_integer(g, "H"),
-                                   .projection = (int64_t)golden_number(g, "projection", 0),
-                                   .f = activation_of(g, "f"),
-                                   .g = activation_of(g, "g"),
-                                   .h = activation_of(g, "h")};
-#undef NUMBER
-#undef INTEGER
+  c.options = golden_rnn_options(g);
   c.T = golden_integer(g, "T");
   c.B = golden_integer(g, "B");
   c.I = golden_integer(g, "I");

@@ -61,25 +61,7 @@ static unroll_classifier *new_classifier(const unroll_sequences *s, const unroll
   return c;
 }
 
-struct seen {
-  float losses[MOST], norms[MOST];
-  double metrics[MOST], validation[MOST];
-};
-static int see(void *ctx, const unroll_train_progress *p) {
-  struct seen *s = ctx;
-  assert_int_equal(p->n_updates, 1);
-  s->losses[p->update - 1] = p->losses[0];
-  s->norms[p->update - 1] = p->grad_norms[0];
-  s->metrics[p->update - 1] = p->metric;
-  s->validation[p->update - 1] = p->validation_loss;
-  return 0;
-}
-static void run_to(unroll_classifier *c, uint64_t updates, struct seen *s) {
-  const unroll_train_options o = {
-      .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s};
-  assert_ok(unroll_classifier_train(c, &o, &err));
-  assert_int_equal(unroll_classifier_describe(c).update, updates);
-}
+RUN_TO(unroll_classifier)
 
 /* ---- what is computed ---- */
 
@@ -494,41 +476,41 @@ static void wrong_metadata(void **state) {
   unroll_sequences_destroy(s);
 }
 
+struct data {
+  const unroll_sequences *sequences;
+  unroll_classifier_options options;
+};
+static unroll_status make_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  unroll_classifier *c = NULL;
+  const unroll_status status = unroll_classifier_create(&cpu, 1, d->sequences, &d->options, allocator, &c, NULL);
+  unroll_classifier_destroy(c);
+  return status;
+}
+static unroll_status use_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  float p[SEQUENCES * CLASSES];
+  unroll_classifier *c = NULL;
+  unroll_status status = unroll_classifier_load(&cpu, 1, in_folder("m"), allocator, &c, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_classifier_predict(c, d->sequences, p, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_classifier_resume(c, d->sequences, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_classifier_save(c, in_folder("again"), NULL);
+  unroll_classifier_destroy(c);
+  return status;
+}
 static void memory_runs_out(void **state) {
   (void)state;
   unroll_sequences *s = load_sequences(0, 1, NULL, true);
-  unroll_classifier_options o = toy(UNROLL_CELL_RNN);
-  o.rnn.hidden = 3;
-  unroll_classifier *c = new_classifier(s, &o);
-  float p[SEQUENCES * CLASSES];
+  struct data d = {s, toy(UNROLL_CELL_RNN)};
+  d.options.rnn.hidden = 3;
+  unroll_classifier *c = new_classifier(s, &d.options);
   assert_ok(unroll_classifier_save(c, in_folder("m"), &err));
   unroll_classifier_destroy(c);
-  /* Every allocation of the task's own, and some of those below it: each is seconds of compiling otherwise. */
-  for (int what = 0; what < 2; what++) {
-    struct counting whole = {0, 0, 0};
-    unroll_status status = UNROLL_E_MEMORY;
-    for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < 60 ? 1 : 37) {
-      struct counting k = {0, 0, fail_at};
-      const unroll_allocator allocator = counting_allocator(&k);
-      c = NULL;
-      if (what == 0)
-        status = unroll_classifier_create(&cpu, 1, s, &o, &allocator, &c, NULL);
-      else {
-        status = unroll_classifier_load(&cpu, 1, in_folder("m"), &allocator, &c, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_classifier_predict(c, s, p, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_classifier_resume(c, s, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_classifier_save(c, in_folder("again"), NULL);
-      }
-      unroll_classifier_destroy(c);
-      assert_int_equal(k.live, 0);
-      assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
-      whole = k;
-    }
-    assert_true(whole.calls > 60);
-  }
+  memory_runs_out_of(make_one, &d, 60, 37);
+  memory_runs_out_of(use_one, &d, 60, 37);
   unroll_sequences_destroy(s);
 }
 

@@ -18,14 +18,48 @@ static const uint64_t seed = 11, update = 3;
 typedef struct design {
   int32_t cell, attention, context, layers, dtype;
   bool ragged; /* targets, where they are given */
+  /* In place of cell and layers, which it has too: cells with options, and how many sites their masks are. */
+  const unroll_rnn_options *rnn;
+  uint32_t sites;
+  bool inference; /* of rnn */
 } design;
-static const design designs[] = {{UNROLL_CELL_LSTM, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 1, 0, false},
-                                 {UNROLL_CELL_GRU, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_FEEDING, 2, 0, false},
-                                 {UNROLL_CELL_RNN, UNROLL_ATTENTION_NONE, UNROLL_CONTEXT_BEFORE, 1, 0, false}};
+static const unroll_rnn_options all_of_lstm = {.struct_size = sizeof all_of_lstm,
+                                               .cell = UNROLL_CELL_LSTM,
+                                               .layers = 2,
+                                               .hidden = H,
+                                               .projection = H - 1,
+                                               .peepholes = 1,
+                                               .layer_norm = 1,
+                                               .cell_clip = 1.5,
+                                               .zoneout_h = 0.25,
+                                               .zoneout_c = 0.5,
+                                               .input_dropout = 0.25,
+                                               .dropout = 0.25,
+                                               .output_dropout = 0.125,
+                                               .weight_dropout = 0.25,
+                                               .state_dropout = 0.375},
+                                all_of_gru = {.struct_size = sizeof all_of_gru,
+                                              .cell = UNROLL_CELL_GRU,
+                                              .layers = 2,
+                                              .hidden = H,
+                                              .layer_norm = 1,
+                                              .residual = UNROLL_RESIDUAL_OUTPUTS,
+                                              .zoneout_h = 0.25,
+                                              .same_mask = 1,
+                                              .input_dropout = 0.25,
+                                              .dropout = 0.25,
+                                              .state_dropout = 0.375};
+static const design designs[] = {
+    {UNROLL_CELL_LSTM, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 1, 0, false, NULL, 0, false},
+    {UNROLL_CELL_GRU, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_FEEDING, 2, 0, false, NULL, 0, false},
+    {UNROLL_CELL_RNN, UNROLL_ATTENTION_NONE, UNROLL_CONTEXT_BEFORE, 1, 0, false, NULL, 0, false},
+    {UNROLL_CELL_LSTM, UNROLL_ATTENTION_ADDITIVE, UNROLL_CONTEXT_BEFORE, 2, 0, false, &all_of_lstm, 11, false},
+    {UNROLL_CELL_GRU, UNROLL_ATTENTION_DOT, UNROLL_CONTEXT_FEEDING, 2, 0, false, &all_of_gru, 6, false}};
 enum { DESIGNS = sizeof designs / sizeof *designs };
 
 typedef struct parts {
   unroll_tensor h[2];
+  unroll_rnn_options cells;
   unroll_decoder_options o;
 } parts;
 
@@ -33,7 +67,7 @@ static void describe(unroll_graph *g, const design *d, parts *p) {
   char name[8];
   for (int32_t l = 0; l < d->layers; l++) {
     snprintf(name, sizeof name, "h0.%d", l);
-    p->h[l] = unroll_input(g, name, d->dtype, 2, (int64_t[]){B, H});
+    p->h[l] = unroll_input(g, name, d->dtype, 2, (int64_t[]){B, d->rnn && d->rnn->projection ? d->rnn->projection : H});
   }
   const bool attends = d->attention != UNROLL_ATTENTION_NONE;
   p->o = (unroll_decoder_options){
@@ -48,6 +82,13 @@ static void describe(unroll_graph *g, const design *d, parts *p) {
       .source = attends ? unroll_input(g, "source", d->dtype, 3, (int64_t[]){S, B, E}) : unroll_none(),
       .source_lengths = attends ? unroll_input(g, "source_lengths", UNROLL_I32, 1, (int64_t[]){B}) : unroll_none(),
       .initial = {.h = p->h}};
+  if (!d->rnn)
+    return;
+  p->cells = *d->rnn;
+  p->cells.inference = d->inference;
+  p->o.cell = p->o.layers = 0;
+  p->o.hidden = 0;
+  p->o.rnn = &p->cells;
 }
 
 /* Every real input and parameter: normal numbers that its name decides, large enough for choices that differ. */
@@ -172,6 +213,7 @@ static int32_t host_pick(const unroll_decoder_feed *f, const double *logits, uin
   return last;
 }
 
+static bool is_cpu(unroll_device *dev) { return strncmp(unroll_device_id(dev), "cpu", 3) == 0; }
 static double tolerance(int32_t dtype) { return dtype == UNROLL_F64 ? 1e-10 : 2e-5; }
 
 static void free_running_is(void **state, const unroll_decoder_feed *how, int least_ended) {
@@ -195,12 +237,14 @@ static void free_running_is(void **state, const unroll_decoder_feed *how, int le
         teach(&teacher, inputs, logits);
         for (int b = 0; b < B; b++) {
           const double *row = logits + (t * B + b) * V;
-          const int32_t id = over[b] ? how->pad : host_pick(how, row, 0, t, b);
+          const int32_t id = over[b] ? how->pad : host_pick(how, row, d.sites, t, b);
           if (ids[t * B + b] != id)
             fail_msg("%s design %d step %d row %d: id %d, expected %d", unroll_device_id(dev), i / 2, t, b,
                      ids[t * B + b], id);
           if (!over[b]) {
             assert_close("logits", got + (t * B + b) * V, row, V, tolerance(d.dtype));
+            if (is_cpu(dev)) /* whichever way symbols come, they are worked on alike */
+              assert_memory_equal(got + (t * B + b) * V, row, V * sizeof *row);
             symbols[id]++;
           }
           want_lengths[b] += !over[b];
@@ -260,12 +304,12 @@ static void scheduled_sampling(void **state) {
         model_put_i32(&run, "inputs", truth, T * B);
         model_run(&run);
         get_i32(&run, "ids", ids, T * B);
-        const unroll_philox_key key = unroll_philox_site_key(seed, update, 0);
+        const unroll_philox_key key = unroll_philox_site_key(seed, update, d.sites);
         for (int t = 0; t < T; t++) {
           teach(&teacher, inputs, logits);
           for (int b = 0; b < B; b++) {
             const bool over = d.ragged && t >= target_lengths[b];
-            assert_int_equal(ids[t * B + b], over ? 0 : host_pick(&how, logits + (t * B + b) * V, 1, t, b));
+            assert_int_equal(ids[t * B + b], over ? 0 : host_pick(&how, logits + (t * B + b) * V, d.sites + 1, t, b));
             const float u = unroll_uniform(unroll_philox_word(key, (uint64_t)(t + 1), (uint32_t)b, 0));
             const bool true_one = (double)u < epsilons[e];
             if (t + 1 < T)
@@ -276,6 +320,8 @@ static void scheduled_sampling(void **state) {
         }
         double *got = model_get(&run, "logits", T * B * V);
         assert_close("logits", got, logits, T * B * V, tolerance(d.dtype));
+        if (is_cpu(dev))
+          assert_memory_equal(got, logits, sizeof logits);
         free(got);
         for (int k = 0; k < LEARNED; k++) { /* those of a teacher who says the same */
           char name[64];
@@ -371,7 +417,7 @@ static model open_beam(const design *d, int32_t beam, int64_t steps, double alph
   if (planned_for)
     steps = unroll_graph_dim(g, "T", 1, planned_for);
   describe(g, d, &p);
-  p.o.dropout = 0.5; /* left out */
+  p.o.dropout = d->rnn ? 0 : 0.5; /* left out, and zoneout is its expectation */
   const unroll_beam_options o = {
       .struct_size = sizeof o, .beam = beam, .steps = steps, .begin = BEGIN, .end = END, .pad = PAD, .alpha = alpha};
   const unroll_beam_outputs out = unroll_decode_beam("dec", &p.o, &o);
@@ -411,7 +457,9 @@ static void beam_is(void **state, int32_t beam, int steps, double alpha, int wid
     FOR_EACH_DEVICE(dev, *state, dtypes[i % 2]) {
       design d = designs[i / 2];
       d.dtype = dtypes[i % 2];
-      model m = open_beam(&d, beam, steps, alpha, 0, dev), teacher = open_feed(&d, &(unroll_decoder_feed){0}, dev);
+      model m = open_beam(&d, beam, steps, alpha, 0, dev);
+      d.inference = true;
+      model teacher = open_feed(&d, &(unroll_decoder_feed){0}, dev);
       model_run(&m);
       for (int row = 0; row < B; row++) {
         assert_in_range(host_search(&teacher, row, width, steps, alpha, want), beam, width);
@@ -433,7 +481,9 @@ static void beam_of_one_is_greedy(void **state) {
     FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
       design d = designs[i];
       d.dtype = UNROLL_F32;
-      model m = open_beam(&d, 1, T, 0.5, i == 1 ? 9 : 0, dev), run = open_feed(&d, &(unroll_decoder_feed){FREE}, dev);
+      model m = open_beam(&d, 1, T, 0.5, i == 1 ? 9 : 0, dev);
+      d.inference = true;
+      model run = open_feed(&d, &(unroll_decoder_feed){FREE}, dev);
       int32_t a[T * B], b[T * B];
       model_run(&m);
       model_run(&run);

@@ -33,25 +33,7 @@ static unroll_forecaster *new_forecaster(const double *y, int n, const unroll_fo
   return f;
 }
 
-struct seen {
-  float losses[MOST], norms[MOST];
-  double metrics[MOST], validation[MOST];
-};
-static int see(void *ctx, const unroll_train_progress *p) {
-  struct seen *s = ctx;
-  assert_int_equal(p->n_updates, 1);
-  s->losses[p->update - 1] = p->losses[0];
-  s->norms[p->update - 1] = p->grad_norms[0];
-  s->metrics[p->update - 1] = p->metric;
-  s->validation[p->update - 1] = p->validation_loss;
-  return 0;
-}
-static void run_to(unroll_forecaster *f, uint64_t updates, struct seen *s) {
-  const unroll_train_options o = {
-      .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s};
-  assert_ok(unroll_forecaster_train(f, &o, &err));
-  assert_int_equal(unroll_forecaster_describe(f).update, updates);
-}
+RUN_TO(unroll_forecaster)
 
 /* ---- by hand, in double ---- */
 
@@ -585,44 +567,44 @@ static void wrong_files_and_series(void **state) {
   unroll_forecaster_destroy(loaded);
 }
 
+struct data {
+  double y[N];
+  unroll_forecaster_options options;
+};
+static unroll_status make_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  unroll_forecaster *f = NULL;
+  const unroll_status status = unroll_forecaster_create(&cpu, 1, d->y, N, &d->options, allocator, &f, NULL);
+  unroll_forecaster_destroy(f);
+  return status;
+}
+static unroll_status use_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  double out[4];
+  unroll_forecaster *f = NULL;
+  unroll_status status = unroll_forecaster_load(&cpu, 1, in_folder("m"), allocator, &f, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_forecaster_forecast(f, d->y, N, 4, out, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_forecaster_resume(f, d->y, N, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_ensemble_forecast(&(unroll_ensemble){(unroll_forecaster *[]){f, f}, 2}, d->y, N, 4, out, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_forecaster_save(f, in_folder("again"), NULL);
+  unroll_forecaster_destroy(f);
+  return status;
+}
 static void memory_runs_out(void **state) {
   (void)state;
-  double y[N], out[4];
-  make_series(y, N);
-  unroll_forecaster_options o = variant(1);
-  o.rnn.hidden = 3;
-  o.name = "y";
-  unroll_forecaster *f = new_forecaster(y, N, &o);
+  struct data d = {.options = variant(1)};
+  make_series(d.y, N);
+  d.options.rnn.hidden = 3;
+  d.options.name = "y";
+  unroll_forecaster *f = new_forecaster(d.y, N, &d.options);
   assert_ok(unroll_forecaster_save(f, in_folder("m"), &err));
   unroll_forecaster_destroy(f);
-  /* Every allocation of the task's own, and some of those below it: each is seconds of compiling otherwise. */
-  for (int what = 0; what < 2; what++) {
-    struct counting whole = {0, 0, 0};
-    unroll_status status = UNROLL_E_MEMORY;
-    for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < 60 ? 1 : 37) {
-      struct counting k = {0, 0, fail_at};
-      const unroll_allocator allocator = counting_allocator(&k);
-      f = NULL;
-      if (what == 0)
-        status = unroll_forecaster_create(&cpu, 1, y, N, &o, &allocator, &f, NULL);
-      else {
-        status = unroll_forecaster_load(&cpu, 1, in_folder("m"), &allocator, &f, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_forecaster_forecast(f, y, N, 4, out, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_forecaster_resume(f, y, N, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_ensemble_forecast(&(unroll_ensemble){(unroll_forecaster *[]){f, f}, 2}, y, N, 4, out, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_forecaster_save(f, in_folder("again"), NULL);
-      }
-      unroll_forecaster_destroy(f);
-      assert_int_equal(k.live, 0);
-      assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
-      whole = k;
-    }
-    assert_true(whole.calls > 60);
-  }
+  memory_runs_out_of(make_one, &d, 60, 37);
+  memory_runs_out_of(use_one, &d, 60, 37);
 }
 
 int main(void) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attention, decoders under teacher forcing, outputs fed back, CTC and REINFORCE's loss against PyTorch in f64, results and gradients,
- * on every device. golden/README.md says what is in the files. What stands past a sequence's end is NaN or no symbol
- * at all.
+ * Attention, decoders under teacher forcing, with cells of every option too, outputs fed back, CTC and REINFORCE's loss
+ * against PyTorch in f64, results and gradients, on every device. golden/README.md says what is in the files. What stands
+ * past a sequence's end is NaN or no symbol at all.
  */
 #include "devices.h"
 #include "golden.h"
@@ -19,6 +19,7 @@ typedef struct rig {
   unroll_device *dev;
   int32_t dtype;
   int64_t run_time; /* of T where it has a run-time size, planned for 11; else 0 */
+  bool seeded;      /* masks are drawn, with the file's seed and update; cells may normalise */
   const char *results[32];
   unroll_tensor tensors[32];
   uint32_t n_results;
@@ -47,7 +48,7 @@ static int32_t attention_of(const char *text) {
 }
 
 /* What has target steps (of CTC: input steps) on axis 0. */
-static const char *const timed[] = {"inputs", "d.logits", "d.weights", "logits", NULL};
+static const char *const timed[] = {"inputs", "d.logits", "d.weights", "logits", "d.c_all.0", "d.c_all.1", NULL};
 
 /* An input of the graph with the file's shape, or none. */
 static unroll_tensor in(const rig *r, const char *name) {
@@ -113,8 +114,8 @@ static void put_all(const rig *r, model *m) {
 }
 
 /* f64: a few hundred roundings at 1e-16, as in layers_golden_test; f32: 6e-8 each, through up to 14 cells and a
- * softmax. */
-static double tolerance(const rig *r) { return r->dtype == UNROLL_F64 ? 1e-10 : 2e-5; }
+ * softmax; with layer norm, whose gradient divides by deviations, as cells_golden_test has it. */
+static double tolerance(const rig *r) { return r->dtype == UNROLL_F64 ? 1e-10 : r->seeded ? 5e-5 : 2e-5; }
 
 static void compare(const rig *r, const model *m, const char *name) {
   int64_t n;
@@ -153,6 +154,10 @@ static void check_all(rig *r) {
   if (r->run_time)
     model_set_dim(&m, golden_integer(&r->file, "T"));
   put_all(r, &m);
+  if (r->seeded) {
+    m.options.seed = (uint64_t)golden_integer(&r->file, "seed");
+    m.options.update = (uint64_t)golden_integer(&r->file, "update");
+  }
   model_run(&m);
   for (uint32_t i = 0; i < r->n_results; i++)
     compare(r, &m, r->results[i]);
@@ -171,10 +176,11 @@ static void attention(rig *r) {
   check_all(r);
 }
 
-static void decoder(rig *r) {
-  static const char *const contexts[] = {"before", "after", "feeding"};
-  unroll_tensor h[2], c[2];
-  const int32_t layers = (int32_t)golden_integer(&r->file, "layers");
+static const char *const contexts[] = {"before", "after", "feeding"};
+
+/* cells: NULL, or what a decoder with options has in place of those that o names itself. */
+static void run_decoder(rig *r, unroll_decoder_options *o, int32_t layers, unroll_rnn_options *cells) {
+  unroll_tensor h[2], c[2], c_all[2] = {unroll_none(), unroll_none()};
   const bool ragged = golden_has(&r->file, "lengths");
   char name[16];
   for (int32_t l = 0; l < layers; l++) {
@@ -183,32 +189,47 @@ static void decoder(rig *r) {
     name[0] = 'c';
     c[l] = in(r, name);
   }
-  const unroll_decoder_options o = {.struct_size = sizeof o,
-                                    .cell = cell_of(r),
-                                    .activation = activation_of(r),
-                                    .layers = layers,
-                                    .hidden = golden_integer(&r->file, "H"),
-                                    .vocabulary = golden_integer(&r->file, "V"),
-                                    .embedding = golden_integer(&r->file, "X"),
-                                    .attention = attention_of(golden_text(&r->file, "attention")),
-                                    .context = named(golden_text(&r->file, "context"), contexts, 3),
-                                    .attention_units = golden_integer(&r->file, "A"),
-                                    .source = in(r, "source"),
-                                    .source_lengths = in(r, "source_lengths"),
-                                    .initial = {h, c}};
+  o->struct_size = sizeof *o;
+  o->vocabulary = golden_integer(&r->file, "V");
+  o->embedding = golden_integer(&r->file, "X");
+  o->attention = attention_of(golden_text(&r->file, "attention"));
+  o->context = named(golden_text(&r->file, "context"), contexts, 3);
+  o->attention_units = golden_integer(&r->file, "A");
+  o->source = in(r, "source");
+  o->source_lengths = in(r, "source_lengths");
+  o->initial = (unroll_rnn_state){h, c};
+  o->rnn = cells;
+  if (cells && golden_has(&r->file, "c_all.0"))
+    cells->cells = c_all;
   const unroll_decoder_feed f = {
       .struct_size = sizeof f, .inputs = in(r, "inputs"), .lengths = ragged ? in(r, "lengths") : unroll_none()};
-  const unroll_decoder_outputs out = unroll_decode("dec", &o, &f);
+  const unroll_decoder_outputs out = unroll_decode("dec", o, &f);
   result(r, "logits", out.logits);
   if (out.weights.graph)
     result(r, "weights", out.weights);
-  static const char *const last[2][2] = {{"h_last.0", "c_last.0"}, {"h_last.1", "c_last.1"}};
+  static const char *const last[2][3] = {{"h_last.0", "c_last.0", "c_all.0"}, {"h_last.1", "c_last.1", "c_all.1"}};
   for (int32_t l = 0; l < layers; l++) {
     result(r, last[l][0], out.h_last[l]);
     if (out.c_last[l].graph)
       result(r, last[l][1], out.c_last[l]);
+    if (c_all[l].graph)
+      result(r, last[l][2], c_all[l]);
   }
   check_all(r);
+}
+
+static void decoder(rig *r) {
+  unroll_decoder_options o = {.cell = cell_of(r),
+                              .activation = activation_of(r),
+                              .layers = (int32_t)golden_integer(&r->file, "layers"),
+                              .hidden = golden_integer(&r->file, "H")};
+  run_decoder(r, &o, o.layers, NULL);
+}
+
+static void decoder_with_options(rig *r) {
+  unroll_rnn_options cells = golden_rnn_options(&r->file);
+  r->seeded = true;
+  run_decoder(r, &(unroll_decoder_options){.struct_size = 0}, cells.layers, &cells);
 }
 
 static void one_to_many(rig *r) {
@@ -317,19 +338,27 @@ static void run_files(void **state, const char *begin, void (*build)(rig *r), bo
 
 static void attention_files(void **state) { run_files(state, "attention_", attention, false); }
 static void decoder_files(void **state) { run_files(state, "decoder_", decoder, false); }
+static void decoder_files_with_options(void **state) {
+  run_files(state, "options_decoder_", decoder_with_options, false);
+}
 static void one_to_many_files(void **state) { run_files(state, "one_to_many_", one_to_many, false); }
 static void ctc_file(void **state) { run_files(state, "ctc", ctc, false); }
 static void reinforce_file(void **state) { run_files(state, "reinforce", reinforce, false); }
 
 static void decoder_of_run_time_steps(void **state) { run_files(state, "decoder_", decoder, true); }
+static void decoder_with_options_of_run_time_steps(void **state) {
+  run_files(state, "options_decoder_", decoder_with_options, true);
+}
 static void ctc_of_run_time_steps(void **state) { run_files(state, "ctc", ctc, true); }
 
 int main(void) {
   const struct CMUnitTest tests[] = {DEVICE_TESTS(attention_files),
                                      DEVICE_TESTS(decoder_files),
+                                     DEVICE_TESTS(decoder_files_with_options),
                                      DEVICE_TESTS(one_to_many_files),
                                      DEVICE_TESTS(ctc_file),
                                      DEVICE_TESTS(decoder_of_run_time_steps),
+                                     DEVICE_TESTS(decoder_with_options_of_run_time_steps),
                                      DEVICE_TESTS(ctc_of_run_time_steps),
                                      DEVICE_TESTS(reinforce_file)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);

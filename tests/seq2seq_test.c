@@ -533,7 +533,7 @@ static pieces make(void) { return make_in(graph()); }
 /* Whatever allocation fails, the graph says so, and nothing is lost or touched that is not there. */
 static void no_memory(void **state) {
   (void)state;
-  for (int what = 0; what < 6; what++)
+  for (int what = 0; what < 7; what++)
     for (long n = 1, failed = 1; failed; n++) {
       run_memory memory = {.fail_at = n};
       const unroll_allocator allocator = runs_allocator(&memory);
@@ -547,8 +547,26 @@ static void no_memory(void **state) {
         p.f.epsilon = what == 1 ? unroll_input(g, "epsilon", UNROLL_F32, 0, NULL) : unroll_none();
         p.o.context = what == 0 ? UNROLL_CONTEXT_FEEDING : UNROLL_CONTEXT_BEFORE;
         p.beam.alpha = 0.5;
+        const unroll_rnn_options cells = {.struct_size = sizeof cells,
+                                          .cell = UNROLL_CELL_LSTM,
+                                          .layers = 2,
+                                          .hidden = 3,
+                                          .projection = 2,
+                                          .peepholes = 1,
+                                          .layer_norm = 1,
+                                          .zoneout_h = 0.5,
+                                          .zoneout_c = 0.5,
+                                          .input_dropout = 0.5,
+                                          .dropout = 0.5,
+                                          .weight_dropout = 0.5,
+                                          .state_dropout = 0.5};
+        if (what == 6) {
+          p.o.cell = p.o.layers = 0;
+          p.o.hidden = 0;
+          p.o.rnn = &cells;
+        }
         p.ctc.lengths = p.lengths;
-        if (what < 3)
+        if (what < 3 || what == 6)
           loss = unroll_reduce(DECODE.logits, UNROLL_SUM, 0, 0);
         else if (what == 3)
           BEAM;
@@ -608,6 +626,39 @@ static void wrong_decoders(void **state) {
   REFUSED(UNROLL_E_RANGE, "alpha -0.1", p.beam.alpha = -0.1, BEAM);
 }
 
+/* Options of cells that a decoder can't have, or has elsewhere; those that a cell lacks; one that a feed lacks. */
+static void wrong_cells(void **state) {
+  (void)state;
+  static const unroll_checkpoint_policy policy = {.struct_size = sizeof policy, .kind = UNROLL_CHECKPOINT_SQRT};
+  unroll_tensor all[1];
+  const unroll_rnn_options lstm = {.struct_size = sizeof lstm, .cell = UNROLL_CELL_LSTM, .layers = 1, .hidden = 3};
+  unroll_rnn_options r;
+#define CELLS r = lstm, p.o.cell = 0, p.o.layers = 0, p.o.hidden = 0, p.o.rnn = &r
+  REFUSED(UNROLL_OK, "", (CELLS), DECODE);
+  REFUSED(UNROLL_OK, "", (CELLS), BEAM);
+  REFUSED(UNROLL_E_INVALID, "decode: cell beside rnn, expected 0", (CELLS, p.o.cell = UNROLL_CELL_GRU), DECODE);
+  REFUSED(UNROLL_E_INVALID, "beam search: dropout beside rnn", (CELLS, p.o.dropout = 0.5), BEAM);
+  REFUSED(UNROLL_E_INVALID, "decode: its options are missing, or their struct_size", (CELLS, r.struct_size = 8),
+          DECODE);
+  REFUSED(UNROLL_E_INVALID, "decode: bidirectional is no option of a decoder", (CELLS, r.bidirectional = 1), DECODE);
+  REFUSED(UNROLL_E_INVALID, "lengths are no option of a decoder's cells", (CELLS, r.lengths = p.lengths), DECODE);
+  REFUSED(UNROLL_E_RANGE, "decode: 17 layers", (CELLS, r.layers = 17), DECODE);
+  REFUSED(UNROLL_E_RANGE, "decode: zoneout_h 1, expected 0 <= p < 1", (CELLS, r.zoneout_h = 1), DECODE);
+  REFUSED(UNROLL_E_INVALID, "decode: peepholes is no option of cell gru",
+          (CELLS, r.cell = UNROLL_CELL_GRU, r.peepholes = 1), DECODE);
+  REFUSED(UNROLL_E_INVALID, "beam search: layer_norm is no option of cell min_gru",
+          (CELLS, r.cell = UNROLL_RNN_MIN_GRU, r.layer_norm = 1), BEAM);
+  REFUSED(UNROLL_E_INVALID, "beam search: cells are no option of a search", (CELLS, r.cells = all), BEAM);
+  REFUSED(UNROLL_OK, "", (CELLS, r.checkpoint = &policy), BEAM);
+  REFUSED(UNROLL_OK, "", (CELLS, r.checkpoint = &policy), DECODE);
+  REFUSED(UNROLL_E_UNSUPPORTED, "checkpoint is an option of UNROLL_FEED_TEACHER alone, the feed is 2",
+          (CELLS, r.checkpoint = &policy, FREE), DECODE);
+  REFUSED(UNROLL_E_SHAPE, "initial h of layer 0 is h f32 [2,3], expected f32 [2,2]",
+          (CELLS, r.projection = 2, p.o.initial.h = p.h), DECODE);
+  REFUSED(UNROLL_E_SHAPE, "dot product of a query of 2",
+          (CELLS, r.projection = 2, p.o.attention = UNROLL_ATTENTION_DOT), DECODE);
+}
+
 static void wrong_others(void **state) {
   (void)state;
   REFUSED(UNROLL_OK, "", , CTC.graph);
@@ -653,6 +704,7 @@ int main(void) {
                                      DEVICE_TESTS(bridge),
                                      cmocka_unit_test(no_memory),
                                      cmocka_unit_test(wrong_decoders),
+                                     cmocka_unit_test(wrong_cells),
                                      cmocka_unit_test(wrong_others)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -132,21 +132,6 @@ static void make(struct toy *toy, int64_t batch, int64_t parts, int64_t evaluate
   assert_ok(trainer_create(&toy->trainer, &err));
 }
 
-struct seen {
-  float losses[MOST], norms[MOST];
-  double accuracy[MOST], validation[MOST], validation_accuracy[MOST];
-};
-static int see(void *ctx, const unroll_train_progress *p) {
-  struct seen *s = ctx;
-  assert_int_equal(p->n_updates, 1);
-  s->losses[p->update - 1] = p->losses[0];
-  s->norms[p->update - 1] = p->grad_norms[0];
-  s->accuracy[p->update - 1] = p->metric;
-  s->validation[p->update - 1] = p->validation_loss;
-  s->validation_accuracy[p->update - 1] = p->validation_metric;
-  return 0;
-}
-
 static void run(struct toy *toy, uint64_t updates, struct seen *s) {
   const unroll_train_options o = {
       .struct_size = sizeof o, .report_every = 1, .evaluate_every = 5, .updates = updates, .progress = see, .ctx = s};
@@ -170,19 +155,19 @@ static void parts_count_as_much_as_they_have_labels(void **state) {
   for (int i = 0; i < UPDATES; i++) {
     assert_true(fabs((double)whole.losses[i] - (double)cut.losses[i]) < 1e-5);
     assert_true(fabs((double)whole.norms[i] - (double)cut.norms[i]) < 1e-4 * (double)whole.norms[i]);
-    assert_true(fabs(whole.accuracy[i] - cut.accuracy[i]) < 1e-6);
+    assert_true(fabs(whole.metrics[i] - cut.metrics[i]) < 1e-6);
     assert_int_equal(isnan(whole.validation[i]) != 0, (i + 1) % 5 != 0);
     if (!isnan(whole.validation[i])) {
       assert_true(fabs(whole.validation[i] - cut.validation[i]) < 1e-5);
-      assert_true(fabs(whole.validation_accuracy[i] - cut.validation_accuracy[i]) < 1e-6);
+      assert_true(fabs(whole.validation_metrics[i] - cut.validation_metrics[i]) < 1e-6);
     }
   }
   assert_true(fabs((double)whole.losses[0] - log(CLASSES)) < 0.5);
-  assert_true(whole.validation_accuracy[UPDATES - 1] > 0.75 && whole.validation[UPDATES - 1] < 0.7);
+  assert_true(whole.validation_metrics[UPDATES - 1] > 0.75 && whole.validation[UPDATES - 1] < 0.7);
   int known = 0;
   for (int i = 0; i < SEQUENCES; i++)
     known += label_of(i) >= 0;
-  const double hits = whole.validation_accuracy[UPDATES - 1] * known; /* a whole number of sequences */
+  const double hits = whole.validation_metrics[UPDATES - 1] * known; /* a whole number of sequences */
   assert_true(fabs(hits - round(hits)) < 1e-5);
 }
 
@@ -196,7 +181,7 @@ static void a_step_against_what_it_should_be(void **state) {
   assert_ok(trainer_evaluate(&toy.trainer, &loss, &accuracy, &err)); /* the same sequences, in another order */
   run(&toy, 1, &s);
   assert_true(fabs((double)s.losses[0] - loss) < 1e-6);
-  assert_true(fabs(s.accuracy[0] - accuracy) < 1e-6);
+  assert_true(fabs(s.metrics[0] - accuracy) < 1e-6);
   const struct trainer_place p = trainer_place_of(&toy.trainer, 3);
   assert_int_equal(p.epoch, 3);
   assert_int_equal(p.index, 0);
@@ -232,7 +217,7 @@ static void variants_share_all_that_is_kept(void **state) {
   assert_memory_equal(one.norms, several.norms, 40 * sizeof one.norms[0]);
   for (int i = 4; i < 40; i += 5)
     assert_true(one.validation[i] == several.validation[i] &&
-                one.validation_accuracy[i] == several.validation_accuracy[i]);
+                one.validation_metrics[i] == several.validation_metrics[i]);
 }
 
 static unroll_status measured(void *owner, double *loss, double *metric, unroll_error *error) {
@@ -253,7 +238,7 @@ static void own_evaluation(void **state) {
   toy.trainer.task = &own;
   run(&toy, 10, &seen);
   assert_null(toy.trainer.evaluate.binding);
-  assert_true(seen.validation[4] == 2 && seen.validation[9] == -3 && seen.validation_accuracy[9] == 0.25);
+  assert_true(seen.validation[4] == 2 && seen.validation[9] == -3 && seen.validation_metrics[9] == 0.25);
   assert_true(toy.trainer.best_loss == -3 && toy.trainer.best_update == 10);
   trainer_end(&toy.trainer);
 }

@@ -400,6 +400,75 @@ static void frozen_parameters_keep_every_bit(void **state) {
   }
 }
 
+/* In a callback: what the file would have, and of the first update Adam's m = 0.1·g, g as long as the clip allows. */
+struct looked {
+  unroll_lm *lm;
+  uint32_t recurrent, n;
+  double squares;
+};
+
+static int look_at_parameters(void *ctx, const unroll_lm_progress *p) {
+  struct looked *s = ctx;
+  unroll_safetensors *file;
+  s->n = unroll_train_parameters_count(p->parameters);
+  assert_ok(unroll_lm_save(s->lm, in_folder("now"), &err));
+  assert_ok(unroll_safetensors_open(in_folder("now"), NULL, &file, &err));
+  for (uint32_t i = 0; i < s->n; i++) {
+    unroll_train_parameter found = {.struct_size = sizeof found};
+    assert_ok(unroll_train_parameters_get(p->parameters, i, &found, &err));
+    const unroll_stored_tensor x = tensor_of(file, found.name);
+    assert_int_equal(found.rank, x.rank);
+    assert_memory_equal(found.shape, x.shape, sizeof found.shape);
+    assert_int_equal(found.count * sizeof(float), x.bytes);
+    assert_int_equal(found.frozen, strcmp(found.name, "linear.b") == 0);
+    assert_int_equal(found.recurrent, strncmp(found.name, "rnn.W_h.", 8) == 0);
+    s->recurrent += (uint32_t)found.recurrent;
+    float *values = malloc(x.bytes);
+    assert_ok(unroll_train_parameters_read(p->parameters, i, values, &err));
+    assert_memory_equal(values, x.data, x.bytes);
+    if (found.frozen)
+      assert_error(unroll_train_parameters_read_mean_gradient(p->parameters, i, values, &err), UNROLL_E_NOT_FOUND,
+                   "linear.b: it is frozen");
+    else
+      assert_ok(unroll_train_parameters_read_mean_gradient(p->parameters, i, values, &err));
+    for (uint64_t k = 0; k < found.count && !found.frozen; k++)
+      s->squares += (double)values[k] * (double)values[k];
+    free(values);
+  }
+  assert_error(unroll_train_parameters_read(p->parameters, s->n, NULL, &err), UNROLL_E_RANGE, "parameter ");
+  unroll_safetensors_close(file);
+  assert_true(p->update_seconds > 0);
+  assert_true(p->grad_norm > 0.01);
+  return 0;
+}
+
+static int has_no_mean(void *ctx, const unroll_lm_progress *p) {
+  float *const values = ctx;
+  assert_error(unroll_train_parameters_read_mean_gradient(p->parameters, 0, values, &err), UNROLL_E_NOT_FOUND,
+               "rmsprop keeps none");
+  return 0;
+}
+
+static void parameters_at_a_report(void **state) {
+  (void)state;
+  unroll_lm_options o = with(UNROLL_CELL_LSTM, (unroll_training){.freeze = "linear.b"});
+  o.training.clip = 0.01;
+  struct looked s = {.lm = create(&o)};
+  unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 1, .progress = look_at_parameters, .ctx = &s};
+  assert_ok(unroll_lm_train(s.lm, &run, &err));
+  unroll_lm_destroy(s.lm);
+  assert_int_equal(s.n, 9);
+  assert_int_equal(s.recurrent, 2);
+  assert_true(fabs(sqrt(s.squares) - 0.001) < 1e-6);
+  o.training.optimizer.kind = UNROLL_RMSPROP;
+  float values[4096];
+  run.progress = has_no_mean;
+  run.ctx = values;
+  unroll_lm *lm = create(&o);
+  assert_ok(unroll_lm_train(lm, &run, &err));
+  unroll_lm_destroy(lm);
+}
+
 static void one_update(const unroll_lm_options *o, const char *before, const char *after, struct record *r) {
   unroll_lm *lm = create(o);
   if (before)
@@ -581,6 +650,7 @@ int main(void) {
       cmocka_unit_test(a_hundred_skipped_in_a_row_are_enough),
       cmocka_unit_test(patience_ends),
       cmocka_unit_test(frozen_parameters_keep_every_bit),
+      cmocka_unit_test(parameters_at_a_report),
       cmocka_unit_test(penalties_and_decay),
       cmocka_unit_test(resumed_is_bit_equal),
       cmocka_unit_test(memory_runs_out),

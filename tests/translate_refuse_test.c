@@ -99,37 +99,6 @@ static void wrong_options(void **state) {
   unroll_pairs_destroy(pairs);
 }
 
-/* The file "m" with one piece of its metadata changed, as "changed"; its tensors stay. */
-static void write_changed(const char *change_key, const char *change_from, const char *change_to) {
-  unroll_safetensors *file;
-  unroll_safetensors_writer *writer;
-  assert_ok(unroll_safetensors_open(in_folder("m"), NULL, &file, &err));
-  assert_ok(unroll_safetensors_writer_create(in_folder("changed"), NULL, &writer, &err));
-  static const char *const keys[] = {"unroll.kind",     "unroll.format",   "unroll.version",
-                                     "unroll.sources",  "unroll.targets",  "unroll.model",
-                                     "unroll.training", "unroll.position", "unroll.data"};
-  for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-    const char *value = unroll_safetensors_metadata(file, keys[i]);
-    char text_[4096];
-    assert_non_null(value);
-    snprintf(text_, sizeof text_, "%s", value);
-    if (strcmp(keys[i], change_key) == 0) {
-      const char *at = strstr(value, change_from);
-      assert_non_null(at);
-      snprintf(text_, sizeof text_, "%.*s%s%s", (int)(at - value), value, change_to, at + strlen(change_from));
-    }
-    assert_ok(unroll_safetensors_writer_metadata(writer, keys[i], text_, &err));
-  }
-  for (uint64_t i = 0; i < unroll_safetensors_count(file); i++) {
-    unroll_stored_tensor x;
-    assert_ok(unroll_safetensors_get(file, i, &x, &err));
-    assert_ok(unroll_safetensors_writer_add(writer, x.name, x.dtype, x.rank, x.shape, x.data, &err));
-  }
-  assert_ok(unroll_safetensors_writer_commit(writer, &err));
-  unroll_safetensors_writer_destroy(writer);
-  unroll_safetensors_close(file);
-}
-
 static void wrong_files(void **state) {
   (void)state;
   unroll_pairs *pairs = load_pairs("ab\tba\nabc\tcba\nb\tb\nac\tca\n");
@@ -142,9 +111,14 @@ static void wrong_files(void **state) {
   unroll_lm *lm = NULL;
   assert_error(unroll_lm_load(&cpu, 1, in_folder("m"), NULL, &lm, &err), UNROLL_E_FORMAT,
                "'translator', not 'character language model'");
+  static const char *const keys[] = {"unroll.kind",     "unroll.format",   "unroll.version",
+                                     "unroll.sources",  "unroll.targets",  "unroll.model",
+                                     "unroll.training", "unroll.position", "unroll.data"};
   static const struct {
     const char *key, *from, *to, *words;
   } cases[] = {
+      {"unroll.model", "\"bidirectional\":1", "\"bidirectional\":1,\"decoder\":\"other\"",
+       "decoder 'other' is none that is known"},
       {"unroll.model", "\"1 2 3\"", "\"1 2 2\"", "source_lengths: '1 2 2' is no list"},
       {"unroll.model", "\"1 2 3\"", "\"\"", "source_lengths: ''"},
       {"unroll.model", "\"2 3 4\"", "\"2 3\"", "target_lengths: '2 3'"},
@@ -162,54 +136,54 @@ static void wrong_files(void **state) {
       {"unroll.format", "1", "9", "newer than format 1"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    write_changed(cases[i].key, cases[i].from, cases[i].to);
+    change_metadata(keys, sizeof keys / sizeof keys[0], cases[i].key, cases[i].from, cases[i].to);
     assert_error(unroll_translator_load(&cpu, 1, in_folder("changed"), NULL, &t, &err),
                  strcmp(cases[i].key, "unroll.format") == 0 ? UNROLL_E_UNSUPPORTED : UNROLL_E_FORMAT, cases[i].words);
   }
   unroll_pairs_destroy(pairs);
 }
 
+struct data {
+  const unroll_pairs *pairs;
+  unroll_translator_options options;
+};
+static unroll_status make_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  unroll_translator *t = NULL;
+  const unroll_status status = unroll_translator_create(&cpu, 1, d->pairs, &d->options, allocator, &t, NULL);
+  unroll_translator_destroy(t);
+  return status;
+}
+static unroll_status use_one(void *ctx, const unroll_allocator *allocator) {
+  const struct data *d = ctx;
+  static struct said said;
+  unroll_translator_score_info info;
+  unroll_translator *t = NULL;
+  const unroll_translate_options way = {.struct_size = sizeof way, .attention = 0};
+  said.n = 0;
+  unroll_status status = unroll_translator_load(&cpu, 1, in_folder("m"), allocator, &t, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_translator_translate(t, unroll_pairs_sources(d->pairs), 4, &way, keep, &said, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_translator_score(t, d->pairs, -1, NULL, NULL, NULL, &info, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_translator_resume(t, d->pairs, NULL);
+  if (status == UNROLL_OK)
+    status = unroll_translator_save(t, in_folder("again"), NULL);
+  unroll_translator_destroy(t);
+  return status;
+}
 static void memory_runs_out(void **state) {
   (void)state;
   unroll_pairs *pairs = load_pairs("ab\tba\nabc\tcba\nb\tb\nac\tca\n");
-  unroll_translator_options o = toy(UNROLL_CELL_RNN);
-  o.rnn.hidden = o.embedding = 2;
-  o.training.validation = o.testing = 0;
-  unroll_translator *t = new_translator(pairs, &o);
-  static struct said said;
-  unroll_translator_score_info info;
+  struct data d = {pairs, toy(UNROLL_CELL_RNN)};
+  d.options.rnn.hidden = d.options.embedding = 2;
+  d.options.training.validation = d.options.testing = 0;
+  unroll_translator *t = new_translator(pairs, &d.options);
   assert_ok(unroll_translator_save(t, in_folder("m"), &err));
   unroll_translator_destroy(t);
-  /* Every allocation of the task's own, and some of those below it: each is seconds of compiling otherwise. */
-  for (int what = 0; what < 2; what++) {
-    struct counting whole = {0, 0, 0};
-    unroll_status status = UNROLL_E_MEMORY;
-    for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < 120 ? 1 : 61) {
-      struct counting k = {0, 0, fail_at};
-      const unroll_allocator allocator = counting_allocator(&k);
-      t = NULL;
-      if (what == 0)
-        status = unroll_translator_create(&cpu, 1, pairs, &o, &allocator, &t, NULL);
-      else {
-        const unroll_translate_options way = {.struct_size = sizeof way, .attention = 0};
-        said.n = 0;
-        status = unroll_translator_load(&cpu, 1, in_folder("m"), &allocator, &t, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_translator_translate(t, unroll_pairs_sources(pairs), 4, &way, keep, &said, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_translator_score(t, pairs, -1, NULL, NULL, NULL, &info, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_translator_resume(t, pairs, NULL);
-        if (status == UNROLL_OK)
-          status = unroll_translator_save(t, in_folder("again"), NULL);
-      }
-      unroll_translator_destroy(t);
-      assert_int_equal(k.live, 0);
-      assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
-      whole = k;
-    }
-    assert_true(whole.calls > 120);
-  }
+  memory_runs_out_of(make_one, &d, 120, 61);
+  memory_runs_out_of(use_one, &d, 120, 61);
   unroll_pairs_destroy(pairs);
 }
 

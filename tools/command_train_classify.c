@@ -138,30 +138,16 @@ static const training_task task = {.data_option = "csv",
 static int run(const command_spec *command, const void *p) {
   const classify_values *values = p;
   const sequence_values *data = &values->data;
-  const char *words[9] = {data->csv};
-  size_t n = 1;
-  if (data->label) {
-    words[n++] = "--label";
-    words[n++] = data->label;
-  }
-  if (data->sequence) {
-    words[n++] = "--sequence";
-    words[n++] = data->sequence;
-  }
-  if (strcmp(data->header, "auto") != 0) {
-    words[n++] = "--header";
-    words[n++] = data->header;
-  }
-  if (data->separator) {
-    words[n++] = "--separator";
-    words[n++] = data->separator;
-  }
+  train_words words = {.at = {data->csv}, .n = 1};
+  train_add_words(&words, "--label", data->label, NULL);
+  train_add_words(&words, "--sequence", data->sequence, NULL);
+  sequence_add_form(&words, data);
   const training_job job = {.command = command,
                             .values = values,
                             .common = &values->common,
                             .train = &values->train,
-                            .words = words,
-                            .n_words = n,
+                            .words = words.at,
+                            .n_words = words.n,
                             .n_files = 1};
   return sequence_check_usage(data) ? training_main(&task, &job) : EXIT_USAGE;
 }

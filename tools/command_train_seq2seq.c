@@ -15,7 +15,7 @@ typedef struct seq2seq_values {
   const char *source_unit, *target_unit, *attention, *context, *sampling, *sampling_pick, *reinforce;
   int64_t embedding, encoder_hidden, attention_units, steps_start, steps_increment, reinforce_seed;
   double testing, sampling_start, sampling_rate, sampling_least, reinforce_decay;
-  bool one_way;
+  bool one_way, plain_decoder;
 } seq2seq_values;
 
 #define AT(field) offsetof(seq2seq_values, field)
@@ -41,6 +41,8 @@ static const option_spec options[] = {
             "units of the encoder's layers and directions; 0: as --hidden, or its half where dot products of both ways "
             "want it"),
     FLAG("one-way", AT(one_way), "the encoder reads from the left alone"),
+    FLAG("plain-decoder", AT(plain_decoder),
+         "layer norm, peepholes, zoneout and all dropouts but --dropout are of the encoder alone"),
     INTEGER("embedding", "N", AT(embedding), "64", 1, 16384, "numbers per token"),
     CHOICE("attention", "A", AT(attention), "additive", "none additive multiplicative dot scaled_dot",
            "how a place of the source is weighed"),
@@ -49,7 +51,7 @@ static const option_spec options[] = {
         "the context goes into the cell, or joins its state after it, or goes in one step later too (input feeding)"),
     INTEGER("attention-units", "N", AT(attention_units), "0", 0, 16384, "of additive; 0: as --hidden"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of the split, initial values, orders, dropout"),
-    OPTIONS_TRAIN_DROPOUTS(seq2seq_values, " and of what the decoder reads; the others are of the encoder"),
+    OPTIONS_TRAIN_DROPOUTS(seq2seq_values, " and, without --input-dropout, of what the decoder reads"),
     HEADING("training"),
     OPTIONS_TRAIN_UPDATES(seq2seq_values, "pairs of an update, of like length", "128"),
     OPTION_TRAIN_CHECKPOINT(seq2seq_values),
@@ -81,10 +83,10 @@ static const option_spec options[] = {
 };
 
 /* What a model's file holds, beside what every model's does. */
-static const char *const of_the_model[] = {"source-unit",    "target-unit",   "encoder-hidden",  "one-way",
-                                           "embedding",      "attention",     "context",         "attention-units",
-                                           "test-fraction",  "steps-start",   "steps-increment", "sampling",
-                                           "sampling-start", "sampling-rate", "sampling-least",  "sampling-pick"};
+static const char *const of_the_model[] = {
+    "source-unit",    "target-unit",     "encoder-hidden", "one-way",       "embedding",       "attention",
+    "context",        "attention-units", "test-fraction",  "steps-start",   "steps-increment", "sampling",
+    "sampling-start", "sampling-rate",   "sampling-least", "sampling-pick", "plain-decoder"};
 
 static int32_t code_of(const char *(*name)(int32_t), const char *word) {
   int32_t i = 0;
@@ -93,14 +95,21 @@ static int32_t code_of(const char *(*name)(int32_t), const char *word) {
   return i;
 }
 
+static double usual_rate(int32_t sampling) {
+  switch (sampling) {
+  case UNROLL_SAMPLING_EXPONENTIAL: return 0.9999;
+  case UNROLL_SAMPLING_LINEAR: return 1e-5;
+  default: return 2000;
+  }
+}
+
 static unroll_sampling_schedule sampling_of(const command_spec *command, const seq2seq_values *values) {
-  static const double rates[] = {0.9999, 1e-5, 2000}; /* by kind */
   unroll_sampling_schedule s = unroll_translator_options_default().sampling;
   if (strcmp(values->sampling, "none") == 0)
     return s;
   s.kind = code_of(unroll_sampling_name, values->sampling);
   s.start = values->sampling_start;
-  s.rate = option_was_given(command, values, "sampling-rate") ? values->sampling_rate : rates[s.kind];
+  s.rate = option_was_given(command, values, "sampling-rate") ? values->sampling_rate : usual_rate(s.kind);
   s.least = values->sampling_least;
   return s;
 }
@@ -114,6 +123,7 @@ static unroll_translator_options model_options(const command_spec *command, cons
   const bool phonemes = strcmp(values->pairs.format, "cmudict") == 0;
   o.bidirectional = !values->one_way;
   o.rnn = train_recurrent(&values->train);
+  o.plain_decoder = values->plain_decoder;
   o.encoder_hidden = values->encoder_hidden;
   o.embedding = values->embedding;
   o.attention = code_of(unroll_attention_name, values->attention);
@@ -148,6 +158,8 @@ static void tell_model(const void *model, const void *data) {
        n[UNROLL_TRAINING], n[UNROLL_VALIDATION], n[UNROLL_TESTING], info.split_hash);
   train_tell_model(&o->rnn, o->bidirectional ? "bidirectional encoder and decoder, " : "encoder and decoder, ", "",
                    info.n_parameters);
+  if (o->plain_decoder)
+    tell("decoder   plain: it has cell, layers, units and dropout alone");
   if (o->attention == UNROLL_ATTENTION_NONE)
     tell("attention none");
   else
@@ -275,18 +287,18 @@ static bool check_usage(const command_spec *command, const seq2seq_values *value
 static int run(const command_spec *command, const void *p) {
   const seq2seq_values *values = p;
   const pair_values *pairs = &values->pairs;
-  const char *words[5] = {pairs->path, "--format", pairs->format};
-  size_t n = 3;
+  train_words words = {.at = {pairs->path}, .n = 1};
+  train_add_words(&words, "--format", pairs->format, NULL);
   if (pairs->no_stress)
-    words[n++] = "--no-stress";
+    words.at[words.n++] = "--no-stress";
   if (pairs->first_only)
-    words[n++] = "--first-only";
+    words.at[words.n++] = "--first-only";
   const training_job job = {.command = command,
                             .values = values,
                             .common = &values->common,
                             .train = &values->train,
-                            .words = words,
-                            .n_words = n,
+                            .words = words.at,
+                            .n_words = words.n,
                             .n_files = 1};
   return check_usage(command, values) ? training_main(&task, &job) : EXIT_USAGE;
 }
@@ -299,8 +311,8 @@ const command_spec command_train_seq2seq = {
     .n_options = COUNT(options),
     .values_size = sizeof(seq2seq_values),
     .notes = "A source's pairs are all in one part, and equal hashes of a split mean equal sources in equal parts. The "
-             "decoder\nhas the encoder's cell, layers and --dropout; layer norm, peepholes, zoneout, the other "
-             "dropouts and checkpoints are the\nencoder's alone. Ctrl-C and files: as 'unroll train lm' has it.\n",
+             "decoder\nhas the encoder's cell, layers and options of cells, with masks of its own, unless it is plain; "
+             "checkpoints are the\nencoder's alone. Ctrl-C and files: as 'unroll train lm' has it.\n",
     .example =
         "  unroll train seq2seq --pairs cmudict.dict --format cmudict --no-stress --dropout 0.2 --minutes 60 \\\n"
         "    --out phonemes.safetensors\n"

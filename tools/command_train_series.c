@@ -141,24 +141,10 @@ static int run(const command_spec *command, const void *p) {
   const series_train_values *values = p;
   const sequence_values *data = &values->data;
   const series_values *series = &values->series;
-  const char *words[9] = {data->csv};
-  size_t n = 1;
-  if (series->column) {
-    words[n++] = "--column";
-    words[n++] = series->column;
-  }
-  if (strcmp(series->holes, "error") != 0) {
-    words[n++] = "--holes";
-    words[n++] = series->holes;
-  }
-  if (strcmp(data->header, "auto") != 0) {
-    words[n++] = "--header";
-    words[n++] = data->header;
-  }
-  if (data->separator) {
-    words[n++] = "--separator";
-    words[n++] = data->separator;
-  }
+  train_words words = {.at = {data->csv}, .n = 1};
+  train_add_words(&words, "--column", series->column, NULL);
+  train_add_words(&words, "--holes", series->holes, "error");
+  sequence_add_form(&words, data);
   if (!series->column && !values->train.resume) {
     complain("'unroll %s' needs --column C", command->name);
     complain("see 'unroll %s --help'", command->name);
@@ -172,8 +158,8 @@ static int run(const command_spec *command, const void *p) {
                             .values = values,
                             .common = &values->common,
                             .train = &values->train,
-                            .words = words,
-                            .n_words = n,
+                            .words = words.at,
+                            .n_words = words.n,
                             .n_files = 1};
   return sequence_check_usage(data) ? training_main(&task, &job) : EXIT_USAGE;
 }

@@ -21,12 +21,20 @@ void console_log(void *ctx, int32_t level, const char *message);
 
 /* What stands on the terminal's last line, redrawn in one write; "" takes it away. Only for a terminal. */
 void console_set_line(const char *line);
+/* The same with lines above it, each with its end. They must fit into the terminal. */
+void console_set_lines(const char *above, const char *line);
+/* What stands there stays, and what follows comes from the cursor on. */
+void console_keep_lines(void);
+/* The same, and none are drawn any more: for a handler of signals, before it writes. */
+void console_stop_lines(void);
 
-/* stderr is a terminal that moves its cursor, has colours that the user wants, shows UTF-8; its columns now. */
+/* stderr is a terminal that moves its cursor, has colours that the user wants, shows UTF-8, and braille; its size now. */
 bool console_is_terminal(void);
 bool console_has_colour(void);
 bool console_has_utf8(void);
+bool console_has_braille(void);
 int console_columns(void);
+int console_rows(void);
 
 /*
  * Flushes stdout and gives the exit code: `code`, or EXIT_FAILED and a message where something could not be written. A

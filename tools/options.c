@@ -352,3 +352,25 @@ void options_help(const command_spec *command, FILE *out) {
     fprintf(out, "\n%s", command->notes);
   fprintf(out, "\nexample:\n%s", command->example);
 }
+
+/* ---- values as they are ---- */
+
+void option_print_value(FILE *out, const option_spec *option, const void *values) {
+  const void *value = (const char *)values + option->offset;
+  if (option->type == OPTION_FLAG)
+    fputs(*(const bool *)value ? "yes" : "no", out);
+  else if (option->type == OPTION_INTEGER)
+    fprintf(out, "%" PRId64, *(const int64_t *)value);
+  else if (option->type == OPTION_NUMBER && option->word && *(const double *)value == 0)
+    fputs(option->word, out);
+  else if (option->type == OPTION_NUMBER)
+    fprintf(out, "%.15g", *(const double *)value);
+  else if (option->type == OPTION_FILES || option->type == OPTION_LIST) {
+    const option_files *files = value;
+    for (size_t i = 0; i < files->count; i++)
+      fprintf(out, "%s%s", i ? " " : "", files->paths[i]);
+  } else if (option->type != OPTION_HEADING) {
+    const char *text = *(const char *const *)value;
+    fputs(text ? text : "", out);
+  }
+}

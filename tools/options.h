@@ -71,6 +71,8 @@ typedef struct option_marks {
 } option_marks;
 
 void options_help(const command_spec *command, FILE *out);
+/* An option's value as a user would write it; nothing where it has none. */
+void option_print_value(FILE *out, const option_spec *option, const void *values);
 
 /* The word of the NULL-terminated list that was probably meant, or NULL. */
 const char *nearest_word(const char *word, const char *const *words);

@@ -64,7 +64,7 @@ static void show_bar(const progress *p, double fraction, const char *const *deta
     append(&out, "  ");
     append(&out, details[i]);
   }
-  console_set_line(out.text);
+  console_set_lines(p->above ? p->above : "", out.text);
 }
 
 static void show_plain(double fraction, const char *const *details, size_t n) {
@@ -99,8 +99,11 @@ void progress_show(progress *p, double now, double fraction, const char *const *
 }
 
 void progress_end(progress *p) {
-  if (p->terminal && p->shown)
-    console_set_line("");
+  if (!p->terminal || !p->shown)
+    return;
+  console_set_lines(p->above ? p->above : "", "");
+  if (p->above && p->above[0])
+    console_keep_lines();
 }
 
 void duration_text(double seconds, char *text, size_t size) {

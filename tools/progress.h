@@ -9,13 +9,15 @@
 
 typedef struct progress {
   bool terminal, colour, utf8, shown;
-  double last; /* when the last plain line was */
+  double last;       /* when the last plain line was */
+  const char *above; /* lines above the bar, each with its end; NULL: none */
 } progress;
 
 progress progress_start(void);
 /* fraction 0 to 1; NaN: unknown. Details stand in their order; those that don't fit into the terminal are left out, the
  * last ones first. `now` counts seconds from anywhere. */
 void progress_show(progress *p, double now, double fraction, const char *const *details, size_t n);
+/* Takes the bar away; lines above it stay. */
 void progress_end(progress *p);
 
 /* "1:02:03", "4:05". */

@@ -13,6 +13,11 @@ bool sequence_check_usage(const sequence_values *v) {
   return true;
 }
 
+void sequence_add_form(train_words *words, const sequence_values *values) {
+  train_add_words(words, "--header", values->header, "auto");
+  train_add_words(words, "--separator", values->separator, NULL);
+}
+
 int32_t sequence_header(const sequence_values *v) {
   if (strcmp(v->header, "auto") == 0)
     return UNROLL_HEADER_AUTO;

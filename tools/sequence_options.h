@@ -26,6 +26,8 @@ typedef struct sequence_values {
 
 /* Is the separator one ASCII character? Otherwise said on stderr. */
 bool sequence_check_usage(const sequence_values *values);
+/* What the file looks like, where it is said. */
+void sequence_add_form(train_words *words, const sequence_values *values);
 int32_t sequence_header(const sequence_values *values); /* UNROLL_HEADER_* */
 /* features: those of a model, or 0: as the values say. labels: a model's, or NULL. has_labels: or there is no such column. */
 unroll_status sequence_load(const sequence_values *values, int64_t features, const unroll_tokens *labels,

@@ -265,6 +265,13 @@ bool train_check_files(const train_values *train, const char *const *data, size_
   return true;
 }
 
+void train_add_words(train_words *words, const char *option, const char *value, const char *standard) {
+  if (!value || (standard && strcmp(value, standard) == 0))
+    return;
+  words->at[words->n++] = option;
+  words->at[words->n++] = value;
+}
+
 void train_print_word(FILE *out, const char *word) {
   if (word[0] && !word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-:,@%")]) {
     fprintf(out, " %s", word);

@@ -8,7 +8,8 @@
 
 /* A member `train` of a command's values. */
 typedef struct train_values {
-  const char *out, *resume, *log;
+  const char *out, *resume, *log, *tensorboard;
+  bool watch;
   const char *optimizer, *schedule, *nonfinite, *freeze, *l2;
   int64_t updates, seed, evaluate_every, batch, accumulate, warmup, patience;
   double epochs, minutes, lr, momentum, weight_decay, decay, lr_min, schedule_epochs, clip, validation;
@@ -52,7 +53,13 @@ typedef struct train_values {
       TEXT("resume", "M.safetensors", offsetof(T, train.resume),                                                       \
            "go on where that model was saved, with " data "; saved there without --out"),                              \
       TEXT("log", "F.jsonl", offsetof(T, train.log),                                                                   \
-           "a JSON object per update: update, loss, lr, grad_norm, " pace "; loss_scale, where it is dynamic")
+           "a JSON object per update: update, loss, lr, grad_norm, " pace "; loss_scale, where it is dynamic"),        \
+      TEXT(                                                                                                            \
+          "tensorboard", "DIR", offsetof(T, train.tensorboard),                                                        \
+          "a new event file in that folder: scalars of each update; at each validation spectral radii and histograms " \
+          "of weights and gradients; this configuration"),                                                             \
+      FLAG("watch", offsetof(T, train.watch),                                                                          \
+           "loss, gradient norm, spectral radius and time as curves, in a terminal")
 
 #define OPTIONS_TRAIN_LIMITS(T, data)                                                                                 \
   HEADING("how long, until the first limit is reached (default --epochs 10)"),                                        \
@@ -168,6 +175,14 @@ void train_tell_more(const unroll_recurrent *rnn, const unroll_training *trainin
 bool train_is_same_file(const char *a, const char *b);
 /* Would `data` be overwritten, or one output by another? Said on stderr. what: "the text". */
 bool train_check_files(const train_values *train, const char *const *data, size_t n, const char *what);
+/* How data were asked for, to be asked for again: a file, then options. */
+#define TRAIN_WORDS 9 /* at most */
+typedef struct train_words {
+  const char *at[TRAIN_WORDS];
+  size_t n;
+} train_words;
+/* Option and value, unless it is NULL or the standard, if there is one. */
+void train_add_words(train_words *words, const char *option, const char *value, const char *standard);
 /* A word as the shell takes it, after a space. */
 void train_print_word(FILE *out, const char *word);
 

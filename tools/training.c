@@ -25,6 +25,7 @@ static void interrupt(int number) {
   static const char text[] = "\nunroll: stopping after this update and saving; once more quits at once\n";
   const int error = errno;
   interrupted = 1;
+  console_stop_lines();
   /* Nothing can be done about a write that fails. */
   if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
     interrupted = 1;
@@ -145,6 +146,36 @@ static void write_log(training *t, const unroll_train_progress *p) {
     log_failed(t);
 }
 
+/* ---- TensorBoard ---- */
+
+static bool open_board(training *t, const char *device) {
+  const char *const folder = t->job->train->tensorboard;
+  if (!folder)
+    return true;
+  char *text = training_configuration(t->job, device);
+  const bool opened = text && board_open(&t->board, folder, t->task->state(t->model).update, text);
+  if (!text)
+    complain("--tensorboard: no memory for the configuration");
+  free(text);
+  return opened;
+}
+
+/* Radii, events and curves. At a validation for TensorBoard, for curves as often as they come cheap. */
+static void look(training *t, const unroll_train_progress *p) {
+  const bool at_validation = p->evaluated || p->final;
+  const bool wanted = t->job->train->watch || (t->board.file && at_validation);
+  const bool found = wanted && radii_look(&t->radii, p);
+  double rates[64];
+  if (t->job->train->watch)
+    watch_add(&t->watch, p, found ? &t->radii : NULL);
+  if (!t->board.file)
+    return;
+  for (uint32_t i = 0; i < p->n_updates; i++)
+    rates[i] = t->task->learning_rate(t->model, p->update - p->n_updates + 1 + i);
+  const board_names names = {t->metric, t->task->pace};
+  board_report(&t->board, &names, p, rates, found ? &t->radii : NULL);
+}
+
 /* ---- progress ---- */
 
 static double fraction_of(const unroll_train_progress *p) {
@@ -156,9 +187,9 @@ static double fraction_of(const unroll_train_progress *p) {
 }
 
 static void show(training *t, const unroll_train_progress *p) {
-  char loss[64], validation[32], pace[48], left[32], update[64], skipped[48];
+  char loss[64], validation[32], pace[48], left[32], update[64], skipped[48], norm[48], largest[48];
   char count[24], time[24];
-  const char *details[6];
+  const char *details[8];
   size_t n = 0;
   if (t->task->is_nats)
     snprintf(loss, sizeof loss, "loss %.3f nats %.3f bits", p->loss, p->loss / M_LN2);
@@ -188,6 +219,16 @@ static void show(training *t, const unroll_train_progress *p) {
     snprintf(skipped, sizeof skipped, "%" PRIu64 " skipped", t->skipped);
     details[n++] = skipped;
   }
+  if (t->bar.above)
+    watch_draw(&t->watch, t->curves, sizeof t->curves);
+  else if (t->job->train->watch) {
+    snprintf(norm, sizeof norm, "gradient %.3g", p->grad_norm);
+    details[n++] = norm;
+    if (!isnan(t->watch.latest[WATCH_RADIUS])) {
+      snprintf(largest, sizeof largest, "radius %.3f", t->watch.latest[WATCH_RADIUS]);
+      details[n++] = largest;
+    }
+  }
   progress_show(&t->bar, p->seconds, fraction_of(p), details, n);
 }
 
@@ -204,9 +245,7 @@ static void tell_validation(const training *t, const unroll_train_progress *p) {
          p->validation_loss, best);
 }
 
-/* For the library: ctx is the training. */
-static int report(void *ctx, const unroll_train_progress *p) {
-  training *t = ctx;
+static void take_report(training *t, const unroll_train_progress *p) {
   t->updates += p->n_updates;
   t->skipped += p->skipped;
   t->ran_out = p->patience_ended;
@@ -214,6 +253,7 @@ static int report(void *ctx, const unroll_train_progress *p) {
     t->loss_scale = (double)p->loss_scales[p->n_updates - 1];
   if (t->log && !t->log_failed)
     write_log(t, p);
+  look(t, p);
   if (p->skipped > 0 && (t->tells_skips || !p->loss_scales)) /* a scale's skips are usual */
     tell("%" PRIu64 " of the updates up to %" PRIu64 " skipped; not finite in the first: %s", p->skipped, p->update,
          p->nonfinite);
@@ -226,14 +266,21 @@ static int report(void *ctx, const unroll_train_progress *p) {
       tell_validation(t, p);
     }
   }
+  if (p->final && t->bar.above)
+    watch_draw(&t->watch, t->curves, sizeof t->curves);
   if (p->final)
-    return interrupted;
+    return;
   show(t, p);
   const double since = p->seconds - t->saved_at;
   if (since >= TRAINING_SAVE_PERIOD || (!isnan(p->validation_loss) && since >= PROGRESS_PERIOD)) {
     save_last(t);
     t->saved_at = p->seconds;
   }
+}
+
+/* For the library: ctx is the training. */
+static int report(void *ctx, const unroll_train_progress *p) {
+  take_report(ctx, p);
   return interrupted;
 }
 
@@ -261,6 +308,12 @@ static void print_resume(FILE *out, const training *t) {
   }
   if (o->check_finite)
     fputs(" --check-finite", out);
+  if (o->tensorboard) {
+    fputs(" --tensorboard", out);
+    train_print_word(out, o->tensorboard);
+  }
+  if (o->watch)
+    fputs(" --watch", out);
   fputs(" --device", out);
   train_print_word(out, job->common->device);
   fputc('\n', out);
@@ -308,7 +361,7 @@ static int finish(training *t, unroll_status status, const unroll_error *err) {
   say_what_was_kept(t);
   if (status == UNROLL_E_CANCELLED)
     print_resume(stderr, t);
-  return t->log_failed ? EXIT_FAILED : EXIT_OK;
+  return t->log_failed || t->board.failed ? EXIT_FAILED : EXIT_OK;
 }
 
 static bool has_work(const training *t, const unroll_train_options *limits) {
@@ -323,7 +376,7 @@ static bool has_work(const training *t, const unroll_train_options *limits) {
   return false;
 }
 
-int training_run(const training_task *task, const training_job *job, void *model) {
+int training_run(const training_task *task, const training_job *job, const char *device, void *model) {
   const train_values *options = job->train;
   const bool as_it_is = option_was_given(job->command, job->values, "updates") && options->updates == 0;
   training t = {.task = task,
@@ -332,8 +385,11 @@ int training_run(const training_task *task, const training_job *job, void *model
                 .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
+                .watch = watch_start(task->state(model).clip, task->pace),
                 .validation = NAN,
                 .tells_skips = strcmp(options->nonfinite, "skip") == 0};
+  if (options->watch && t.bar.terminal)
+    t.bar.above = t.curves;
   const bool limited = options->epochs > 0 || options->updates > 0 || options->minutes > 0 || options->patience > 0;
   const unroll_train_options limits = {.struct_size = sizeof limits,
                                        .epochs = limited ? options->epochs : STANDARD_EPOCHS,
@@ -358,9 +414,15 @@ int training_run(const training_task *task, const training_job *job, void *model
     close_log(&t);
     return finish(&t, UNROLL_OK, &err);
   }
+  if (!open_board(&t, device)) {
+    close_log(&t);
+    return EXIT_FAILED;
+  }
   catch_signals();
   const unroll_status status = task->train(model, &limits, &err);
   progress_end(&t.bar);
   close_log(&t);
+  board_close(&t.board);
+  radii_free(&t.radii);
   return finish(&t, status, &err);
 }

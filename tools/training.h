@@ -5,18 +5,23 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "board.h"
 #include "commands.h"
 #include "progress.h"
+#include "radii.h"
 #include "train_options.h"
+#include "watch.h"
 
 #define TRAINING_SAVE_PERIOD 120.0 /* seconds */
 #define TRAINING_PATH_SIZE 4096
+#define TRAINING_CURVES_SIZE 16384
 
 /* Of a model: where it stands, and its schedule. */
 typedef struct training_state {
   uint64_t update, updates_per_epoch, best_update;
   double best_loss;
   unroll_schedule schedule;
+  double clip; /* 0: none */
 } training_state;
 
 /* A kind of model, and the kind of data that it is trained on: both are the task's own. */
@@ -77,8 +82,12 @@ typedef struct training_task {
   static double learning_rate(const void *model, uint64_t update) { return Model##_learning_rate(model, update); } \
   static training_state state_of(const void *model) {                                                              \
     const Model##_info info = Model##_describe(model);                                                             \
-    return (training_state){info.update, info.updates_per_epoch, info.best_update, info.best_validation_loss,      \
-                            info.options.training.schedule};                                                       \
+    return (training_state){info.update,                                                                           \
+                            info.updates_per_epoch,                                                                \
+                            info.best_update,                                                                      \
+                            info.best_validation_loss,                                                             \
+                            info.options.training.schedule,                                                        \
+                            info.options.training.clip};                                                           \
   }                                                                                                                \
   static void destroy_model(void *model) { Model##_destroy(model); }
 #define TRAINING_FUNCTION_FIELDS                                                              \
@@ -104,9 +113,13 @@ typedef struct training {
   const char *out;               /* the last model, */
   char best[TRAINING_PATH_SIZE]; /* and the best by validation */
   FILE *log;                     /* or NULL */
+  board board;
+  radii radii;
+  watch watch; /* where it was asked for */
   progress bar;
-  double saved_at, told_at; /* seconds of this run: the last save, the last line about a validation */
-  bool saved;               /* out was written in this run, */
+  char curves[TRAINING_CURVES_SIZE]; /* above the bar */
+  double saved_at, told_at;          /* seconds of this run: the last save, the last line about a validation */
+  bool saved;                        /* out was written in this run, */
   uint64_t saved_update;
   bool best_saved; /* likewise best */
   bool log_failed;
@@ -118,11 +131,15 @@ typedef struct training {
   bool ran_out;      /* of patience */
 } training;
 
+/* What a run is asked for, as Markdown: options, and of a resumed model what its file says of it. To be freed; NULL: no
+ * memory. */
+char *training_configuration(const training_job *job, const char *device);
 /* Can a file be put there? Otherwise the reason is named on stderr. Looks, touches nothing. */
 bool training_check_target(const char *option, const char *path);
 /* A whole `train` command: checks, opens, creates or resumes, trains. The exit code. */
 int training_main(const training_task *task, const training_job *job);
-/* Trains until a limit, saving, and says what was kept. With --updates 0 the model is saved as it is. The exit code. */
-int training_run(const training_task *task, const training_job *job, void *model);
+/* Trains until a limit, saving, and says what was kept. With --updates 0 the model is saved as it is. device: its name.
+ * The exit code. */
+int training_run(const training_task *task, const training_job *job, const char *device, void *model);
 
 #endif

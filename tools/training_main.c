@@ -43,7 +43,8 @@ int training_main(const training_task *task, const training_job *job) {
   if (!train_check_usage(job->command, job->values, train, task->of_the_model, task->n_of_the_model) ||
       !train_check_files(train, job->words, job->n_files, task->data))
     return EXIT_USAGE;
-  if (train->out && !training_check_target("out", train->out))
+  if ((train->out && !training_check_target("out", train->out)) ||
+      (train->tensorboard && !board_check_folder(train->tensorboard)))
     return EXIT_FAILED;
   unroll_context *ctx = open_context(job->common);
   unroll_device *device = ctx ? open_device(ctx, job->common) : NULL;
@@ -52,7 +53,7 @@ int training_main(const training_task *task, const training_job *job) {
   int code = EXIT_FAILED;
   if (device && open_model(task, job, device, &data, &model, &err) == UNROLL_OK) {
     introduce(task, job, model, data, device);
-    code = training_run(task, job, model);
+    code = training_run(task, job, unroll_device_id(device), model);
     if (code == EXIT_OK && task->tell_score)
       task->tell_score(model, data);
   } else if (device)

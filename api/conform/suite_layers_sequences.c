@@ -39,7 +39,8 @@ static const struct decoder_case {
   const char *what;
   int32_t cell, layers, attention, context, units;
   double dropout;
-  unroll_decoder_feed feed; /* kind, and how symbols are picked */
+  unroll_decoder_feed feed;        /* kind, and how symbols are picked */
+  const unroll_rnn_options *cells; /* not NULL: in place of the decoder's plain ones; hidden is filled in */
 } decoders[] = {
     {"additive before, taught, lstm",
      UNROLL_CELL_LSTM,
@@ -48,7 +49,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_BEFORE,
      3,
      0.2,
-     {.kind = UNROLL_FEED_TEACHER}},
+     {.kind = UNROLL_FEED_TEACHER},
+     NULL},
     {"multiplicative after, taught, gru_after",
      UNROLL_CELL_GRU_AFTER,
      1,
@@ -56,7 +58,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_AFTER,
      0,
      0,
-     {.kind = UNROLL_FEED_TEACHER}},
+     {.kind = UNROLL_FEED_TEACHER},
+     NULL},
     {"dot feeding, taught, gru",
      UNROLL_CELL_GRU,
      1,
@@ -64,7 +67,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_FEEDING,
      0,
      0,
-     {.kind = UNROLL_FEED_TEACHER}},
+     {.kind = UNROLL_FEED_TEACHER},
+     NULL},
     {"scaled dot feeding, taught, rnn",
      UNROLL_CELL_RNN,
      1,
@@ -72,7 +76,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_FEEDING,
      0,
      0,
-     {.kind = UNROLL_FEED_TEACHER}},
+     {.kind = UNROLL_FEED_TEACHER},
+     NULL},
     {"no attention, taught, lstm",
      UNROLL_CELL_LSTM,
      1,
@@ -80,7 +85,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_BEFORE,
      0,
      0,
-     {.kind = UNROLL_FEED_TEACHER}},
+     {.kind = UNROLL_FEED_TEACHER},
+     NULL},
     {"additive before, scheduled greedy, gru",
      UNROLL_CELL_GRU,
      1,
@@ -88,7 +94,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_BEFORE,
      0,
      0,
-     {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_GREEDY}},
+     {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_GREEDY},
+     NULL},
     {"dot after, scheduled sample top k, lstm",
      UNROLL_CELL_LSTM,
      1,
@@ -96,7 +103,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_AFTER,
      0,
      0,
-     {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_SAMPLE, .temperature = 0.8, .top_k = 3}},
+     {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_SAMPLE, .temperature = 0.8, .top_k = 3},
+     NULL},
     {"additive after, free greedy, lstm",
      UNROLL_CELL_LSTM,
      1,
@@ -104,7 +112,8 @@ static const struct decoder_case {
      UNROLL_CONTEXT_AFTER,
      0,
      0,
-     {.kind = UNROLL_FEED_FREE, .pick = UNROLL_PICK_GREEDY, .steps = TARGET_STEPS, .begin = 1, .end = -1, .pad = -1}},
+     {.kind = UNROLL_FEED_FREE, .pick = UNROLL_PICK_GREEDY, .steps = TARGET_STEPS, .begin = 1, .end = -1, .pad = -1},
+     NULL},
     {"multiplicative feeding, free sample top p, gru_after",
      UNROLL_CELL_GRU_AFTER,
      1,
@@ -119,11 +128,80 @@ static const struct decoder_case {
       .steps = TARGET_STEPS,
       .begin = 1,
       .end = 2,
-      .pad = 0}},
+      .pad = 0},
+     NULL},
+    {"additive before, taught, lstm of every option",
+     UNROLL_CELL_LSTM,
+     2,
+     UNROLL_ATTENTION_ADDITIVE,
+     UNROLL_CONTEXT_BEFORE,
+     3,
+     0,
+     {.kind = UNROLL_FEED_TEACHER},
+     &(const unroll_rnn_options){.cell = UNROLL_CELL_LSTM,
+                                 .layers = 2,
+                                 .projection = 4,
+                                 .peepholes = 1,
+                                 .layer_norm = 1,
+                                 .clip = 2.5,
+                                 .cell_clip = 1.5,
+                                 .skip = 0.25,
+                                 .residual = UNROLL_RESIDUAL_STATES,
+                                 .zoneout_h = 0.25,
+                                 .zoneout_c = 0.5,
+                                 .input_dropout = 0.2,
+                                 .dropout = 0.2,
+                                 .output_dropout = 0.1,
+                                 .weight_dropout = 0.2,
+                                 .state_dropout = 0.3}},
+    {"dot feeding, scheduled greedy, gru with layer norm and masks",
+     UNROLL_CELL_GRU,
+     2,
+     UNROLL_ATTENTION_DOT,
+     UNROLL_CONTEXT_FEEDING,
+     0,
+     0,
+     {.kind = UNROLL_FEED_SCHEDULED, .pick = UNROLL_PICK_GREEDY},
+     &(const unroll_rnn_options){.cell = UNROLL_CELL_GRU,
+                                 .layers = 2,
+                                 .layer_norm = 1,
+                                 .residual = UNROLL_RESIDUAL_OUTPUTS,
+                                 .zoneout_h = 0.25,
+                                 .same_mask = 1,
+                                 .input_dropout = 0.2,
+                                 .dropout = 0.2,
+                                 .state_dropout = 0.3}},
+    {"multiplicative after, free sample, coupled lstm with peepholes",
+     UNROLL_CELL_LSTM,
+     1,
+     UNROLL_ATTENTION_MULTIPLICATIVE,
+     UNROLL_CONTEXT_AFTER,
+     0,
+     0,
+     {.kind = UNROLL_FEED_FREE, .pick = UNROLL_PICK_SAMPLE, .steps = TARGET_STEPS, .begin = 1, .end = 2, .pad = 0},
+     &(const unroll_rnn_options){.cell = UNROLL_RNN_COUPLED_LSTM,
+                                 .layers = 1,
+                                 .peepholes = 1,
+                                 .zoneout_h = 0.25,
+                                 .zoneout_c = 0.5,
+                                 .inference = 1,
+                                 .g = {.kind = UNROLL_ACTIVATION_ELU, .alpha = 0.7},
+                                 .h = {.kind = UNROLL_ACTIVATION_SOFTSIGN}}},
+    {"additive before, taught, min_lstm",
+     UNROLL_CELL_GRU,
+     2,
+     UNROLL_ATTENTION_ADDITIVE,
+     UNROLL_CONTEXT_BEFORE,
+     0,
+     0,
+     {.kind = UNROLL_FEED_TEACHER},
+     &(const unroll_rnn_options){.cell = UNROLL_RNN_MIN_LSTM, .layers = 2, .dropout = 0.2}},
 };
+enum { DECODER_OF_EVERY_OPTION = 9 }; /* in that list */
 
 struct coder {
   unroll_decoder_options options;
+  unroll_rnn_options cells;
   unroll_tensor h[2], c[2];
 };
 
@@ -141,6 +219,7 @@ static void encode(struct net *n, struct net_model *m, const struct decoder_case
   unroll_tensor h[4], c[4];
   const bool lstm = d->cell == UNROLL_CELL_LSTM;
   unroll_rnn_state last = {h, lstm ? c : NULL};
+  k->cells = (unroll_rnn_options){.struct_size = 0};
   k->options = (unroll_decoder_options){.struct_size = sizeof k->options,
                                         .cell = d->cell,
                                         .layers = d->layers,
@@ -154,7 +233,18 @@ static void encode(struct net *n, struct net_model *m, const struct decoder_case
                                         .source = unroll_rnn(x, "encoder", &rnn, NULL, &last),
                                         .source_lengths = lengths,
                                         .initial = {k->h, lstm ? k->c : NULL}};
-  unroll_bridge(&last, d->layers, 1 + both, "bridge", s->H, &k->options.initial);
+  if (d->cells) {
+    k->cells = *d->cells;
+    k->cells.struct_size = sizeof k->cells;
+    k->cells.hidden = s->H;
+    k->options.cell = k->options.layers = 0;
+    k->options.hidden = 0;
+    k->options.rnn = &k->cells;
+  }
+  const int64_t P = k->cells.projection ? k->cells.projection : s->H;
+  unroll_bridge(&(unroll_rnn_state){.h = h}, d->layers, 1 + both, "bridge", P, &(unroll_rnn_state){.h = k->h});
+  if (lstm)
+    unroll_bridge(&(unroll_rnn_state){.c = c}, d->layers, 1 + both, "bridge", s->H, &(unroll_rnn_state){.c = k->c});
   m->chain = (double)((s->T + TARGET_STEPS) * (d->layers + 1));
 }
 
@@ -423,6 +513,7 @@ void net_list_sequences(struct net_maker *m) {
     bool grad;
   } models[] = {{"beam, lstm", build_beam, 0, LENGTHS_RAGGED, false},
                 {"beam, gru", build_beam, 2, LENGTHS_RAGGED, false},
+                {"beam, lstm of every option", build_beam, DECODER_OF_EVERY_OPTION, LENGTHS_RAGGED, false},
                 {"many to one", build_many_to_one, 0, LENGTHS_RAGGED, true},
                 {"one to many rnn", build_one_to_many, 0, LENGTHS_RAGGED, true},
                 {"one to many lstm", build_one_to_many, 1, LENGTHS_RAGGED, true},

@@ -55,7 +55,7 @@ static unroll_tensor penalty(const search *s, unroll_tensor n) {
 
 static nn_decoder_state reorder(const search *s, const nn_decoder_state *x, unroll_tensor from) {
   nn_decoder_state y = *x;
-  for (int32_t l = 0; l < s->d.o->layers; l++) {
+  for (int32_t l = 0; l < s->d.r.o.layers; l++) {
     y.layer[l].h = unroll_embedding(x->layer[l].h, from);
     if (x->layer[l].c.graph)
       y.layer[l].c = unroll_embedding(x->layer[l].c, from);
@@ -115,7 +115,7 @@ static unroll_beam_outputs run(const search *s) {
                     .count = unroll_scan_carry(scan, zeros),
                     .log_prob = unroll_scan_carry(scan, as_rows(s, one_alive))};
   nn_decoder_state after;
-  const unroll_tensor hidden = nn_decoder_step(&s->d, nn_decoder_inputs(&s->d, now.id), &before, &after, NULL);
+  const unroll_tensor hidden = nn_decoder_step(&s->d, scan, nn_decoder_inputs(&s->d, now.id), &before, &after, NULL);
   unroll_tensor parent = unroll_none(), symbol = unroll_none();
   const rows next = choose(s, nn_decoder_logits(&s->d, hidden), &now, stays, &parent, &symbol);
   const unroll_tensor from = as_rows(s, unroll_add(parent, first_rows));
@@ -145,8 +145,12 @@ unroll_beam_outputs unroll_decode_beam(const char *prefix, const unroll_decoder_
   const unroll_tensor none = unroll_none();
   const unroll_beam_outputs nothing = {none, none, none, none};
   search s = {.o = beam};
-  if (!nn_decoder_open(&s.d, "beam search", prefix, options))
+  if (!nn_decoder_open(&s.d, "beam search", prefix, options, true))
     return nothing;
+  if (s.d.r.o.cells) {
+    graph_fail(s.d.g, UNROLL_E_INVALID, "beam search: cells are no option of a search, whose rows change places");
+    return nothing;
+  }
   if (!beam || !UNROLL_HAS(unroll_beam_options, beam, alpha)) {
     graph_fail(s.d.g, UNROLL_E_INVALID, "beam search: its options are missing, or their struct_size is too small");
     return nothing;
@@ -154,7 +158,6 @@ unroll_beam_outputs unroll_decode_beam(const char *prefix, const unroll_decoder_
   s.V = options->vocabulary;
   if (!check_beam(&s))
     return nothing;
-  s.d.dropout = 0;
   s.B = s.d.B;
   s.K = beam->beam;
   s.R = s.B * s.K;

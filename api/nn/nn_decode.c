@@ -29,6 +29,11 @@ static bool check_feed(const nn_decoder *d, const unroll_decoder_feed *f) {
   unroll_graph *g = d->g;
   const int64_t V = d->o->vocabulary;
   char text[GRAPH_DESCRIBE];
+  if (d->r.o.checkpoint && f->kind != UNROLL_FEED_TEACHER) {
+    graph_fail(g, UNROLL_E_UNSUPPORTED, "decode: checkpoint is an option of UNROLL_FEED_TEACHER alone, the feed is %d",
+               f->kind);
+    return false;
+  }
   if (f->kind == UNROLL_FEED_FREE) {
     if (!nn_check_steps(g, "decode", f->steps))
       return false;
@@ -108,13 +113,14 @@ static unroll_tensor choose(const unroll_decoder_feed *f, unroll_scan *scan, con
   return unroll_scan_output(scan, unroll_select(now->alive, id, nn_scalar(id, f->pad)));
 }
 
-static unroll_decoder_outputs run(const nn_decoder *d, const unroll_decoder_feed *f) {
+static unroll_decoder_outputs run(nn_decoder *d, const unroll_decoder_feed *f) {
   const bool teacher = f->kind == UNROLL_FEED_TEACHER, free_running = f->kind == UNROLL_FEED_FREE;
   const nn_decoder_state first = nn_decoder_first(d, 1);
   const unroll_tensor lengths = free_running ? unroll_none() : f->lengths;
   unroll_decoder_outputs r = {.lengths = lengths};
   /* An id past the end may be none at all, whose vector would be NaN. */
   unroll_tensor inputs = lengths.graph ? unroll_length_mask(f->inputs, lengths) : f->inputs;
+  nn_decoder_masks(d, free_running ? f->steps : nn_time(f->inputs));
   const choice start = first_choice(d, f);
   if (teacher)
     inputs = nn_decoder_inputs(d, inputs); /* of all steps at once */
@@ -122,13 +128,15 @@ static unroll_decoder_outputs run(const nn_decoder *d, const unroll_decoder_feed
   unroll_scan *scan = unroll_scan_begin(d->g, UNROLL_FORWARD, lengths);
   if (free_running)
     unroll_scan_steps(scan, f->steps);
+  if (d->r.o.checkpoint)
+    unroll_scan_checkpoint(scan, d->r.o.checkpoint);
   const nn_decoder_state before = nn_decoder_carry(d, scan, &first);
   const choice now = carry_choice(scan, &start);
   const unroll_tensor input = free_running ? unroll_none() : unroll_scan_input(scan, inputs);
   const unroll_tensor xw = teacher ? input : nn_decoder_inputs(d, next_input(d, f, input, &now));
   nn_decoder_state after;
   unroll_tensor weights;
-  const unroll_tensor hidden = nn_decoder_step(d, xw, &before, &after, &weights);
+  const unroll_tensor hidden = nn_decoder_step(d, scan, xw, &before, &after, &weights);
   nn_decoder_next(d, scan, &before, &after);
   r.hidden = unroll_scan_output(scan, hidden);
   if (weights.graph)
@@ -140,7 +148,9 @@ static unroll_decoder_outputs run(const nn_decoder *d, const unroll_decoder_feed
   }
   if (free_running)
     r.lengths = unroll_scan_last(scan, now.count);
-  for (int32_t l = 0; l < d->o->layers; l++) {
+  for (int32_t l = 0; l < d->r.o.layers; l++) {
+    if (d->r.o.cells)
+      d->r.o.cells[l] = unroll_scan_output(scan, after.layer[l].c);
     r.h_last[l] = unroll_scan_last(scan, before.layer[l].h);
     if (before.layer[l].c.graph)
       r.c_last[l] = unroll_scan_last(scan, before.layer[l].c);
@@ -158,7 +168,7 @@ unroll_decoder_outputs unroll_decode(const char *prefix, const unroll_decoder_op
                                      const unroll_decoder_feed *feed) {
   const unroll_decoder_outputs nothing = {.logits = unroll_none()};
   nn_decoder d;
-  if (!nn_decoder_open(&d, "decode", prefix, options))
+  if (!nn_decoder_open(&d, "decode", prefix, options, false))
     return nothing;
   if (!feed || !UNROLL_HAS(unroll_decoder_feed, feed, top_p)) {
     graph_fail(d.g, UNROLL_E_INVALID, "decode: the feed is missing, or its struct_size is too small");

@@ -8,7 +8,8 @@ static unroll_tensor zone(const nn_rnn *r, unroll_tensor x, double p) {
   if (p == 0 || !x.graph || graph_failed(x.graph))
     return unroll_none();
   const tensor_spec s = *graph_spec(x);
-  return r->o.inference ? nn_filled(x.graph, s.dtype, 2, (int64_t[]){s.shape[1], r->H}, p) : nn_step_masks(x, r->H, p);
+  return r->o.inference ? nn_filled(x.graph, s.dtype, 2, (int64_t[]){s.shape[1], r->H}, p)
+                        : nn_step_masks(x.graph, s.dtype, nn_time(x), s.shape[1], r->H, p);
 }
 
 unroll_layer_inputs nn_layer_inputs(const nn_rnn *r, const nn_cell_inputs *in, int64_t I) {
@@ -93,7 +94,7 @@ unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const unroll_rnn_o
   unroll_graph *g = x.graph;
   nn_rnn r;
   char text[GRAPH_DESCRIBE];
-  if (!g || graph_failed(g) || !nn_rnn_check(g, o, &r))
+  if (!g || graph_failed(g) || !nn_rnn_check(g, "rnn", o, &r))
     return unroll_none();
   if (g->parent)
     return graph_fail(g, UNROLL_E_UNSUPPORTED, "rnn: the body of a scan cannot hold a layer");

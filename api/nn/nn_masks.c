@@ -30,11 +30,15 @@ unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, doub
   return unroll_reshape(unroll_dropout(ones(g, dtype, 3, (int64_t[]){1, B, N}), p), 2, (int64_t[]){B, N});
 }
 
-unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p) {
-  if (!x.graph || graph_failed(x.graph))
+unroll_tensor nn_step_masks(unroll_graph *g, int32_t dtype, int64_t T, int64_t B, int64_t N, double p) {
+  if (graph_failed(g))
     return unroll_none();
-  const tensor_spec s = *graph_spec(x);
-  const int64_t T = s.dim[0] >= 0 ? -1 - (int64_t)s.dim[0] : s.shape[0];
-  const unroll_tensor u = unroll_random(x.graph, UNROLL_RANDOM_UNIFORM, s.dtype, 3, (int64_t[]){T, s.shape[1], N});
-  return unroll_binary(u, unroll_constant(x.graph, s.dtype, 0, NULL, p), UNROLL_LT);
+  const unroll_tensor u = unroll_random(g, UNROLL_RANDOM_UNIFORM, dtype, 3, (int64_t[]){T, B, N});
+  return unroll_binary(u, nn_filled(g, dtype, 0, NULL, p), UNROLL_LT);
+}
+
+int64_t nn_time(unroll_tensor x) {
+  if (nn_lost(x))
+    return 1;
+  return graph_spec(x)->dim[0] >= 0 ? -1 - (int64_t)graph_spec(x)->dim[0] : graph_spec(x)->shape[0];
 }

@@ -15,6 +15,14 @@ static void gates(const nn_rnn *r, const unroll_tensor *a, unroll_tensor *keep, 
   *take = unroll_sigmoid(unroll_unary(d, UNROLL_NEG));
 }
 
+unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h) {
+  unroll_tensor a[3] = {unroll_none(), unroll_none(), unroll_none()}, keep, take;
+  for (int64_t k = 0; k < r->G; k++)
+    a[k] = unroll_slice(xw, 1, k * r->H, r->H);
+  gates(r, a, &keep, &take);
+  return unroll_add(unroll_mul(keep, h), unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none())));
+}
+
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   nn_cell_outputs out = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
   unroll_graph *g = in->x.graph;

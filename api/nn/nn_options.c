@@ -14,7 +14,7 @@ int64_t nn_gates(int32_t cell) {
   }
 }
 
-static bool check_numbers(unroll_graph *g, const unroll_rnn_options *o) {
+static bool check_numbers(unroll_graph *g, const char *who, const unroll_rnn_options *o) {
   const struct {
     const char *name;
     double p;
@@ -30,21 +30,22 @@ static bool check_numbers(unroll_graph *g, const unroll_rnn_options *o) {
     double value;
   } bounds[] = {{"clip", o->clip}, {"cell_clip", o->cell_clip}, {"layer_norm_epsilon", o->layer_norm_epsilon}};
   if (o->layers < 1)
-    graph_fail(g, UNROLL_E_RANGE, "rnn: %d layers, expected at least 1", o->layers);
+    graph_fail(g, UNROLL_E_RANGE, "%s: %d layers, expected at least 1", who, o->layers);
   else if (o->hidden < 1 || o->hidden > INT64_MAX / 8)
-    graph_fail(g, UNROLL_E_RANGE, "rnn: hidden size %" PRId64 ", expected at least 1", o->hidden);
+    graph_fail(g, UNROLL_E_RANGE, "%s: hidden size %" PRId64 ", expected at least 1", who, o->hidden);
   else if (o->projection < 0 || o->projection > INT64_MAX / 8)
-    graph_fail(g, UNROLL_E_RANGE, "rnn: projection to %" PRId64 ", expected at least 1, or 0 for none", o->projection);
+    graph_fail(g, UNROLL_E_RANGE, "%s: projection to %" PRId64 ", expected at least 1, or 0 for none", who,
+               o->projection);
   else if (!isfinite(o->skip))
-    graph_fail(g, UNROLL_E_RANGE, "rnn: skip %g, expected a finite number", o->skip);
+    graph_fail(g, UNROLL_E_RANGE, "%s: skip %g, expected a finite number", who, o->skip);
   else if (o->residual < UNROLL_RESIDUAL_NONE || o->residual > UNROLL_RESIDUAL_STATES)
-    graph_fail(g, UNROLL_E_RANGE, "rnn: residual %d, expected UNROLL_RESIDUAL_*", o->residual);
+    graph_fail(g, UNROLL_E_RANGE, "%s: residual %d, expected UNROLL_RESIDUAL_*", who, o->residual);
   for (size_t i = 0; i < sizeof chances / sizeof *chances; i++)
     if (!(chances[i].p >= 0 && chances[i].p < 1))
-      graph_fail(g, UNROLL_E_RANGE, "rnn: %s %g, expected 0 <= p < 1", chances[i].name, chances[i].p);
+      graph_fail(g, UNROLL_E_RANGE, "%s: %s %g, expected 0 <= p < 1", who, chances[i].name, chances[i].p);
   for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
     if (!(bounds[i].value >= 0) || !isfinite(bounds[i].value))
-      graph_fail(g, UNROLL_E_RANGE, "rnn: %s %g, expected a finite number above 0, or 0 for none", bounds[i].name,
+      graph_fail(g, UNROLL_E_RANGE, "%s: %s %g, expected a finite number above 0, or 0 for none", who, bounds[i].name,
                  bounds[i].value);
   return !graph_failed(g);
 }
@@ -64,7 +65,7 @@ static const char *cell_name(int32_t cell) {
 }
 
 /* What only some cells have. */
-static bool check_cell(unroll_graph *g, const nn_rnn *r) {
+static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   const unroll_rnn_options *o = &r->o;
   const bool lstm = r->family == UNROLL_CELL_LSTM, recurrent = r->family != UNROLL_CELL_NONE;
   const struct {
@@ -90,26 +91,26 @@ static bool check_cell(unroll_graph *g, const nn_rnn *r) {
   for (size_t i = 0; i < sizeof parts / sizeof *parts && !graph_failed(g); i++)
     /* a LAYER of another cell never looked at its activation */
     if (parts[i].given && !parts[i].had && !(i == 0 && o->cell < UNROLL_CELL_COUNT))
-      graph_fail(g, UNROLL_E_INVALID, "rnn: %s is no option of cell %s", parts[i].name, cell_name(o->cell));
+      graph_fail(g, UNROLL_E_INVALID, "%s: %s is no option of cell %s", who, parts[i].name, cell_name(o->cell));
   return !graph_failed(g);
 }
 
-static bool choose(unroll_graph *g, unroll_activation *a, const unroll_activation *given, int32_t otherwise,
-                   const char *name, bool modrelu) {
+static bool choose(unroll_graph *g, const char *who, unroll_activation *a, const unroll_activation *given,
+                   int32_t otherwise, const char *name, bool modrelu) {
   *a = *given;
   if (a->kind == UNROLL_ACTIVATION_DEFAULT)
     *a = unroll_activation_of(otherwise);
   if (a->kind < 0 || a->kind >= UNROLL_ACTIVATION_COUNT)
-    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s is %d, expected UNROLL_ACTIVATION_*", name, a->kind);
+    graph_fail(g, UNROLL_E_RANGE, "%s: activation %s is %d, expected UNROLL_ACTIVATION_*", who, name, a->kind);
   else if (!isfinite(a->alpha) || !isfinite(a->beta))
-    graph_fail(g, UNROLL_E_RANGE, "rnn: activation %s has alpha %g and beta %g, expected finite numbers", name,
+    graph_fail(g, UNROLL_E_RANGE, "%s: activation %s has alpha %g and beta %g, expected finite numbers", who, name,
                a->alpha, a->beta);
   else if (a->kind == UNROLL_ACTIVATION_MODRELU && !modrelu)
-    graph_fail(g, UNROLL_E_INVALID, "rnn: activation %s is modReLU, which only f of cell rnn can be", name);
+    graph_fail(g, UNROLL_E_INVALID, "%s: activation %s is modReLU, which only f of cell rnn can be", who, name);
   return !graph_failed(g);
 }
 
-static bool choose_activations(unroll_graph *g, nn_rnn *r) {
+static bool choose_activations(unroll_graph *g, const char *who, nn_rnn *r) {
   const unroll_rnn_options *o = &r->o;
   const bool rnn = r->family == UNROLL_CELL_RNN, minimal = r->family == UNROLL_CELL_NONE;
   int32_t own = UNROLL_ACTIVATION_SIGMOID;
@@ -120,18 +121,18 @@ static bool choose_activations(unroll_graph *g, nn_rnn *r) {
     case UNROLL_RELU: own = UNROLL_ACTIVATION_RELU; break;
     case UNROLL_SIGMOID: break;
     default:
-      graph_fail(g, UNROLL_E_INVALID, "rnn: activation %d, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID",
+      graph_fail(g, UNROLL_E_INVALID, "%s: activation %d, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID", who,
                  o->activation);
       return false;
     }
     if (o->activation && o->f.kind) {
-      graph_fail(g, UNROLL_E_INVALID, "rnn: both activation and f are given, expected one of them");
+      graph_fail(g, UNROLL_E_INVALID, "%s: both activation and f are given, expected one of them", who);
       return false;
     }
   }
-  if (!choose(g, &r->f, &o->f, own, "f", rnn) ||
-      !choose(g, &r->g, &o->g, minimal ? UNROLL_ACTIVATION_IDENTITY : UNROLL_ACTIVATION_TANH, "g", false) ||
-      !choose(g, &r->h, &o->h, UNROLL_ACTIVATION_TANH, "h", false))
+  if (!choose(g, who, &r->f, &o->f, own, "f", rnn) ||
+      !choose(g, who, &r->g, &o->g, minimal ? UNROLL_ACTIVATION_IDENTITY : UNROLL_ACTIVATION_TANH, "g", false) ||
+      !choose(g, who, &r->h, &o->h, UNROLL_ACTIVATION_TANH, "h", false))
     return false;
   r->standard = o->clip == 0 && r->g.kind == UNROLL_ACTIVATION_TANH && r->h.kind == UNROLL_ACTIVATION_TANH &&
                 (rnn ? r->f.kind <= UNROLL_ACTIVATION_RELU : r->f.kind == UNROLL_ACTIVATION_SIGMOID);
@@ -161,12 +162,12 @@ const char *nn_scan_option(const unroll_rnn_options *o) {
   return NULL;
 }
 
-static bool check_policy(unroll_graph *g, nn_rnn *r) {
+static bool check_policy(unroll_graph *g, const char *who, nn_rnn *r) {
   const unroll_rnn_options *o = &r->o;
   if (!o->checkpoint)
     return true;
   if (!UNROLL_HAS(unroll_checkpoint_policy, o->checkpoint, bytes)) {
-    graph_fail(g, UNROLL_E_INVALID, "rnn: its policy of checkpoints has too small a struct_size");
+    graph_fail(g, UNROLL_E_INVALID, "%s: its policy of checkpoints has too small a struct_size", who);
     return false;
   }
   r->policy = *o->checkpoint;
@@ -177,10 +178,10 @@ static bool check_policy(unroll_graph *g, nn_rnn *r) {
   return true;
 }
 
-bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r) {
+bool nn_rnn_check(unroll_graph *g, const char *who, const unroll_rnn_options *options, nn_rnn *r) {
   *r = (nn_rnn){.family = UNROLL_CELL_NONE};
   if (!options || !UNROLL_HAS(unroll_rnn_options, options, lengths)) {
-    graph_fail(g, UNROLL_E_INVALID, "rnn: its options are missing, or their struct_size is too small");
+    graph_fail(g, UNROLL_E_INVALID, "%s: its options are missing, or their struct_size is too small", who);
     return false;
   }
   unroll_rnn_options *o = &r->o;
@@ -189,12 +190,12 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
     o->checkpoint = NULL;
   r->G = nn_gates(o->cell);
   if (r->G == 0) {
-    graph_fail(g, UNROLL_E_INVALID, "rnn: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", o->cell);
+    graph_fail(g, UNROLL_E_INVALID, "%s: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", who, o->cell);
     return false;
   }
   r->coupled = o->cell == UNROLL_RNN_COUPLED_LSTM;
   r->family = r->coupled ? UNROLL_CELL_LSTM : o->cell < UNROLL_CELL_COUNT ? o->cell : UNROLL_CELL_NONE;
-  if (!check_numbers(g, o) || !check_cell(g, r) || !choose_activations(g, r))
+  if (!check_numbers(g, who, o) || !check_cell(g, who, r) || !choose_activations(g, who, r))
     return false;
   if (o->inference)
     o->dropout = o->input_dropout = o->output_dropout = o->weight_dropout = o->state_dropout = 0;
@@ -203,5 +204,5 @@ bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r)
   r->H = o->hidden;
   r->P = o->projection ? o->projection : o->hidden;
   r->layer = !nn_scan_option(o);
-  return check_policy(g, r);
+  return check_policy(g, who, r);
 }

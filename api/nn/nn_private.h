@@ -36,19 +36,6 @@ bool nn_check_steps(unroll_graph *graph, const char *who, int64_t steps);
 /* Is lengths i32 [B]? Keeps the error. */
 bool nn_check_lengths(unroll_graph *graph, const char *who, unroll_tensor lengths, int64_t batch);
 
-/* nn_step.c: one step of a standard cell, its product with the inputs apart, which may be of all steps at once. */
-typedef struct nn_step_cell {
-  int32_t cell, activation, layer;
-  int64_t hidden;
-} nn_step_cell;
-/* cell and hidden of a caller's options; keeps the error. */
-bool nn_cell_check(unroll_graph *graph, const char *who, int32_t cell, int32_t activation, int64_t hidden);
-/* x [..,I] -> x·Wᵀ + c [..,GH], W = PREFIX.what.layer.0; c: [..,GH], or none: the cell's bias */
-unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_step_cell *cell,
-                              unroll_tensor c);
-/* xw [B,GH] -> the state after the step */
-unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_step_cell *cell, unroll_cell_state state);
-
 /* nn_options.c: the options of unroll_rnn, checked, with what follows from them */
 typedef struct nn_rnn {
   unroll_rnn_options o; /* what the caller's struct is too short for is zero; dropouts are 0 with inference */
@@ -63,7 +50,8 @@ typedef struct nn_rnn {
 } nn_rnn;
 /* The option that makes a scan of a layer; NULL: it is a LAYER. */
 const char *nn_scan_option(const unroll_rnn_options *options);
-bool nn_rnn_check(unroll_graph *g, const unroll_rnn_options *options, nn_rnn *r);
+/* who begins the message. */
+bool nn_rnn_check(unroll_graph *g, const char *who, const unroll_rnn_options *options, nn_rnn *r);
 /* Gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. */
 int64_t nn_gates(int32_t cell);
 
@@ -87,8 +75,37 @@ unroll_tensor nn_dropout(unroll_tensor x, double p, bool same_mask);
 unroll_tensor nn_dropout_matrix(unroll_tensor W, double p);
 /* [B,N] of 0 and 1/(1-p), one a run */
 unroll_tensor nn_mask(unroll_graph *g, int32_t dtype, int64_t B, int64_t N, double p);
-/* bool [T,B,N], T that of x: true with probability p */
-unroll_tensor nn_step_masks(unroll_tensor x, int64_t N, double p);
+/* bool [T,B,N]: true with probability p. T as nn_time has it. */
+unroll_tensor nn_step_masks(unroll_graph *g, int32_t dtype, int64_t T, int64_t B, int64_t N, double p);
+/* Extent of axis 0, or what stands for a run-time size in a shape. */
+int64_t nn_time(unroll_tensor x);
+
+/* nn_gates.c: one step of a cell, of layers and decoders */
+typedef struct nn_cell_at {
+  const nn_rnn *r;
+  unroll_graph *g; /* where the parameters are */
+  const char *prefix;
+  int32_t layer, direction, dtype;
+  /* nn_cell_masks: W_h with its dropout, the mask [B,P] of h before its product, zoneout's [T,B,P] and [T,B,H]; or none */
+  unroll_tensor W_h, h_mask, stay_h, stay_c;
+} nn_cell_at;
+nn_cell_at nn_cell_open(const nn_rnn *r, unroll_graph *g, const char *prefix, int32_t layer, int32_t direction,
+                        int32_t dtype);
+/* Draws what holds for a whole run, or for each of its steps; outside of the loop. */
+void nn_cell_masks(nn_cell_at *k, int64_t T, int64_t B);
+/* Does the candidate's part of the inputs go its own way? */
+bool nn_apart(const nn_rnn *r);
+/* x [..,I] -> what these gates have of it, with b: a part of a step's inputs, for all steps at once */
+unroll_tensor nn_cell_inputs_of(const nn_cell_at *k, unroll_tensor x, int64_t first, int64_t rows);
+/* The same in pieces, where what a cell reads is a sum. x [..,I] -> x·Wᵀ + c [..,GH], W = PREFIX.what.l.d; c: [..,GH], or
+ * none: the cell's bias, with layer norm nothing */
+unroll_tensor nn_cell_product(const nn_cell_at *k, const char *what, unroll_tensor x, unroll_tensor c);
+/* Of one step: xw [B,GH], all such products together -> a step's inputs */
+void nn_cell_split(const nn_cell_at *k, unroll_tensor xw, unroll_tensor in[2]);
+/* in: of one step, [B,GH], or where they are apart [B,2H] and [B,H]. scan: where zoneout's masks are its inputs. residual
+ * [B,P] or none. */
+unroll_cell_state nn_cell_step(const nn_cell_at *k, unroll_scan *scan, const unroll_tensor in[2],
+                               unroll_cell_state before, unroll_tensor residual);
 
 /* nn_cells.c: one layer, one direction, as a scan */
 typedef struct nn_cell_inputs {
@@ -101,8 +118,9 @@ typedef struct nn_cell_outputs {
   unroll_tensor y, h_last, c_last, c_all;
 } nn_cell_outputs;
 nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
-/* nn_min.c: likewise of the cells without W_h */
+/* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h */
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
+unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
 unroll_tensor nn_first_state(unroll_tensor x, const nn_cell_inputs *in, int64_t N, const char *what);
 

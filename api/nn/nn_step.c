@@ -1,74 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nn_step.c: one step of a standard cell as ops, for the bodies of scans; and the two shapes that need no attention. */
+/* nn_step.c: one step of a standard cell, for the bodies of scans; and the two shapes that need no attention. */
 #include "nn/nn_private.h"
 #include <inttypes.h>
 
-bool nn_cell_check(unroll_graph *g, const char *who, int32_t cell, int32_t activation, int64_t hidden) {
-  if (cell <= UNROLL_CELL_NONE || cell >= UNROLL_CELL_COUNT)
+/* Options of a standard cell; keeps the error. */
+static bool check_cell(unroll_graph *g, const char *who, int32_t cell, int32_t activation, int64_t hidden, nn_rnn *r) {
+  const unroll_rnn_options o = {
+      .struct_size = sizeof o, .cell = cell, .activation = activation, .layers = 1, .hidden = hidden};
+  if (cell >= UNROLL_CELL_COUNT)
     graph_fail(g, UNROLL_E_INVALID, "%s: %d is no cell (UNROLL_CELL_*)", who, cell);
   else if (activation && activation != UNROLL_TANH && activation != UNROLL_RELU && activation != UNROLL_SIGMOID)
     graph_fail(g, UNROLL_E_INVALID, "%s: activation %d, expected UNROLL_TANH, UNROLL_RELU or UNROLL_SIGMOID", who,
                activation);
-  else if (hidden < 1 || hidden > INT64_MAX / 8)
-    graph_fail(g, UNROLL_E_RANGE, "%s: hidden size %" PRId64 ", expected at least 1", who, hidden);
-  return !graph_failed(g);
+  return !graph_failed(g) && nn_rnn_check(g, who, &o, r);
 }
 
-unroll_tensor nn_cell_product(unroll_tensor x, const char *prefix, const char *what, const nn_step_cell *cell,
-                              unroll_tensor c) {
-  unroll_graph *g = x.graph;
-  if (!g || graph_failed(g))
-    return unroll_none();
-  const tensor_spec s = *graph_spec(x);
-  const int64_t shape[2] = {(int64_t)layer_gates(cell->cell) * cell->hidden, s.shape[s.rank - 1]};
-  const unroll_tensor W = nn_layer_param(g, prefix, what, cell->layer, 0, s.dtype, 2, shape);
-  if (!c.graph)
-    c = nn_layer_param(g, prefix, "b", cell->layer, 0, s.dtype, 1, shape);
-  return unroll_matmul_add(x, 0, W, 1, c);
+/* A plain cell of layer 0: r is pointed to. */
+static nn_cell_at plain(nn_rnn *r, unroll_tensor x, const char *prefix) {
+  return nn_cell_open(r, x.graph, prefix, 0, UNROLL_FORWARD, graph_spec(x)->dtype);
 }
 
-unroll_cell_state nn_cell_step(unroll_tensor xw, const char *prefix, const nn_step_cell *cell,
-                               unroll_cell_state state) {
-  unroll_graph *g = xw.graph;
-  const unroll_tensor none = unroll_none(), h = state.h;
-  unroll_tensor out[3] = {none, none, none};
-  if (!g || graph_failed(g))
-    return (unroll_cell_state){none, none};
-  const int32_t dtype = graph_spec(xw)->dtype;
-  const int64_t H = cell->hidden, shape[2] = {(int64_t)layer_gates(cell->cell) * H, H};
-  const unroll_tensor W = nn_layer_param(g, prefix, "W_h", cell->layer, 0, dtype, 2, shape);
-  switch (cell->cell) {
-  case UNROLL_CELL_RNN:
-    out[0] = unroll_unary(unroll_matmul_add(h, 0, W, 1, xw), cell->activation ? cell->activation : UNROLL_TANH);
-    break;
-  case UNROLL_CELL_LSTM:
-    graph_add_node(g, UNROLL_OP_LSTM_GATES, NULL, (unroll_tensor[]){unroll_matmul_add(h, 0, W, 1, xw), state.c}, 2,
-                   NULL, out, 3);
-    break;
-  case UNROLL_CELL_GRU: { /* the product of n waits for r⊙h */
-    unroll_tensor reset[2];
-    const unroll_tensor rz = unroll_matmul_add(h, 0, unroll_slice(W, 0, 0, 2 * H), 1, unroll_slice(xw, 1, 0, 2 * H));
-    graph_add_node(g, UNROLL_OP_GRU_RESET, NULL, (unroll_tensor[]){rz, h}, 2, NULL, reset, 2);
-    const unroll_tensor n =
-        unroll_matmul_add(reset[1], 0, unroll_slice(W, 0, 2 * H, H), 1, unroll_slice(xw, 1, 2 * H, H));
-    graph_add_node(g, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){n, reset[0], h}, 3, NULL, out, 2);
-    break;
-  }
-  default: {
-    const unroll_tensor b_n = nn_layer_param(g, prefix, "b_n", cell->layer, 0, dtype, 1, &H);
-    const unroll_tensor hp = unroll_matmul_add(h, 0, W, 1, unroll_pad(b_n, 0, 2 * H, 0));
-    graph_add_node(g, UNROLL_OP_GRU_AFTER_GATES, NULL, (unroll_tensor[]){xw, hp, h}, 3, NULL, out, 2);
-  }
-  }
-  return (unroll_cell_state){out[0], cell->cell == UNROLL_CELL_LSTM ? out[1] : none};
+/* what: the matrix that x goes through. */
+static unroll_cell_state step(const nn_cell_at *cell, const char *what, unroll_tensor x, unroll_cell_state state) {
+  unroll_tensor in[2];
+  nn_cell_split(cell, nn_cell_product(cell, what, x, unroll_none()), in);
+  return nn_cell_step(cell, NULL, in, state, unroll_none());
 }
 
 unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t cell, int32_t activation,
                                    int64_t hidden, unroll_cell_state state) {
   char text[GRAPH_DESCRIBE];
-  const nn_step_cell c = {.cell = cell, .activation = activation, .hidden = hidden};
+  nn_rnn r;
   const unroll_cell_state none = {unroll_none(), unroll_none()};
-  if (nn_lost(x) || !nn_cell_check(x.graph, "cell step", cell, activation, hidden))
+  if (nn_lost(x) || !check_cell(x.graph, "cell step", cell, activation, hidden, &r))
     return none;
   if (graph_spec(x)->rank != 2) {
     graph_fail(x.graph, UNROLL_E_SHAPE, "cell step: x is %s, expected [B,I]", graph_describe(x.graph, x.id, text));
@@ -78,7 +42,8 @@ unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t 
     graph_fail(x.graph, UNROLL_E_INVALID, "cell step: %s is missing from the state", state.h.graph ? "c" : "h");
     return none;
   }
-  return nn_cell_step(nn_cell_product(x, prefix, "W_x", &c, unroll_none()), prefix, &c, state);
+  const nn_cell_at at = plain(&r, x, prefix);
+  return step(&at, "W_x", x, state);
 }
 
 static unroll_tensor output_layer(unroll_tensor h, const char *prefix, int64_t outputs) {
@@ -118,13 +83,13 @@ static unroll_tensor output_function(unroll_tensor y, int32_t kind) {
   return kind == UNROLL_OUTPUT_SOFTMAX ? unroll_softmax(y) : unroll_unary(y, kind);
 }
 
-static bool check_one_to_many(unroll_graph *g, unroll_tensor x, const unroll_one_to_many_options *o) {
+static bool check_one_to_many(unroll_graph *g, unroll_tensor x, const unroll_one_to_many_options *o, nn_rnn *r) {
   char text[GRAPH_DESCRIBE];
   if (!o || !UNROLL_HAS(unroll_one_to_many_options, o, lengths)) {
     graph_fail(g, UNROLL_E_INVALID, "one to many: its options are missing, or their struct_size is too small");
     return false;
   }
-  if (!nn_cell_check(g, "one to many", o->cell, o->activation, o->hidden))
+  if (!check_cell(g, "one to many", o->cell, o->activation, o->hidden, r))
     return false;
   if (graph_spec(x)->rank != 2)
     graph_fail(g, UNROLL_E_SHAPE, "one to many: x is %s, expected [B,I]", graph_describe(g, x.id, text));
@@ -144,19 +109,19 @@ unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix, const unro
   unroll_graph *g = x.graph;
   if (last)
     *last = (unroll_cell_state){unroll_none(), unroll_none()};
-  if (!g || graph_failed(g) || !check_one_to_many(g, x, o))
+  nn_rnn r;
+  if (!g || graph_failed(g) || !check_one_to_many(g, x, o, &r))
     return unroll_none();
-  const nn_step_cell cell = {.cell = o->cell, .activation = o->activation, .hidden = o->hidden};
+  const nn_cell_at cell = plain(&r, x, prefix);
   const tensor_spec s = *graph_spec(x);
   const unroll_tensor zeros = nn_filled(g, s.dtype, 2, (int64_t[]){s.shape[0], o->hidden}, 0.0);
-  unroll_cell_state state = nn_cell_step(nn_cell_product(x, prefix, "W_xh", &cell, unroll_none()), prefix, &cell,
-                                         (unroll_cell_state){zeros, zeros});
+  unroll_cell_state state = step(&cell, "W_xh", x, (unroll_cell_state){zeros, zeros});
   unroll_scan *scan = unroll_scan_begin(g, UNROLL_FORWARD, o->lengths);
   unroll_scan_steps(scan, o->steps);
   const unroll_cell_state now = {unroll_scan_carry(scan, state.h),
                                  state.c.graph ? unroll_scan_carry(scan, state.c) : unroll_none()};
   const unroll_tensor y = output_function(output_layer(now.h, prefix, o->outputs), o->output);
-  state = nn_cell_step(nn_cell_product(y, prefix, "W_x", &cell, unroll_none()), prefix, &cell, now);
+  state = step(&cell, "W_x", y, now);
   unroll_scan_next(scan, now.h, state.h);
   if (now.c.graph)
     unroll_scan_next(scan, now.c, state.c);

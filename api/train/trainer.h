@@ -189,6 +189,11 @@ struct trainer {
   bool searched;
 };
 
+/* What a progress callback reads parameters through. */
+struct unroll_train_parameters {
+  const struct trainer *trainer;
+};
+
 /* ---- life ---- */
 /* t is zeros. What fails is freed by trainer_end. */
 unroll_status trainer_begin(struct trainer *t, const struct trainer_task *task, void *owner,

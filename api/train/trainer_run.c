@@ -350,6 +350,7 @@ static unroll_status evaluate_report(struct run *r, unroll_train_progress *p, un
   if (!due && !(p->final && t->evaluation_batches))
     return UNROLL_OK;
   TRY(trainer_evaluate(t, &p->validation_loss, &p->validation_metric, err));
+  p->evaluated = 1;
   /* A best loss that is NaN is none: anything is lower. */
   if (p->validation_loss < t->best_loss || (isnan(t->best_loss) && !isnan(p->validation_loss))) {
     t->best_loss = p->validation_loss;
@@ -421,6 +422,9 @@ static unroll_status report(struct run *r, bool *final, unroll_error *err) {
   p.epoch = epochs_done(t, t->update);
   p.learning_rate = trainer_learning_rate(t, t->update);
   p.steps_per_second = (double)r->items / fmax(took, 1e-9);
+  p.update_seconds = took / n;
+  const unroll_train_parameters parameters = {t};
+  p.parameters = &parameters;
   now = trainer_seconds();
   p.seconds = now - r->start;
   p.seconds_left = p.final ? 0 : seconds_left(r, now);

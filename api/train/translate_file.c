@@ -17,6 +17,7 @@ struct metadata {
   struct translator_reinforce reinforce;
   struct trainer_position position;
   int64_t bidirectional, pairs;
+  int32_t decoder; /* DECODER_* */
   uint64_t data_hash, split_hash;
   const char *sources, *targets, *by_place; /* numbers, a blank between two */
 };
@@ -28,7 +29,18 @@ static const char *baseline_name(int32_t baseline) {
   return baseline == 0 ? "none" : baseline == UNROLL_BASELINE_MEAN ? "mean" : "greedy";
 }
 
+/* Files from before decoders took the options of cells say nothing, and theirs are plain. */
+enum { DECODER_PLAIN = 0, DECODER_ALIKE = 1 };
+static bool has_options(const unroll_recurrent *r) {
+  return r->layer_norm || r->peepholes || r->same_mask || r->input_dropout > 0 || r->weight_dropout > 0 ||
+         r->state_dropout > 0 || r->zoneout_h > 0 || r->zoneout_c > 0;
+}
+static const char *decoder_name(int32_t decoder) {
+  return decoder == DECODER_PLAIN ? "plain" : decoder == DECODER_ALIKE ? "as_encoder" : NULL;
+}
+
 enum { GROUP_SAMPLING = 1, GROUP_CURRICULUM, GROUP_REINFORCE };
+enum { GROUP_DECODER = 1 };
 
 static const struct trainer_field model_fields[] = {
     {"bidirectional", FIELD_EXTENT, OWN(bidirectional), NULL, 0, 0, 0, 0},
@@ -39,6 +51,7 @@ static const struct trainer_field model_fields[] = {
     {"attention_units", FIELD_EXTENT, OWN(options.attention_units), NULL, 0, 0, 0, 0},
     {"source_lengths", FIELD_TEXT, OWN(sources), NULL, 0, 0, 0, 0},
     {"target_lengths", FIELD_TEXT, OWN(targets), NULL, 0, 0, 0, 0},
+    {"decoder", FIELD_NAME, OWN(decoder), decoder_name, 0, 2, GROUP_DECODER, DECODER_PLAIN},
 };
 static const struct trainer_field training_fields[] = {
     {"testing", FIELD_REAL, OWN(options.testing), NULL, 0, 0, 0, 0},
@@ -120,6 +133,8 @@ unroll_status translator_metadata_write(const void *owner, unroll_safetensors_wr
   struct metadata m = {.options = translator_options_in_use(t),
                        .reinforce = t->reinforce,
                        .bidirectional = t->options.bidirectional != 0,
+                       .decoder =
+                           !t->options.plain_decoder && has_options(&t->options.rnn) ? DECODER_ALIKE : DECODER_PLAIN,
                        .pairs = t->n_pairs,
                        .data_hash = t->data_hash,
                        .split_hash = t->split_hash};
@@ -224,6 +239,7 @@ static unroll_status take(unroll_translator *t, const struct metadata *m, unroll
   if (m->bidirectional > 1)
     return fail(err, UNROLL_E_FORMAT, "metadata: bidirectional %lld: out of its range", (long long)m->bidirectional);
   o.bidirectional = (int32_t)m->bidirectional;
+  o.plain_decoder = m->decoder == DECODER_PLAIN && has_options(&o.rnn);
   o.source_unit = unroll_tokens_unit(t->sources);
   o.target_unit = unroll_tokens_unit(t->targets);
   t->options = o;

@@ -32,23 +32,34 @@ static void encode(const unroll_translator *t, unroll_graph *g, int64_t S, int64
   unroll_bridge(&last, (int32_t)o->rnn.layers, D, "bridge", o->rnn.hidden, &first);
 }
 
-/* e is pointed to. */
-static unroll_decoder_options decoder_options(const unroll_translator *t, struct encoded *e, bool training) {
+/* The decoder's cells; plain ones have no option but the dropout of what goes in and out. Steps of targets are a run-time
+ * size, which no plan of checkpoints knows. */
+static unroll_rnn_options decoder_cells(const unroll_translator_options *o, bool training) {
+  unroll_recurrent cells = o->rnn;
+  cells.checkpoint.kind = UNROLL_CHECKPOINT_ALL;
+  if (o->plain_decoder)
+    cells = (unroll_recurrent){
+        .cell = cells.cell, .layers = cells.layers, .hidden = cells.hidden, .dropout = cells.dropout};
+  unroll_rnn_options rnn = trainer_rnn_options(&cells, training);
+  rnn.input_dropout = cells.input_dropout > 0 ? cells.input_dropout : cells.dropout;
+  rnn.output_dropout = cells.dropout;
+  return rnn;
+}
+
+/* e and cells are pointed to. */
+static unroll_decoder_options decoder_options(const unroll_translator *t, struct encoded *e,
+                                              const unroll_rnn_options *cells) {
   const unroll_translator_options *o = &t->options;
   return (unroll_decoder_options){.struct_size = sizeof(unroll_decoder_options),
-                                  .cell = o->rnn.cell,
-                                  .activation = o->rnn.cell == UNROLL_CELL_RNN ? UNROLL_TANH : 0,
-                                  .layers = (int32_t)o->rnn.layers,
-                                  .hidden = o->rnn.hidden,
                                   .vocabulary = unroll_tokens_count(t->targets),
                                   .embedding = o->embedding,
                                   .attention = o->attention,
                                   .context = o->context,
                                   .attention_units = o->attention_units,
-                                  .dropout = training ? o->rnn.dropout : 0,
                                   .source = e->source,
                                   .source_lengths = e->lengths,
-                                  .initial = {e->h, e->c}};
+                                  .initial = {e->h, e->c},
+                                  .rnn = cells};
 }
 
 static unroll_decoder_feed teacher(unroll_graph *g, const int64_t shape[2], bool ragged) {
@@ -101,7 +112,8 @@ struct trainer_loss translator_build(const void *owner, struct trainer_build *b)
   struct encoded e;
   encode(t, g, k->source, rows, drops, &e);
   const int64_t shape[2] = {unroll_graph_dim(g, "T", 1, most), rows};
-  const unroll_decoder_options decoder = decoder_options(t, &e, drops);
+  const unroll_rnn_options cells = decoder_cells(o, drops);
+  const unroll_decoder_options decoder = decoder_options(t, &e, &cells);
   unroll_decoder_feed feed = teacher(g, shape, !reinforced);
   const unroll_tensor targets = unroll_input(g, "targets", UNROLL_I32, 2, shape);
   if (drops && translator_samples(o)) {
@@ -120,7 +132,8 @@ unroll_status translator_graph_program(const unroll_translator *t, const struct 
   const int32_t end = translator_end(t);
   TRY(unroll_graph_create(&t->trainer.allocator, &g, err));
   encode(t, g, p->source, p->rows, false, &e);
-  const unroll_decoder_options decoder = decoder_options(t, &e, false);
+  const unroll_rnn_options cells = decoder_cells(&t->options, false);
+  const unroll_decoder_options decoder = decoder_options(t, &e, &cells);
   if (p->forced) {
     const int64_t shape[2] = {p->steps, p->rows};
     const unroll_decoder_feed feed = teacher(g, shape, true);

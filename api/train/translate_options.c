@@ -93,6 +93,8 @@ unroll_status translator_options_check(const unroll_translator_options *o, unrol
   TRY(unroll_sampling_rate_at(0, &o->sampling, &rate, err));
   if (o->sampling_pick != UNROLL_PICK_GREEDY && o->sampling_pick != UNROLL_PICK_SAMPLE)
     return fail(err, UNROLL_E_INVALID, "sampling pick %d, expected UNROLL_PICK_GREEDY or _SAMPLE", o->sampling_pick);
+  if (o->plain_decoder != 0 && o->plain_decoder != 1)
+    return fail(err, UNROLL_E_INVALID, "plain decoder %d, it must be 0 or 1", o->plain_decoder);
   if (o->steps_start < 0 || o->steps_start > TRANSLATOR_MOST ||
       (o->steps_start > 0 && (o->steps_increment < 1 || o->steps_increment > TRANSLATOR_MOST)))
     return fail(err, UNROLL_E_INVALID, "steps_start %lld, steps_increment %lld: expected 0, or 1 to %d and 1 to %d",

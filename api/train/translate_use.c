@@ -15,7 +15,8 @@ int64_t unroll_edit_distance(const int32_t *a, int64_t n, const int32_t *b, int6
   int64_t *row = m < SHORT_ROW ? room : mem_array(NULL, (uint64_t)m + 1, sizeof *row);
   if (!row)
     return -1;
-  for (int64_t k = 0; k <= m; k++)
+  row[0] = 0;
+  for (int64_t k = 1; k <= m; k++)
     row[k] = k;
   for (int64_t i = 1; i <= n; i++) {
     int64_t diagonal = row[0];

@@ -151,7 +151,7 @@ unroll_status plan_reduce(plan *p) {
         extent_max(p, plan_axes(p, y, 0, plan_view(p, y)->rank)) > INT32_MAX)
       return plan_decline(p, "blocks of %lld of axis 0", (long long)attr->block);
     blocks.from_first = attr->block_order == UNROLL_BLOCKS_FROM_FIRST;
-    if (time.per == 1 && time.dim < 0 && (n == 0 || !reduced[0])) { /* one index is one block */
+    if (n == 0 || !reduced[0]) { /* axis 0 has one index, which is one block */
       memmove(group + 1, group, (size_t)n * sizeof *group);
       memmove(reduced + 1, reduced, (size_t)n * sizeof *reduced);
       group[0] = (extent){1, -1};

@@ -202,14 +202,10 @@ def cell_with_options(folder, name):
     tensors = {**values, **upstream, **results, **gradients(p, results, upstream)}
     if lengths is not None:
         tensors["lengths"] = lengths.int()
-    metadata = {k: v for k, v in o.items() if k not in ("cell", "ragged", "I", *"fgh")}
-    for k in "fgh":
-        if k in o:
-            code = options.MODRELU if o[k][0] == "modrelu" else options.ACTIVATIONS[o[k][0]][0]
-            metadata.update({k: code, f"{k}.alpha": float(o[k][1]), f"{k}.beta": float(o[k][2])})
-    metadata = {"layers": 1, "bidirectional": 0, **metadata}
-    write(folder, f"cell_{name}", tensors, cell=options.CODES[o["cell"]], T=CELL_T, B=CELL_B, I=x.shape[2], H=CELL_H,
-          seed=options.SEED, update=options.UPDATE, source="loop", **metadata)
+    metadata = {"layers": 1, "bidirectional": 0, **options.metadata(o)}
+    code = metadata.pop("cell")
+    write(folder, f"cell_{name}", tensors, cell=code, T=CELL_T, B=CELL_B, I=x.shape[2], H=CELL_H, seed=options.SEED,
+          update=options.UPDATE, source="loop", **metadata)
     return held
 
 

@@ -83,17 +83,25 @@ class Masks:
         return x if keep is None else x * keep / (1 - self.o[name])
 
 
+def metadata(o):
+    """The options of a case as a file has them; what it is about beside them is left out."""
+    out = {k: v for k, v in o.items() if k not in ("cell", "ragged", "I", *"fgh")}
+    for k in "fgh":
+        if k in o:
+            code = MODRELU if o[k][0] == "modrelu" else ACTIVATIONS[o[k][0]][0]
+            out.update({k: code, f"{k}.alpha": float(o[k][1]), f"{k}.beta": float(o[k][2])})
+    return {**out, "cell": CODES[o["cell"]]}
+
+
 def normalised(v, epsilon):
     return torch.nn.functional.layer_norm(v, v.shape[-1:], eps=epsilon)
 
 
-def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
-    """y [T,B,P], h, c, c of all steps."""
-    at, cell = f".{l}.{d}", o["cell"]
-    T, B = x.shape[:2]
-    H = p["b" + at].shape[0] // GATES[cell]
-    h, c = p["h0" + at], p.get("c0" + at)
-    P = h.shape[1]
+def stepper(o, p, at, T, B, masks, clip_before_h=True):
+    """step(t, product, h, c, residual) -> h, c of the cell whose parameters end with `at`; masks of all T steps. product(k, n)
+    is W_x x_t of n gates from gate k on."""
+    cell, H = o["cell"], p["b" + at].shape[0] // GATES[o["cell"]]
+    P = o.get("projection", 0) or H
     clip, cell_clip, epsilon = o.get("clip", 0), o.get("cell_clip", 0), o.get("layer_norm_epsilon", 0) or 1e-5
     inference = o.get("inference", 0)
 
@@ -111,7 +119,7 @@ def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
     f_ = activation("f", "tanh" if cell == "rnn" else "sigmoid")
     g_ = activation("g", "identity" if cell.startswith("min") else "tanh")
     h_ = activation("h", "tanh", clip_before_h)
-    W_x, b, W_h = p["W_x" + at], p["b" + at], p.get("W_h" + at)
+    b, W_h = p["b" + at], p.get("W_h" + at)
     if W_h is not None:
         W_h = masks.dropout("weight_dropout", W_h[None], True)[0]
     state_mask = masks.keep("state_dropout", 1, B, P)
@@ -123,8 +131,8 @@ def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
     def rows(W, k, n=1):
         return W[k * H : (k + n) * H]
 
-    def from_x(t, k, n):
-        v = x[t] @ rows(W_x, k, n).T
+    def from_x(wx, k, n):
+        v = wx(k, n)
         if o.get("layer_norm"):
             v = normalised(v, epsilon) * rows(p["ln_x" + at], k, n)
         return v + rows(b, k, n)
@@ -140,17 +148,17 @@ def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
     def peep(gate, state):
         return p[f"p_{gate}{at}"] * state if o.get("peepholes") else 0
 
-    def step(t):
+    def gates(wx, h, c):
         if cell == "min_gru":
-            z, n = torch.sigmoid(from_x(t, 0, 1)), from_x(t, 1, 1)
+            z, n = torch.sigmoid(from_x(wx, 0, 1)), from_x(wx, 1, 1)
             return (1 - z) * h + z * g_(n), None
         if cell == "min_lstm":
-            f, i = torch.sigmoid(from_x(t, 0, 1)), torch.sigmoid(from_x(t, 1, 1))
-            return f / (f + i) * h + i / (f + i) * g_(from_x(t, 2, 1)), None
+            f, i = torch.sigmoid(from_x(wx, 0, 1)), torch.sigmoid(from_x(wx, 1, 1))
+            return f / (f + i) * h + i / (f + i) * g_(from_x(wx, 2, 1)), None
         if cell == "rnn":
-            return f_(from_x(t, 0, 1) + from_h(h, 0, 1)), None
+            return f_(from_x(wx, 0, 1) + from_h(h, 0, 1)), None
         if is_lstm(o):
-            a = list((from_x(t, 0, GATES[cell]) + from_h(h, 0, GATES[cell])).chunk(GATES[cell], dim=1))
+            a = list((from_x(wx, 0, GATES[cell]) + from_h(h, 0, GATES[cell])).chunk(GATES[cell], dim=1))
             if cell == "coupled_lstm":
                 i = f_(a[0] + peep("i", c))
                 f = 1 - i
@@ -165,11 +173,11 @@ def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
                 seen = normalised(new, epsilon) * p["ln_c" + at] + p["ln_s" + at]
             out = gate * h_(seen)
             return (out @ p["W_r" + at].T if o.get("projection") else out), new
-        r, z = f_(from_x(t, 0, 2) + from_h(h, 0, 2)).chunk(2, dim=1)
+        r, z = f_(from_x(wx, 0, 2) + from_h(h, 0, 2)).chunk(2, dim=1)
         if cell == "gru":
-            n = g_(from_x(t, 2, 1) + from_h(r * h, 2, 1))
+            n = g_(from_x(wx, 2, 1) + from_h(r * h, 2, 1))
         else:
-            n = g_(from_x(t, 2, 1) + r * (from_h(h, 2, 1) + p["b_n" + at]))
+            n = g_(from_x(wx, 2, 1) + r * (from_h(h, 2, 1) + p["b_n" + at]))
         return (1 - z) * n + z * h, None
 
     def zone(name, t, old, new):
@@ -178,17 +186,31 @@ def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
         s = o[name] if inference else stay[name][t]
         return s * old + (1 - s) * new
 
-    y, all_c = [None] * T, [None] * T
-    for t in reversed(range(T)) if d else range(T):
-        new_h, new_c = step(t)
+    def step(t, wx, h, c, residual=None):
+        new_h, new_c = gates(wx, h, c)
         new_h = new_h + o.get("skip", 0) * h
         if residual is not None:
-            new_h = new_h + residual[t]
+            new_h = new_h + residual
         new_h = zone("zoneout_h", t, h, new_h)
+        return new_h, (zone("zoneout_c", t, c, new_c) if c is not None else None)
+
+    return step
+
+
+def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
+    """y [T,B,P], h, c, c of all steps."""
+    at = f".{l}.{d}"
+    T, B = x.shape[:2]
+    H, W_x = p["b" + at].shape[0] // GATES[o["cell"]], p["W_x" + at]
+    h, c = p["h0" + at], p.get("c0" + at)
+    step = stepper(o, p, at, T, B, masks, clip_before_h)
+    y, all_c = [None] * T, [None] * T
+    for t in reversed(range(T)) if d else range(T):
+        product = lambda k, n: x[t] @ W_x[k * H : (k + n) * H].T
+        new_h, new_c = step(t, product, h, c, residual[t] if residual is not None else None)
         valid = torch.ones(B, 1, dtype=torch.bool) if lengths is None else (t < lengths)[:, None]
         y[t], h = torch.where(valid, new_h, torch.zeros_like(new_h)), torch.where(valid, new_h, h)
         if c is not None:
-            new_c = zone("zoneout_c", t, c, new_c)
             all_c[t], c = torch.where(valid, new_c, torch.zeros_like(new_c)), torch.where(valid, new_c, c)
     return torch.stack(y), h, c, torch.stack(all_c) if c is not None else None
 

@@ -6,6 +6,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+import options
 from cells import GATES, step
 
 T, S, B, V, X, E, H, A = 6, 5, 4, 7, 3, 4, 5, 3  # target and source steps, batch, vocabulary, embedding, source, hidden
@@ -138,6 +139,95 @@ def decoder(folder, cell, kind, context, layers, ragged, random_source, write):
           E=size, H=H, A=A)
 
 
+def decode_with_options(o, kind, context, p, source, source_lengths, inputs, lengths):
+    """The same with cells of every option, which have names without "dec."; c of all steps where they have one."""
+    q, layers = {k[4:]: x for k, x in p.items() if k.startswith("dec.")}, o.get("layers", 1)
+    masks, same = options.Masks(o), o.get("same_mask", 0)
+
+    def drop(name, N):
+        keep = masks.keep(name, 1 if same else T, B, N)
+        return (lambda t, x: x) if keep is None else (lambda t, x: x * keep[0 if same else t] / (1 - o[name]))
+
+    drop_in, between, steps = drop("input_dropout", X), [], []
+    for l in range(layers):
+        between.append(drop("dropout", p[f"h0.{l}"].shape[1]) if l else None)
+        steps.append(options.stepper(o, q, f".{l}.0", T, B, masks))
+    drop_out = drop("output_dropout", p["h0.0"].shape[1])
+    state = [(p[f"h0.{l}"], p.get(f"c0.{l}")) for l in range(layers)]
+    fed = torch.zeros_like(p["h0.0"])
+    own = {k.split(".")[-1]: x for k, x in q.items() if k.startswith("attention.")}
+    logits, weights, cells = [], [], [[] for _ in range(layers)]
+    for t in range(T):
+        valid = torch.ones(B, 1, dtype=torch.bool) if lengths is None else (t < lengths)[:, None]
+        ids = torch.where(valid[:, 0], inputs[t], torch.zeros_like(inputs[t]))
+        pre, alpha = drop_in(t, q["embed.weight"][ids.long()]) @ q["W_x.0.0"].T, None
+        if kind != "none" and context == "before":
+            c, alpha = attend(kind, own, source, source_lengths, state[-1][0])
+            pre = pre + c @ q["W_c.0.0"].T
+        if kind != "none" and context == "feeding":
+            pre = pre + fed @ q["W_f.0.0"].T
+        new, y, x = [], None, None
+        for l in range(layers):
+            if l:
+                x = between[l](t, y)
+                pre = x @ q[f"W_x.{l}.0"].T
+            product = lambda k, n: pre[:, k * H : (k + n) * H]
+            new.append(steps[l](t, product, *state[l], x if o.get("residual") == 2 else None))
+            y = new[-1][0] + (x if l and o.get("residual") == 1 else 0)
+        if kind != "none" and context != "before":
+            c, alpha = attend(kind, own, source, source_lengths, y)
+            y = torch.tanh(torch.cat([c, y], dim=1) @ q["combine.W"].T)
+        keep = lambda a, b: torch.where(valid, a, b)
+        out = drop_out(t, y) @ q["out.W"].T + q["out.b"]
+        logits.append(keep(out, torch.zeros_like(out)))
+        if alpha is not None:
+            weights.append(keep(alpha, torch.zeros_like(alpha)))
+        for l in range(layers):
+            if new[l][1] is not None:
+                cells[l].append(keep(new[l][1], torch.zeros_like(new[l][1])))
+        state = [tuple(None if a is None else keep(a, b) for a, b in zip(n, old)) for n, old in zip(new, state)]
+        fed = keep(y, fed)
+    results = {"logits": torch.stack(logits), **({"weights": torch.stack(weights)} if weights else {})}
+    for l in range(layers):
+        results[f"h_last.{l}"] = state[l][0]
+        if state[l][1] is not None:
+            results[f"c_last.{l}"], results[f"c_all.{l}"] = state[l][1], torch.stack(cells[l])
+    return results
+
+
+def decoder_with_options(folder, name, kind, context, o, random_source, write):
+    name = f"options_decoder_{name}"
+    plain, layers, P = random_source(name), o.get("layers", 1), o.get("projection", 0) or H
+    randn = lambda *shape: plain(*shape, scale=0.5)
+    size = E if kind in ("additive", "multiplicative") else P
+    p = {"dec.embed.weight": randn(V, X), "dec.out.W": randn(V, P), "dec.out.b": randn(V)}
+    for key, shape in options.shapes(o, X, H).items():
+        state = key[0] in "hc" and key[1] == "0"
+        gain = key.startswith("ln_") and not key.startswith("ln_s")
+        value = randn(*((B,) + shape[1:] if state else shape)) + (1 if gain else 0)
+        p[key[: key.rindex(".")] if state else f"dec.{key}"] = value
+    G = options.GATES[o["cell"]]
+    if kind != "none":
+        p["source"] = randn(S, B, size)
+        p.update({f"dec.attention.{k}": x for k, x in attention_weights(kind, randn, P, size).items()})
+        if context == "before":
+            p["dec.W_c.0.0"] = randn(G * H, size)
+        else:
+            p["dec.combine.W"] = randn(P, size + P)
+        if context == "feeding":
+            p["dec.W_f.0.0"] = randn(G * H, P)
+    p = {k: x.requires_grad_() for k, x in p.items()}
+    inputs = torch.floor(torch.rand(T, B, generator=torch.Generator().manual_seed(layers)) * V).int()
+    ids = {"inputs": inputs, "lengths": torch.tensor(LENGTHS, dtype=torch.int32)}
+    if kind != "none":
+        ids["source_lengths"] = torch.tensor(SOURCE_LENGTHS, dtype=torch.int32)
+    results = decode_with_options(o, kind, context, p, p.get("source"), ids.get("source_lengths"), inputs,
+                                  ids["lengths"])
+    write(folder, name, {**p, **results, **derivatives(p, results, plain), **ids}, attention=kind, context=context, T=T,
+          S=S, B=B, V=V, X=X, E=size, H=H, A=A, seed=options.SEED, update=options.UPDATE,
+          **{"layers": 1, **options.metadata(o)})
+
+
 def one_to_many(folder, cell, random_source, write):
     name = f"one_to_many_{cell}"
     randn, G, Y, I = random_source(name), GATES[cell], 3, 4
@@ -209,11 +299,33 @@ DECODERS = [
 ]
 
 
+DROPOUTS = {"input_dropout": 0.25, "dropout": 0.5, "output_dropout": 0.125, "weight_dropout": 0.25, "state_dropout": 0.375}
+DECODERS_WITH = {
+    "everything": ("additive", "before", {"cell": "lstm", "layers": 2, "peepholes": 1, "projection": 3, "clip": 1.5,
+                                          "cell_clip": 0.8, "layer_norm": 1, "zoneout_h": 0.25, "zoneout_c": 0.5,
+                                          "skip": 0.5, "residual": 2, **DROPOUTS}),
+    "inference": ("additive", "before", {"cell": "lstm", "layers": 2, "peepholes": 1, "zoneout_h": 0.25,
+                                         "zoneout_c": 0.5, "same_mask": 1, "inference": 1, **DROPOUTS}),
+    "coupled": ("dot", "feeding", {"cell": "coupled_lstm", "peepholes": 1, "projection": 3, "zoneout_c": 0.5,
+                                   "f": ("hard_sigmoid", 0.3, 0.4), "g": ("elu", 0.7, 0), "h": ("softsign", 0, 0)}),
+    "gru_norm": ("multiplicative", "before", {"cell": "gru", "layers": 2, "layer_norm": 1, "zoneout_h": 0.25,
+                                              "residual": 1, "same_mask": 1, **DROPOUTS}),
+    "gru_after_norm": ("scaled_dot", "after", {"cell": "gru_after", "layers": 2, "layer_norm": 1, "residual": 1,
+                                               "layer_norm_epsilon": 0.01, "g": ("scaled_tanh", 0.8, 1.3)}),
+    "lstm_norm": ("dot", "after", {"cell": "lstm", "layer_norm": 1, "state_dropout": 0.375}),
+    "modrelu": ("additive", "feeding", {"cell": "rnn", "f": ("modrelu", 0, 0), "layer_norm": 1, "skip": 0.5}),
+    "min_gru": ("additive", "feeding", {"cell": "min_gru", "layers": 2, "residual": 1, "input_dropout": 0.25}),
+    "min_lstm": ("none", "before", {"cell": "min_lstm", "layers": 2, "g": ("elu", 1, 0), "dropout": 0.5}),
+}
+
+
 def make(folder, random_source, write):
     for kind in ("additive", "multiplicative", "dot", "scaled_dot"):
         attention(folder, kind, random_source, write)
     for case in DECODERS:
         decoder(folder, *case, random_source, write)
+    for name, case in DECODERS_WITH.items():
+        decoder_with_options(folder, name, *case, random_source, write)
     for cell in ("rnn_tanh", "lstm", "gru", "gru_after"):
         one_to_many(folder, cell, random_source, write)
     ctc(folder, random_source, write)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <unroll/io.h>
+#include <unroll/nn.h>
 
 typedef struct golden {
   unroll_safetensors *file;
@@ -26,6 +27,8 @@ const char *golden_text(const golden *g, const char *key);
 int64_t golden_integer(const golden *g, const char *key);
 /* otherwise: where there is no such key */
 double golden_number(const golden *g, const char *key, double otherwise);
+/* The options of recurrent layers, hidden being H; without lengths and cells. */
+unroll_rnn_options golden_rnn_options(const golden *g);
 
 /* The names of the files that begin so, sorted, without the ending; there must be some. Freed with golden_list_free. */
 char **golden_list(const char *begin, uint32_t *n);

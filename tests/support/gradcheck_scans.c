@@ -251,6 +251,51 @@ static void decoder_with_dropout(grad_build *b) {
   grad_result(b, out.h_last[1]);
 }
 
+/* Cells with what has weights or masks of its own, fed with the truth or with their own choices. */
+static void decoder_with_options(grad_build *b, int32_t feed) {
+  static const int32_t ids[T * B] = {1, 0, 3, 3, 4, 2, 1, 1, 0, 4, 2, 2}, source_lengths[B] = {2, 3, 0};
+  unroll_tensor h = grad_real(b, -1, 1, SHAPE(B, 2)), c = grad_real(b, -1, 1, SHAPE(B, H));
+  const unroll_rnn_options cells = {.struct_size = sizeof cells,
+                                    .cell = UNROLL_CELL_LSTM,
+                                    .layers = 1,
+                                    .hidden = H,
+                                    .projection = 2,
+                                    .peepholes = 1,
+                                    .layer_norm = 1,
+                                    .layer_norm_epsilon = 0.05,
+                                    .skip = 0.5,
+                                    .zoneout_h = 0.3,
+                                    .zoneout_c = 0.4,
+                                    .input_dropout = 0.2,
+                                    .weight_dropout = 0.2,
+                                    .state_dropout = 0.3};
+  const unroll_decoder_options o = {.struct_size = sizeof o,
+                                    .vocabulary = 5,
+                                    .embedding = I,
+                                    .attention = UNROLL_ATTENTION_MULTIPLICATIVE,
+                                    .context = UNROLL_CONTEXT_BEFORE,
+                                    .source = grad_real(b, -1, 1, SHAPE(3, B, I)),
+                                    .source_lengths = grad_integers(b, source_lengths, SHAPE(B)),
+                                    .initial = {.h = &h, .c = &c},
+                                    .rnn = &cells};
+  const unroll_decoder_feed f = {.struct_size = sizeof f,
+                                 .kind = feed,
+                                 .inputs = grad_integers(b, ids, SHAPE(T, B)),
+                                 .lengths = grad_integers(b, lengths, SHAPE(B)),
+                                 .epsilon = grad_data(b, 0.4, 0.6, SCALAR)};
+  const unroll_decoder_outputs out = unroll_decode("d", &o, &f);
+  static const char *const names[] = {"d.embed.weight", "d.W_x.0.0", "d.W_h.0.0",  "d.b.0.0",    "d.W_r.0.0",
+                                      "d.p_i.0.0",      "d.p_o.0.0", "d.ln_x.0.0", "d.ln_h.0.0", "d.ln_c.0.0",
+                                      "d.ln_s.0.0",     "d.W_c.0.0", "d.out.W"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    grad_adopt(b, names[i], -1, 1);
+  grad_result(b, out.logits);
+  grad_result(b, out.h_last[0]);
+  grad_result(b, out.c_last[0]);
+}
+static void decoder_of_options_taught(grad_build *b) { decoder_with_options(b, UNROLL_FEED_TEACHER); }
+static void decoder_of_options_scheduled(grad_build *b) { decoder_with_options(b, UNROLL_FEED_SCHEDULED); }
+
 static void dropout_in_body(grad_build *b) {
   const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, H)), h0 = grad_real(b, -1, 1, SHAPE(B, H)),
                       W = grad_real(b, -1, 1, SHAPE(H, H));
@@ -355,6 +400,8 @@ const grad_case grad_scan_cases[] = {CASE(forward),
                                      CASE(tied_weight),
                                      CASE(embedding_in_body),
                                      CASE(greedy_decoder),
+                                     CASE(decoder_of_options_taught),
+                                     CASE(decoder_of_options_scheduled),
                                      CASE(attention),
                                      CASE(layer_norm_in_steps),
                                      CASE(unusual_edges),

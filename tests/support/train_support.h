@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For the tests of language models: the reference device, a text, small models, a callback that remembers. */
+/* For the tests of training: the reference device, a text, small language models, callbacks that remember. */
 #ifndef TRAIN_SUPPORT_H
 #define TRAIN_SUPPORT_H
 #include <math.h>
@@ -116,6 +116,47 @@ static inline void train_to(unroll_lm *lm, uint64_t updates, struct record *r) {
   assert_int_equal(r->finals, 1);
   assert_int_equal(r->updates, updates);
   assert_int_equal(unroll_lm_describe(lm).update, updates);
+}
+
+/* The same of any other task's model: each update, and run_to. */
+struct seen {
+  float losses[MOST], norms[MOST];
+  double metrics[MOST], validation[MOST], validation_metrics[MOST];
+};
+static inline int see(void *ctx, const unroll_train_progress *p) {
+  struct seen *s = ctx;
+  assert_int_equal(p->n_updates, 1);
+  s->losses[p->update - 1] = p->losses[0];
+  s->norms[p->update - 1] = p->grad_norms[0];
+  s->metrics[p->update - 1] = p->metric;
+  s->validation[p->update - 1] = p->validation_loss;
+  s->validation_metrics[p->update - 1] = p->validation_metric;
+  return 0;
+}
+#define RUN_TO(Model)                                                                               \
+  static inline void run_to(Model *model, uint64_t updates, struct seen *s) {                       \
+    const unroll_train_options o = {                                                                \
+        .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s}; \
+    assert_ok(Model##_train(model, &o, &err));                                                      \
+    assert_int_equal(Model##_describe(model).update, updates);                                      \
+  }
+
+/*
+ * `attempt`, which frees what it has made, until it succeeds: each of the first `dense` allocations fails once, then every
+ * step-th: those below the task's own are seconds of compiling each.
+ */
+static inline void memory_runs_out_of(unroll_status (*attempt)(void *ctx, const unroll_allocator *allocator), void *ctx,
+                                      long dense, long step) {
+  struct counting k = {0, 0, 0};
+  unroll_status status = UNROLL_E_MEMORY;
+  for (long fail_at = 1; status != UNROLL_OK; fail_at += fail_at < dense ? 1 : step) {
+    k = (struct counting){0, 0, fail_at};
+    const unroll_allocator allocator = counting_allocator(&k);
+    status = attempt(ctx, &allocator);
+    assert_int_equal(k.live, 0);
+    assert_true(status == UNROLL_OK || status == UNROLL_E_MEMORY);
+  }
+  assert_true(k.calls > dense);
 }
 
 static inline void assert_same_losses(const struct record *a, const struct record *b, uint64_t first, uint64_t n) {

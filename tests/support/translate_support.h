@@ -71,25 +71,7 @@ static inline unroll_translator *load_translator(const char *path) {
   return t;
 }
 
-struct seen {
-  float losses[MOST], norms[MOST];
-  double metrics[MOST], validation[MOST];
-};
-static inline int see(void *ctx, const unroll_train_progress *p) {
-  struct seen *s = ctx;
-  assert_int_equal(p->n_updates, 1);
-  s->losses[p->update - 1] = p->losses[0];
-  s->norms[p->update - 1] = p->grad_norms[0];
-  s->metrics[p->update - 1] = p->metric;
-  s->validation[p->update - 1] = p->validation_loss;
-  return 0;
-}
-static inline void run_to(unroll_translator *t, uint64_t updates, struct seen *s) {
-  const unroll_train_options o = {
-      .struct_size = sizeof o, .report_every = 1, .updates = updates, .progress = see, .ctx = s};
-  assert_ok(unroll_translator_train(t, &o, &err));
-  assert_int_equal(unroll_translator_describe(t).update, updates);
-}
+RUN_TO(unroll_translator)
 
 /* What was said, one after the other. */
 struct said {

@@ -122,7 +122,8 @@ UNROLL_API unroll_tensor unroll_one_to_many(unroll_tensor x, const char *prefix,
  * The decoder's first states from the encoder's last ones, where their sizes or directions differ:
  * h_0 = tanh(W·[h forward; h reverse] + b), c_0 = W·[..] + b. Where the width is that of the decoder already they are
  * passed on as they are: c = h_{T_enc}, h_0^dec = c.
- *   last        the encoder's states: layers·directions, as unroll_rnn gives them
+ *   last        the encoder's states: layers·directions, as unroll_rnn gives them; h or c may be NULL: where h and c of a
+ *               projection are not to be as wide as each other, each has a bridge of its own
  *   initial     its arrays, of `layers` tensors, are filled; c is left alone where last has none or it is NULL
  * Parameters: PREFIX.h.l.W [hidden,width], PREFIX.h.l.b, and PREFIX.c.*
  */
@@ -147,12 +148,30 @@ typedef struct unroll_decoder_options {
   int64_t hidden, vocabulary, embedding; /* H, V, size of x_t; at least 1 */
   int32_t attention;                     /* UNROLL_ATTENTION_*; NONE: the source is not used */
   int32_t context;                       /* UNROLL_CONTEXT_* */
-  int64_t attention_units;               /* ADDITIVE: A; 0: H */
+  int64_t attention_units;               /* ADDITIVE: A; 0: P */
   double dropout; /* 0 <= p < 1: of the embedded symbols, of what goes from layer to layer and into the last product */
   unroll_tensor source, source_lengths; /* as in unroll_attention_prepare */
-  unroll_rnn_state initial;             /* of `layers` tensors [B,H] each; h NULL or none: zeros; likewise c */
+  unroll_rnn_state initial;             /* of `layers` tensors, h [B,P], c [B,H]; h NULL or none: zeros; likewise c */
   /* Element type, batch and graph are those of initial.h[0], else of the source: without either there is no graph that
    * could keep an error, and all results are none. */
+  /*
+   * Not NULL: the cells in full (nn.h), in place of cell, activation, layers, hidden and dropout above, which are then 0.
+   * What the lowest layer reads is x_t and what joins it as one vector: layer norm is over W_x·x_t + W_c·c_t or
+   * W_x·x_t + W_f·h̃_{t-1}. P = H without a projection.
+   *   input_dropout, dropout, output_dropout   of the embedded symbols, of what goes from layer to layer and into the last
+   *                  product. Masks are the same whichever way the decoder is fed, and those that hold for all steps hold
+   *                  for the whole target
+   *   residual       from layer 1 on; with UNROLL_RESIDUAL_OUTPUTS AFTER and FEEDING ask with y_t of the top layer, and
+   *                  BEFORE with its state h_{t-1}
+   *   inference      not 0: no dropout of any kind and zoneout's expectation: to be set wherever a graph is not trained.
+   *                  A search has it anyway
+   *   checkpoint     of UNROLL_FEED_TEACHER alone, as unroll_scan_checkpoint has it; a search makes no gradient
+   *   cells          not of a search
+   * Refused, by name: bidirectional, and lengths, which the feed has. Random numbers: input_dropout; for each layer
+   * dropout before it from layer 1 on, then weight_dropout, state_dropout, zoneout_h, zoneout_c; output_dropout; then
+   * epsilon's and those of what is picked.
+   */
+  const unroll_rnn_options *rnn;
 } unroll_decoder_options;
 
 enum { UNROLL_FEED_TEACHER = 0, UNROLL_FEED_SCHEDULED = 1, UNROLL_FEED_FREE = 2 };
@@ -178,16 +197,16 @@ typedef struct unroll_decoder_feed {
 typedef struct unroll_decoder_outputs {
   unroll_tensor logits;  /* [T,B,V]; 0 past a sequence's length. FREE: of every step, also after the end */
   unroll_tensor weights; /* [T,B,S], the attention's; 0 past the target's length and past the source's; or none */
-  unroll_tensor hidden;  /* [T,B,H], what the last product works on: h_t, or h̃_t */
+  unroll_tensor hidden;  /* [T,B,P], what the last product works on: h_t, or h̃_t */
   unroll_tensor ids;     /* SCHEDULED, FREE: i32 [T,B], what was picked; else none */
   unroll_tensor lengths; /* FREE: i32 [B], symbols up to and with `end`; else as they were given */
-  unroll_tensor h_last[UNROLL_DECODER_LAYERS], c_last[UNROLL_DECODER_LAYERS]; /* [B,H]; FREE: after all T steps */
+  unroll_tensor h_last[UNROLL_DECODER_LAYERS], c_last[UNROLL_DECODER_LAYERS]; /* as initial; FREE: after all T steps */
 } unroll_decoder_outputs;
 
 /*
- * Parameters: PREFIX.embed.weight [V,embedding]; of layer l PREFIX.W_x.l.0, .W_h.l.0, .b.l.0, .b_n.l.0 as unroll_rnn
- * has them; PREFIX.W_c.0.0 [GH,E] (BEFORE); PREFIX.combine.W [H,E+H] (AFTER, FEEDING), PREFIX.W_f.0.0 [GH,H] (FEEDING);
- * PREFIX.attention.*; PREFIX.out.W [V,H], PREFIX.out.b [V].
+ * Parameters: PREFIX.embed.weight [V,embedding]; of layer l PREFIX.W_x.l.0, .W_h.l.0, .b.l.0 and what its options have
+ * beside them, as unroll_rnn has them; PREFIX.W_c.0.0 [GH,E] (BEFORE); PREFIX.combine.W [P,E+P] (AFTER, FEEDING),
+ * PREFIX.W_f.0.0 [GH,P] (FEEDING); PREFIX.attention.*; PREFIX.out.W [V,P], PREFIX.out.b [V].
  * Gradients flow through logits, weights and hidden, not through what was picked.
  */
 UNROLL_API unroll_decoder_outputs unroll_decode(const char *prefix, const unroll_decoder_options *options,
@@ -212,7 +231,7 @@ typedef struct unroll_beam_outputs {
 /*
  * The K best sequences as a search of that width finds them, on the device: every step ranks all K·V continuations of
  * the rows B·K by score, a sequence that has ended being one that stays. Back-pointers are followed on the device
- * too. All T steps are run. No gradient flows, and dropout is left out. K·V is at most 2^24.
+ * too. All T steps are run. No gradient flows; there is no dropout, and of zoneout the expectation. K·V is at most 2^24.
  */
 UNROLL_API unroll_beam_outputs unroll_decode_beam(const char *prefix, const unroll_decoder_options *options,
                                                   const unroll_beam_options *beam);

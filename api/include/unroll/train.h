@@ -159,6 +159,33 @@ typedef struct unroll_recurrent {
   unroll_checkpoint_policy checkpoint;
 } unroll_recurrent;
 
+/* The model's parameters as they stand at a report. */
+typedef struct unroll_train_parameters unroll_train_parameters;
+typedef struct unroll_train_parameter {
+  uint32_t struct_size;
+  int32_t rank;
+  const char *name; /* "rnn.W_h.0.0"; lives as long as the model */
+  int64_t shape[UNROLL_MAX_RANK];
+  uint64_t count;    /* numbers */
+  int32_t recurrent; /* 1: a recurrent matrix, the gates' W_h one above the other: [GH,H] (nn.h) */
+  int32_t frozen;    /* 1: not trained */
+} unroll_train_parameter;
+/* These three in the progress callback alone, on its thread. */
+UNROLL_API uint32_t unroll_train_parameters_count(const unroll_train_parameters *parameters);
+/* UNROLL_E_RANGE: no i-th one. */
+UNROLL_API unroll_status unroll_train_parameters_get(const unroll_train_parameters *parameters, uint32_t i,
+                                                     unroll_train_parameter *parameter, unroll_error *err);
+/*
+ * values [count]: the i-th parameter's, or of the optimizer its running mean of this parameter's clipped gradients, as
+ * adam and adamw have it (Kingma & Ba 2015, the m of algorithm 1). Waits for the device.
+ *   UNROLL_E_RANGE      no i-th one
+ *   UNROLL_E_NOT_FOUND  of the mean: another optimizer, or the parameter is frozen
+ */
+UNROLL_API unroll_status unroll_train_parameters_read(const unroll_train_parameters *parameters, uint32_t i,
+                                                      float *values, unroll_error *err);
+UNROLL_API unroll_status unroll_train_parameters_read_mean_gradient(const unroll_train_parameters *parameters,
+                                                                    uint32_t i, float *values, unroll_error *err);
+
 typedef struct unroll_train_progress {
   uint32_t struct_size;
   uint32_t n_updates;        /* updates since the last report, at least 1 */
@@ -176,16 +203,18 @@ typedef struct unroll_train_progress {
   };
   double seconds;           /* in this run so far */
   double seconds_left;      /* an estimate, from the limits and the pace so far; NaN: unknown yet */
-  double validation_loss;   /* as losses, after the last update; NaN: not evaluated at this report */
+  double validation_loss;   /* as losses, after the last update; NaN: none, or not evaluated at this report */
   int32_t improved;         /* it is the lowest so far: the moment to keep the best model */
   int32_t final;            /* a limit is reached: this is the run's last report */
   const float *loss_scales; /* [n_updates] the scale of each; NULL where it is not dynamic */
   uint64_t skipped;         /* of these updates, those that were skipped */
   const char *nonfinite;    /* where the first of those had no finite number; NULL where none was skipped */
   int32_t patience_ended;   /* final, since the validation did not improve any more */
-  int32_t reserved;
+  int32_t evaluated;        /* 1: there was a validation at this report, even if its loss is NaN */
   double metric,
       validation_metric; /* such as the accuracy, of these updates and of the validation; NaN: there is none */
+  double update_seconds; /* of each update since the last report, in the mean, without evaluation */
+  const unroll_train_parameters *parameters;
 } unroll_train_progress;
 /* Not 0 ends the training with UNROLL_E_CANCELLED. The model stands at progress->update; saving and describing it is
  * allowed here, the other functions are not (UNROLL_E_STATE). */

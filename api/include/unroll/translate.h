@@ -46,8 +46,9 @@ UNROLL_API int64_t unroll_edit_distance(const int32_t *a, int64_t n, const int32
 typedef struct unroll_translator_options {
   uint32_t struct_size;
   int32_t bidirectional; /* not 0: the encoder reads both ways */
-  /* Cell, layers and dropout of both; hidden is the decoder's. The rest, from input_dropout to checkpoint, is of the
-   * encoder alone: the decoder's cells are plain. dropout also of what the decoder reads and of its last product. */
+  /* Of encoder and decoder; hidden is the decoder's. dropout also of what the last product reads and, unless there is
+   * an input_dropout, of the target's embedded tokens. What holds for all steps holds for a whole target: under
+   * scheduled sampling too. checkpoint is the encoder's alone, since targets have a run-time number of steps. */
   unroll_recurrent rnn;
   /* Units of a direction. 0: as the decoder's; of both directions together so many where the attention is a dot
    * product, which wants the source's vectors as wide as the query. */
@@ -59,7 +60,9 @@ typedef struct unroll_translator_options {
   double testing;                    /* the part of the data, beside the validation's, that is never looked at */
   unroll_sampling_schedule sampling; /* of update u, counted from 0; start 1, rate 0: the truth is fed */
   int32_t sampling_pick;             /* UNROLL_PICK_*: what else is fed */
-  int32_t reserved;
+  /* 1: the decoder has cell, layers, hidden and dropout alone; layer_norm, peepholes, zoneout and the other dropouts are
+   * the encoder's, as in files from before the decoder took them. */
+  int32_t plain_decoder;
   /* Curriculum over lengths: epoch e, counted from 0, has the pairs whose sides are both of at most steps_start +
    * e·steps_increment tokens. steps_start 0: no curriculum; steps_increment at least 1 with one. */
   int64_t steps_start, steps_increment;
@@ -92,7 +95,8 @@ enum { UNROLL_BASELINE_MEAN = 1, UNROLL_BASELINE_GREEDY = 2 };
 /*
  * REINFORCE (Williams 1992): an update samples a translation of each source, its reward R is minus the edit distance to
  * the target by the target's length, and the loss is unroll_reinforce_loss. The baseline is the mean reward of the
- * updates so far, or, of each source, the reward of the greedy translation (Rennie et al. 2017). Without dropout. The
+ * updates so far, or, of each source, the reward of the greedy translation (Rennie et al. 2017). Without dropout, and
+ * with zoneout's expectation: what is sampled and what learns have the same probabilities. The
  * loss that is reported is then that surrogate's, the metric the mean R, and the validation's loss minus the mean R of
  * greedy translations.
  */
