@@ -328,6 +328,22 @@ class Train(Case):
         self.assertEqual(curves[0], curves[1])
         self.assertEqual(curves[0], curves[2])
 
+    def test_check_finite(self):
+        wild = [*TINY, "--optimizer", "sgd", "--clip", "0", "--lr", "1e37", "--updates", "20"]
+        model, text = self.path("w.safetensors"), self.write("wild.txt", WORDS * 20)
+        found = {}
+        for more in ([], ["--check-finite"]):
+            done = self.fails(1, "update 2: ", *LM, text, *wild, "--out", model, *more)
+            found[len(more)] = done.stderr
+        self.assertIn("the training diverged at update 2", found[0])
+        self.assertRegex(found[1], r"unroll: update 2: the pre-activation of (the input gate of )?layer 0, forward, step 0, "
+                                   r"sequence \d+, unit \d+ became (-?inf|NaN)")
+        self.assertIn("w.safetensors has the model of update 1\n", found[1])
+        # The parameters of update 1 are as large as its learning rate: resumed, it fails where it did.
+        place = re.search(r"update 2: .* became", found[1])[0]
+        resumed = self.fails(1, place, *LM, text, *CPU, "--resume", model, "--updates", "4", "--check-finite")
+        self.assertIn("resumed   at update 1 ", resumed.stderr)
+
     def test_everything_at_once_and_resumed(self):
         more = ["--accumulate", "2", "--warmup", "3", "--nonfinite", "skip", "--freeze", "embedding.*", "--l2",
                 "rnn.W_?.*=1e-3", "--recurrent-decay", "0.01", "--update-every", "5"]

@@ -10,8 +10,8 @@ import os
 import re
 import sys
 
-ORDER = ["api/base", "api/graph", "plugins", "api/runtime", "api/nn", "api/conform", "api/data", "api/series", "api/io",
-         "api/train", "api/diagnose"]
+ORDER = ["api/base", "api/graph", "plugins", "api/runtime", "api/nn", "api/finite", "api/conform", "api/data", "api/series",
+         "api/io", "api/train", "api/diagnose"]
 PROGRAMS = ["tools", "examples", "bench"]
 BACKENDS = ("backends/", "plugins/null/", "plugins/template/")
 BACKEND_HEADERS = {"unroll/plugin.h", "unroll/philox.h"}

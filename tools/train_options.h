@@ -20,6 +20,7 @@ typedef struct train_values {
   int64_t hidden, layers;
   double dropout, input_dropout, weight_dropout, state_dropout, zoneout_h, zoneout_c;
   bool same_mask, layer_norm, peepholes;
+  bool check_finite;
   const char *checkpoint;
 } train_values;
 
@@ -145,10 +146,14 @@ typedef struct train_values {
       NUMBER("recurrent-decay", offsetof(T, train.recurrent_decay), "0", BELOW_1,                                      \
              "part of the recurrent matrices W_h that each update takes away, whatever the learning rate")
 
-#define OPTIONS_TRAIN_VALIDATION(T, part, standard_part)                                           \
-  NUMBER("validation-fraction", offsetof(T, train.validation), standard_part, BELOW_1, part),      \
-      INTEGER("evaluate-every", "N", offsetof(T, train.evaluate_every), "0", 0, (double)INT64_MAX, \
-              "updates from one validation to the next; 0: at the end of each epoch")
+#define OPTIONS_TRAIN_VALIDATION(T, part, standard_part)                                                           \
+  NUMBER("validation-fraction", offsetof(T, train.validation), standard_part, BELOW_1, part),                      \
+      INTEGER("evaluate-every", "N", offsetof(T, train.evaluate_every), "0", 0, (double)INT64_MAX,                 \
+              "updates from one validation to the next; 0: at the end of each epoch"),                             \
+      FLAG("check-finite", offsetof(T, train.check_finite),                                                        \
+           "where a loss or a gradient is not finite, make that update once more and say which layer, direction, " \
+           "step, "                                                                                                \
+           "gate, sequence and unit was the first; the model of before it is saved")
 
 /* The checks beyond the table; of_the_model: further options that a model's file holds, so that --resume excludes them. */
 bool train_check_usage(const command_spec *command, const void *values, const train_values *train,

@@ -306,6 +306,8 @@ static void print_resume(FILE *out, const training *t) {
     fputs(" --log", out);
     train_print_word(out, o->log);
   }
+  if (o->check_finite)
+    fputs(" --check-finite", out);
   if (o->tensorboard) {
     fputs(" --tensorboard", out);
     train_print_word(out, o->tensorboard);
@@ -343,6 +345,8 @@ static void say_what_was_kept(const training *t) {
 static int finish(training *t, unroll_status status, const unroll_error *err) {
   if (status != UNROLL_OK && status != UNROLL_E_CANCELLED) {
     complain_of(err);
+    if (status == UNROLL_E_RANGE && t->job->train->check_finite)
+      save_last(t);
     if (t->saved)
       tell("%s has the model of update %" PRIu64, t->out, t->saved_update);
     return EXIT_FAILED;
@@ -393,6 +397,7 @@ int training_run(const training_task *task, const training_job *job, const char 
                                        .minutes = options->minutes,
                                        .evaluate_every = (uint64_t)options->evaluate_every,
                                        .patience = (uint32_t)options->patience,
+                                       .check_finite = options->check_finite,
                                        .progress = report,
                                        .ctx = &t};
   if (!best_path(t.out, t.best, sizeof t.best)) {

@@ -272,6 +272,8 @@ void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y
   char a[GRAPH_DESCRIBE], b[GRAPH_DESCRIBE];
   const uint32_t n_nodes = g->n_nodes;
   const int32_t layer = g->layer, direction = g->direction;
+  const bool backward = g->backward;
+  g->backward = true;
   reverse r = {.graph = g};
   if (!grow(&r, g->n_tensors))
     goto done;
@@ -331,6 +333,7 @@ void gradient_walk(const unroll_tensor *y, const unroll_tensor *dy, uint32_t n_y
     dx[i] = d.graph ? d : graph_zeros_like(g, &spec, 0.0);
   }
 done:
+  g->backward = backward;
   mem_free(&g->allocator, r.needs);
   mem_free(&g->allocator, r.adjoint);
   mem_free(&g->allocator, r.pieces);

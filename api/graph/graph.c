@@ -518,6 +518,7 @@ uint32_t graph_add_node(unroll_graph *g, uint32_t op, const op_attr *attr, const
             .layer = g->layer,
             .direction = g->direction,
             .region = g->region,
+            .backward = g->backward,
             .only = GRAPH_NONE};
   if (attr)
     n.attr = *attr;

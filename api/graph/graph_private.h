@@ -55,6 +55,7 @@ typedef struct node {
   int32_t layer, direction; /* -1 outside of a recurrence */
   uint32_t region;          /* the innermost that it stands in, counted from 1; 0: none */
   bool again;               /* made once more for a gradient, to save memory */
+  bool backward;            /* made by the reverse pass */
   unroll_graph *body;       /* of a scan; owned */
   uint32_t only; /* the one device that may take it, as whoever lowered the graph numbers them; GRAPH_NONE: any */
   char *name;
@@ -87,7 +88,8 @@ struct unroll_graph {
   uint32_t n_tensors, tensors_capacity, n_nodes, nodes_capacity, n_dims, dims_capacity;
   uint32_t n_sites; /* of random ops */
   bool ended;       /* a body whose scan has ended takes no more nodes */
-  int32_t layer;    /* what new nodes are tagged with; -1 outside of layers */
+  bool backward;    /* what new nodes are tagged with, */
+  int32_t layer;    /* likewise; -1 outside of layers */
   unroll_scan *open_scans;
   graph_region *regions;
   uint32_t n_regions, regions_capacity, region; /* region: what new nodes stand in */

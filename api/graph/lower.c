@@ -41,6 +41,8 @@ static unroll_status prune(unroll_graph *g, unroll_error *err) {
     for (uint32_t i = 0; i < g->n_nodes; i++) {
       node *n = &g->nodes[i];
       for (uint32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] == GRAPH_NONE) /* of a graph that was lowered before */
+          continue;
         g->tensors[n->out[k]].producer = used[i] ? kept : GRAPH_NONE;
         if (used[i] && n->op != UNROLL_OP_SCAN && !live[n->out[k]])
           n->out[k] = GRAPH_NONE; /* nobody reads it: no backend needs to make it */
@@ -207,18 +209,19 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
     out[i] = unroll_none();
   to->layer = n->layer;
   to->direction = n->direction;
+  to->backward = n->backward;
   if (n->op == UNROLL_OP_LAYER && !keep) {
     bool used[7];
     for (uint32_t i = 0; i < 7; i++)
-      used[i] = live[n->out[i]];
+      used[i] = n->out[i] != GRAPH_NONE && live[n->out[i]];
     layer_lower(to, n, x, used, out);
   } else if (n->op == UNROLL_OP_LAYER_GRAD && !keep)
     layer_grad_lower(to, n, x, out);
   else if (fate && fate->spell_out)
     graph_spell_out(n, x, out);
   else {
-    const uint32_t index =
-        graph_add_node(to, n->op, &n->attr, x, n->n_in, &from->tensors[n->out[0]].spec, out, n->n_out);
+    const tensor_spec *want = n->out[0] == GRAPH_NONE ? NULL : &from->tensors[n->out[0]].spec;
+    const uint32_t index = graph_add_node(to, n->op, &n->attr, x, n->n_in, want, out, n->n_out);
     char *name = index == GRAPH_NONE ? NULL : name_copy(to, n->name);
     if (name) {
       mem_free(&to->allocator, to->nodes[index].name);
@@ -231,8 +234,10 @@ static bool copy_node(unroll_graph *to, const unroll_graph *from, const node *n,
   }
   mem_free(&to->allocator, many);
   to->layer = to->direction = -1;
+  to->backward = false;
   for (uint32_t i = 0; i < n->n_out; i++)
-    map[n->out[i]] = out[i].graph ? out[i].id : GRAPH_NONE;
+    if (n->out[i] != GRAPH_NONE)
+      map[n->out[i]] = out[i].graph ? out[i].id : GRAPH_NONE;
   return !graph_failed(to);
 }
 

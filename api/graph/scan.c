@@ -326,6 +326,7 @@ bool scan_add_node(unroll_graph *g, unroll_graph *b, int32_t cell, int64_t t0) {
             .layer = g->layer,
             .direction = b->direction,
             .region = g->region,
+            .backward = g->backward,
             .only = GRAPH_NONE};
   n.attr.scan.cell = cell;
   n.attr.scan.t0 = t0;

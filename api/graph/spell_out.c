@@ -142,8 +142,8 @@ static bool copy_nodes(unroll_graph *b, const unroll_graph *old, uint32_t *map) 
     if (graph_can_spell_out(n))
       graph_spell_out(n, in, out);
     else {
-      const uint32_t index =
-          graph_add_node(b, n->op, &n->attr, in, n->n_in, &old->tensors[n->out[0]].spec, out, n->n_out);
+      const tensor_spec *want = n->out[0] == GRAPH_NONE ? NULL : &old->tensors[n->out[0]].spec;
+      const uint32_t index = graph_add_node(b, n->op, &n->attr, in, n->n_in, want, out, n->n_out);
       char *name = index == GRAPH_NONE ? NULL : mem_strdup(&b->allocator, n->name);
       if (name) {
         mem_free(&b->allocator, b->nodes[index].name);
@@ -152,7 +152,8 @@ static bool copy_nodes(unroll_graph *b, const unroll_graph *old, uint32_t *map) 
       }
     }
     for (uint32_t k = 0; k < n->n_out; k++)
-      map[n->out[k]] = out[k].graph ? out[k].id : GRAPH_NONE;
+      if (n->out[k] != GRAPH_NONE)
+        map[n->out[k]] = out[k].graph ? out[k].id : GRAPH_NONE;
     mem_free(&b->allocator, in);
     if (graph_failed(b))
       return false;

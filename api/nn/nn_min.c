@@ -31,6 +31,8 @@ nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   const tensor_spec sx = *graph_spec(in->x);
   const int64_t H = r->H, GH = r->G * H;
   const int32_t l = in->layer, d = in->direction;
+  g->layer = l; /* for dumps and messages */
+  g->direction = d;
   const unroll_tensor h0 = nn_first_state(in->h0, in, H, "h");
   const unroll_tensor x = r->o.lengths.graph ? unroll_length_mask(in->x, r->o.lengths) : in->x;
   const unroll_tensor W = nn_layer_param(g, in->prefix, "W_x", l, d, sx.dtype, 2, (int64_t[]){GH, sx.shape[2]});
@@ -40,11 +42,8 @@ nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
     a[k] = unroll_matmul_add(x, 0, unroll_slice(W, 0, k * H, H), 1, unroll_slice(b, 0, k * H, H));
   gates(r, a, &keep, &take);
   unroll_tensor u = unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none()));
-  if (!nn_check_tap(in->tap_h, in, H, "h"))
-    return out;
-  u = in->tap_h.graph ? unroll_add(u, in->tap_h) : u;
-  g->layer = l; /* for dumps and messages */
-  g->direction = d;
+  if (nn_check_tap(in->tap_h, in, H, "h") && in->tap_h.graph)
+    u = unroll_add(u, in->tap_h);
   out.y = unroll_linear_scan(keep, u, h0, r->o.lengths, d, &out.h_last);
   g->layer = g->direction = -1;
   return out;

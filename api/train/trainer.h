@@ -9,8 +9,10 @@
  */
 #ifndef TRAINER_H
 #define TRAINER_H
+#include <unroll/finite.h>
 #include <unroll/io.h>
 #include <unroll/nn.h>
+#include <unroll/snapshot.h>
 #include <unroll/train.h>
 
 #include "base/base_private.h"
@@ -178,8 +180,13 @@ struct trainer {
   uint64_t evaluation_batches;
   struct trainer_program train, evaluate; /* variant 0: parameters and states are made there */
   struct trainer_program more_train[TRAINER_MAX_VARIANTS],
-      more_evaluate[TRAINER_MAX_VARIANTS]; /* by variant, from 1 on */
-  char nonfinite[256];                     /* where the last report had no finite number */
+      more_evaluate[TRAINER_MAX_VARIANTS];    /* by variant, from 1 on */
+  char nonfinite[UNROLL_NONFINITE_TEXT + 64]; /* where the last report had no finite number */
+  /* Where every update is checked: all that stays between updates, as it was before update `before_update`, counted from 0,
+   * and as it was when a search began; whether this run has searched. */
+  unroll_snapshot *before, *kept;
+  uint64_t before_update;
+  bool searched;
 };
 
 /* What a progress callback reads parameters through. */
@@ -235,6 +242,27 @@ unroll_status trainer_set_schedule(struct trainer *t, const unroll_schedule *sch
 /* Of an update, counted from 1. NaN: not ready. */
 double trainer_learning_rate(const struct trainer *t, uint64_t update);
 struct trainer_place trainer_place_of(const struct trainer *t, uint64_t update);
+/* The program of a batch's variant, made where it is not there yet. */
+unroll_status trainer_program_of(struct trainer *t, bool training, const struct trainer_place *place,
+                                 struct trainer_program **program, unroll_error *err);
+/* What all parts of update t->update have in common is written: its place in the data, its program. */
+unroll_status trainer_begin_update(struct trainer *t, struct trainer_place *place, struct trainer_program **program,
+                                   unroll_error *err);
+/* Writes the batch, or the part that the place says, and how it is to be run. */
+unroll_status trainer_feed_part(struct trainer *t, const struct trainer_place *place, unroll_binding *b,
+                                struct trainer_feed *feed, unroll_run_options *run, unroll_error *err);
+/* Queues update number t->update, counted from 0, and counts it. */
+unroll_status trainer_queue_update(struct trainer *t, int64_t *items, unroll_error *err);
+
+/* ---- the search for what is not finite ---- */
+/* Keeps what update t->update begins with. */
+unroll_status trainer_watch(struct trainer *t, unroll_error *err);
+void trainer_unwatch(struct trainer *t);
+/*
+ * Makes the updates since the watch again, up to `update`, counted from 1, which found no finite number, and says where in
+ * it the first one is. The trainer stands before that update then where it is to stay there, else as it did.
+ */
+unroll_status trainer_search(struct trainer *t, uint64_t update, bool stay, unroll_nonfinite *found, unroll_error *err);
 
 /* ---- file ---- */
 unroll_status trainer_save(struct trainer *t, const char *path, unroll_error *err);

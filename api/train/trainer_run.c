@@ -19,15 +19,13 @@ double trainer_seconds(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static unroll_status run_batch(const struct trainer *t, unroll_binding *b, const struct trainer_feed *f,
-                               unroll_error *err) {
-  const unroll_run_options run = {.struct_size = sizeof run,
-                                  .n_dims = f->n_dims,
-                                  .dims = f->n_dims ? f->dims : NULL,
-                                  .seed = t->options.seed,
-                                  .update = t->update,
-                                  .row0 = f->row0};
-  return unroll_run(b, &run, err);
+static unroll_run_options run_options(const struct trainer *t, const struct trainer_feed *f) {
+  return (unroll_run_options){.struct_size = sizeof(unroll_run_options),
+                              .n_dims = f->n_dims,
+                              .dims = f->n_dims ? f->dims : NULL,
+                              .seed = t->options.seed,
+                              .update = t->update,
+                              .row0 = f->row0};
 }
 
 /* ---- evaluation ---- */
@@ -57,8 +55,8 @@ static unroll_status find_variant(struct trainer *t, bool training, uint32_t v, 
   return trainer_program_variant(t, b.graph, first, *program, err);
 }
 
-static unroll_status program_of(struct trainer *t, bool training, const struct trainer_place *place,
-                                struct trainer_program **program, unroll_error *err) {
+unroll_status trainer_program_of(struct trainer *t, bool training, const struct trainer_place *place,
+                                 struct trainer_program **program, unroll_error *err) {
   const uint32_t v = t->task->variant ? t->task->variant(t->owner, place, training) : 0;
   return find_variant(t, training, v, program, err);
 }
@@ -82,11 +80,12 @@ unroll_status trainer_evaluate_with(struct trainer *t, struct trainer_program *p
     struct trainer_feed feed = {.n_dims = 0};
     if (program == &t->evaluate) {
       struct trainer_program *variant;
-      TRY(program_of(t, false, &(struct trainer_place){.index = i, .parts = 1}, &variant, err));
+      TRY(trainer_program_of(t, false, &(struct trainer_place){.index = i, .parts = 1}, &variant, err));
       b = variant->binding;
     }
     TRY(t->task->feed_evaluation(t->owner, i, b, &feed, err));
-    TRY(run_batch(t, b, &feed, err));
+    const unroll_run_options run = run_options(t, &feed);
+    TRY(unroll_run(b, &run, err));
     if (++pending < TRAINER_HISTORY && i + 1 < batches)
       continue;
     float losses[TRAINER_HISTORY], weights[TRAINER_HISTORY], values[TRAINER_HISTORY];
@@ -168,27 +167,42 @@ double trainer_learning_rate(const struct trainer *t, uint64_t update) {
 
 /* ---- updates ---- */
 
-/* Queues update number t->update, counted from 0. */
-static unroll_status queue_update(struct trainer *t, int64_t *items, unroll_error *err) {
+unroll_status trainer_begin_update(struct trainer *t, struct trainer_place *place, struct trainer_program **program,
+                                   unroll_error *err) {
   if (t->update >= INT32_MAX)
     return fail(err, UNROLL_E_RANGE, "update %llu: 2^31-1 updates are the most", (unsigned long long)t->update + 1);
   const float lr = (float)trainer_learning_rate(t, t->update + 1);
   const int32_t step = (int32_t)(t->update + 1);
-  struct trainer_place place = trainer_place_of(t, t->update);
-  struct trainer_program *program;
-  TRY(program_of(t, true, &place, &program, err));
-  unroll_binding *b = program->binding;
+  *place = trainer_place_of(t, t->update);
+  TRY(trainer_program_of(t, true, place, program, err));
+  unroll_binding *b = (*program)->binding;
   TRY(unroll_binding_write(b, "lr", &lr, sizeof lr, err));
   if (!trainer_counts_on_device(&t->options))
     TRY(unroll_binding_write(b, "step", &step, sizeof step, err));
-  place.parts = t->options.accumulate;
+  place->parts = t->options.accumulate;
+  return UNROLL_OK;
+}
+
+unroll_status trainer_feed_part(struct trainer *t, const struct trainer_place *place, unroll_binding *b,
+                                struct trainer_feed *feed, unroll_run_options *run, unroll_error *err) {
+  const int32_t part = (int32_t)place->part;
+  *feed = (struct trainer_feed){.n_dims = 0};
+  if (place->parts > 1)
+    TRY(unroll_binding_write(b, "part", &part, sizeof part, err));
+  TRY(t->task->feed(t->owner, place, b, feed, err));
+  *run = run_options(t, feed);
+  return UNROLL_OK;
+}
+
+unroll_status trainer_queue_update(struct trainer *t, int64_t *items, unroll_error *err) {
+  struct trainer_place place;
+  struct trainer_program *program;
+  TRY(trainer_begin_update(t, &place, &program, err));
   for (place.part = 0; place.part < place.parts; place.part++) {
-    struct trainer_feed feed = {.n_dims = 0};
-    const int32_t part = (int32_t)place.part;
-    if (place.parts > 1)
-      TRY(unroll_binding_write(b, "part", &part, sizeof part, err));
-    TRY(t->task->feed(t->owner, &place, b, &feed, err));
-    TRY(run_batch(t, b, &feed, err));
+    struct trainer_feed feed;
+    unroll_run_options run;
+    TRY(trainer_feed_part(t, &place, program->binding, &feed, &run, err));
+    TRY(unroll_run(program->binding, &run, err));
     *items += feed.items;
   }
   t->update++;
@@ -250,6 +264,17 @@ static unroll_status find_nonfinite(struct trainer *t, float loss, unroll_error 
   return UNROLL_OK;
 }
 
+/* t->nonfinite: the place in the network, from the same update made once more. */
+static unroll_status say_where(struct trainer *t, uint64_t update, bool stay, unroll_error *err) {
+  unroll_nonfinite found = {.struct_size = sizeof found};
+  char text[UNROLL_NONFINITE_TEXT];
+  TRY(trainer_search(t, update, stay, &found, err));
+  snprintf(t->nonfinite, sizeof t->nonfinite, "update %llu: %s", (unsigned long long)update,
+           found.found ? unroll_nonfinite_text(&found, text, sizeof text)
+                       : "not finite, but when it was made again all numbers were");
+  return UNROLL_OK;
+}
+
 static unroll_status diverged(struct trainer *t, uint64_t update, float loss, float norm, const float *scale,
                               unroll_error *err) {
   const double fixed = t->options.loss_scale;
@@ -258,6 +283,12 @@ static unroll_status diverged(struct trainer *t, uint64_t update, float loss, fl
     snprintf(scaled, sizeof scaled, ", dynamic loss scale at %g", (double)*scale);
   else if (fixed != 1)
     snprintf(scaled, sizeof scaled, ", loss scale %g", fixed);
+  if (t->before) {
+    const double rate = trainer_learning_rate(t, update);
+    TRY(say_where(t, update, true, err));
+    return fail(err, UNROLL_E_RANGE, "%s; loss %g, gradient %g, learning rate %g%s; the model is that of update %llu",
+                t->nonfinite, (double)loss, (double)norm, rate, scaled, (unsigned long long)t->update);
+  }
   TRY(find_nonfinite(t, loss, err));
   t->diverged = update;
   return fail(err, UNROLL_E_RANGE,
@@ -287,6 +318,10 @@ static unroll_status check_finite(const struct run *r, const float *losses, cons
       return diverged(t, update, losses[i], norms[i], scales ? &scales[i] : NULL, err);
     if ((*skipped)++ == 0)
       TRY(find_nonfinite(t, losses[i], err));
+    if (t->before && may_skip && !overflowed && !t->searched) {
+      TRY(say_where(t, update, false, err));
+      t->searched = true;
+    }
     if (may_skip && !overflowed && ++t->skipped_a_row >= TRAINER_MOST_SKIPPED) {
       t->skipped_a_row = 0;
       return fail(err, UNROLL_E_RANGE,
@@ -445,7 +480,7 @@ static unroll_status close_schedule(struct trainer *t, uint64_t last, unroll_err
   return UNROLL_OK;
 }
 
-unroll_status trainer_train(struct trainer *t, const unroll_train_options *options, unroll_error *err) {
+static unroll_status train(struct trainer *t, const unroll_train_options *options, unroll_error *err) {
   TRY(trainer_ready(t, "trained", err));
   TRY(check_limits(t, options, err));
   struct run r = {.t = t, .options = options, .first = t->update, .last = UINT64_MAX, .deadline = (double)INFINITY};
@@ -462,12 +497,20 @@ unroll_status trainer_train(struct trainer *t, const unroll_train_options *optio
     r.deadline = r.start + 60 * options->minutes;
   bool final = t->update >= r.last;
   while (!final) {
-    TRY(queue_update(t, &r.items, err));
+    if (options->check_finite && r.pending == 0)
+      TRY(trainer_watch(t, err));
+    TRY(trainer_queue_update(t, &r.items, err));
     r.pending++;
     if (r.pending == r.every || t->update >= r.last || evaluation_due(&r))
       TRY(report(&r, &final, err));
   }
   return UNROLL_OK;
+}
+
+unroll_status trainer_train(struct trainer *t, const unroll_train_options *options, unroll_error *err) {
+  const unroll_status status = train(t, options, err);
+  trainer_unwatch(t);
+  return status;
 }
 
 unroll_status trainer_set_schedule(struct trainer *t, const unroll_schedule *schedule, unroll_error *err) {

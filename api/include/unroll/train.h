@@ -235,7 +235,15 @@ typedef struct unroll_train_options { /* zero: none, or as said */
    * such limit.
    */
   uint32_t patience;
-  uint32_t reserved;
+  /*
+   * Not 0: an update whose loss or gradient is not finite is made once more, from what stood before it, with every number
+   * looked at (finite.h), and the message or the report says where the first one was: "update 812: the cell state of layer 1,
+   * forward, step 37, sequence 5, unit 12 became inf (..)". Under UNROLL_NONFINITE_STOP the model is then that of before
+   * the update: it can be saved and trained further. Under UNROLL_NONFINITE_SKIP the first one of a run is looked at; what
+   * a dynamic loss scale skips is not. All that stays between updates is copied on its device before the first update of
+   * each report: memory for a second model, with its optimizer's states, and the time of that copy.
+   */
+  uint32_t check_finite;
 } unroll_train_options;
 
 /* ---- the model and how it is trained: what decides a training run's numbers, kept in the model's file ---- */
@@ -322,7 +330,7 @@ typedef unroll_train_options unroll_lm_train_options;
  *   UNROLL_E_CANCELLED  progress said so. The model is whole: it can be saved, sampled and trained further.
  *   UNROLL_E_RANGE      the loss is no finite number, or the gradient, unless the update was skipped for that; the
  *                       message says at which update, and whose gradient. Reports end before it and the model can only
- *                       be destroyed. Or 100 updates in a row were skipped; then the model is whole.
+ *                       be destroyed, unless check_finite was asked for. Or 100 updates in a row were skipped; then the model is whole.
  *   UNROLL_E_STATE      a loaded model that was not resumed; a model that diverged; a call from a callback
  */
 UNROLL_API unroll_status unroll_lm_train(unroll_lm *lm, const unroll_lm_train_options *options, unroll_error *err);
