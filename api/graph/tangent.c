@@ -99,8 +99,9 @@ static void walk_scan(jvp *t, const node *n, steps *s, bool *needs, bool *wanted
     inner[b->captures[i].inner] = t->tangent[n->in[first_capture + i]];
   jvp step = {
       .v = {.graph = b, .user = s, .value = step_value}, .to = s->scan->body, .tangent = inner, .wanted = wanted};
-  for (uint32_t i = 0; i < b->n_nodes && !graph_failed(g); i++) {
-    const node copy = b->nodes[i]; /* what a rule reads may become an output by a node more */
+  const uint32_t n_nodes = b->n_nodes; /* what a rule reads may become an output by a node more */
+  for (uint32_t i = 0; i < n_nodes && !graph_failed(g); i++) {
+    const node copy = b->nodes[i];
     if (has_tangent(&step, &copy))
       tangent_node(&step, &copy);
   }
