@@ -246,7 +246,9 @@ static void add_difference(const flow_task *t, const unroll_flow_layer *l, struc
   text_add(out, "λ_max·max|f'| = %.3g·%.3g = %.3g; measured, gradients change by a factor of %.3g a step. ", l->rho,
            l->slope, l->condition, l->rate);
   if (above && !grows) {
-    text_add(out, "They differ: above 1 the condition is necessary to explode, not sufficient (Pascanu et al. 2013)");
+    text_add(out,
+             "They differ: even σ1·max|f'| = %.3g is only necessary to explode, not sufficient (Pascanu et al. 2013)",
+             l->norm_W * l->slope);
     if (isfinite(l->slope_mean))
       text_add(out, "; the slope at the visited states is %.3g on average, not %.3g", l->slope_mean, l->slope);
     text_add(out, ".");
