@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The flow of gradients through layers against what is exact: of linear networks every product of Jacobians is a power of
- * W_h; and against differences of the network's own states, for cells with options, in both directions, with ragged lengths.
+ * W_h. What other cells do is in flow_cells_test.c.
  */
 #include "devices.h"
 #include <math.h>
@@ -73,8 +73,7 @@ static void linear_open(linear_net *l, const double *W_h) {
   assert_non_null(l->dy);
   for (int i = 0; i < B * N; i++)
     l->dy[(T - 1) * B * N + i] = (i * 7 % 5) - 1.5;
-  l->batch = (unroll_flow_batch){
-      .struct_size = sizeof l->batch, .steps = T, .batch = B, .x = l->x, .dy = l->dy};
+  l->batch = (unroll_flow_batch){.struct_size = sizeof l->batch, .steps = T, .batch = B, .x = l->x, .dy = l->dy};
 }
 
 static void linear_close(linear_net *l) {
@@ -169,7 +168,240 @@ static void linear_networks_f32(void **state) {
   }
 }
 
+/* ---- linear networks whose powers are known ---- */
+
+static unroll_flow *measure(const linear_net *l, const unroll_flow_options *o) {
+  unroll_flow *f;
+  assert_ok(unroll_flow_measure(&l->net, &l->batch, o, &f, &err));
+  return f;
+}
+
+static void says(const unroll_flow *f, const char *words) {
+  if (!strstr(f->layers[0].why, words))
+    fail_msg("'%s' is not in '%s'", words, f->layers[0].why);
+}
+
+/* ρ·orthogonal: every vector shrinks by ρ a step, whatever its direction. */
+static void orthogonal_gives_powers(void **state) {
+  (void)state;
+  double W[N * N];
+  const double rho = 0.9;
+  const unroll_tensor_info info = {
+      .struct_size = sizeof info, .dtype = UNROLL_F64, .rank = 2, .shape = {N, N}, .name = "W"};
+  assert_ok(unroll_init_orthogonal(&info, 3, 1, rho, W, &err));
+  linear_net l;
+  linear_open(&l, W);
+  const unroll_flow_options o = exact();
+  unroll_flow *f = measure(&l, &o);
+  const unroll_flow_layer *at = &f->layers[0];
+  for (int k = 1; k < T; k++) {
+    assert_near("product", k, at->product[k], pow(rho, k), 1e-13, 0);
+    assert_near("sigma", k, at->sigma[k - 1], pow(rho, k), 1e-12, 0);
+    assert_near("norm", k, at->norm[T - 1 - k], at->norm[T - 1] * pow(rho, k), 1e-13, 0);
+  }
+  assert_near("rho", 0, at->rho, rho, 1e-12, 0);
+  assert_near("norm of W_h", 0, at->norm_W, rho, 1e-12, 0);
+  assert_near("condition", 0, at->condition, rho, 1e-12, 0);
+  assert_near("rate", 0, at->rate, rho, 1e-12, 0);
+  assert_int_equal(at->memory, 10); /* 0.9^10 = 0.349 is the first power below 1/e = 0.368 */
+  says(f, "They agree.");
+  says(f, "suffices to vanish");
+  unroll_flow_free(f);
+  linear_close(&l);
+}
+
+/* Nothing is left of the nilpotent shift of N units after N steps, and of a unit's gradient before that all or nothing. */
+static void a_shift_ends(void **state) {
+  (void)state;
+  double W[N * N] = {0};
+  for (int i = 0; i + 1 < N; i++)
+    W[i * N + i + 1] = 1;
+  linear_net l;
+  linear_open(&l, W);
+  const unroll_flow_options o = exact();
+  unroll_flow *f = measure(&l, &o);
+  const unroll_flow_layer *at = &f->layers[0];
+  for (int k = 1; k < T; k++) {
+    assert_near("sigma", k, at->sigma[k - 1], k < N ? 1 : 0, 1e-14, 1);
+    if (k >= N) {
+      assert_true(at->product[k] == 0 && at->norm[T - 1 - k] == 0 && at->sigma[k - 1] == 0);
+    } else
+      assert_true(at->product[k] > 0 && at->norm[T - 1 - k] > 0);
+  }
+  assert_true(at->rate == 0);
+  unroll_flow_free(f);
+  linear_close(&l);
+}
+
+/* [[a, b], [0, a]]^k = [[a^k, k·b·a^(k-1)], [0, a^k]]: grows to many times its start while ρ^k falls. */
+static void what_is_not_normal_grows_first(void **state) {
+  (void)state;
+  const double a = 0.6, b = 5;
+  double W[N * N] = {0};
+  W[0] = W[N + 1] = a;
+  W[1] = b;
+  linear_net l;
+  linear_open(&l, W);
+  const unroll_flow_options o = exact();
+  unroll_flow *f = measure(&l, &o);
+  const unroll_flow_layer *at = &f->layers[0];
+  for (int k = 1; k < T; k++) {
+    const double p = pow(a, k), q = k * b * pow(a, k - 1); /* σ1 of [[p, q], [0, p]] */
+    assert_near("sigma", k, at->sigma[k - 1], (q + sqrt(q * q + 4 * p * p)) / 2, 1e-12, 0);
+  }
+  assert_true(at->sigma[1] > 5 && at->condition < 1 && at->product[2] > at->product[1] * 0.9);
+  assert_near("rho", 0, at->rho, a, 1e-7, 0); /* defective: the root of a rounding */
+  says(f, "not normal");
+  unroll_flow_free(f);
+  linear_close(&l);
+}
+
+/* λ_max = 2, and yet gradients vanish, since large inputs saturate tanh. */
+static void the_condition_is_not_exact(void **state) {
+  (void)state;
+  double W[N * N];
+  const unroll_tensor_info info = {
+      .struct_size = sizeof info, .dtype = UNROLL_F64, .rank = 2, .shape = {N, N}, .name = "W"};
+  assert_ok(unroll_init_orthogonal(&info, 3, 1, 2.0, W, &err));
+  linear_net l;
+  linear_open(&l, W);
+  l.rnn.f.kind = UNROLL_ACTIVATION_TANH;
+  for (int i = 0; i < T * B * I; i++)
+    l.x[i] *= 20;
+  unroll_flow_options o = exact();
+  unroll_flow *f = measure(&l, &o);
+  const unroll_flow_layer *at = &f->layers[0];
+  assert_near("condition", 0, at->condition, 2, 1e-12, 0);
+  assert_true(at->rate < 1 && at->slope == 1 && at->slope_mean < 0.5 && at->slope_max <= 1);
+  says(f, "necessary to explode, not sufficient");
+  says(f, "slope at the visited states");
+  unroll_flow_free(f);
+  o.spectrum = -1;
+  o.probes = -1;
+  o.lags = NULL;
+  o.n_lags = -1;
+  f = measure(&l, &o);
+  assert_true(isnan(f->layers[0].rho) && isnan(f->layers[0].product[1]) && f->layers[0].n_sigma == 0);
+  assert_true(f->layers[0].norm[0] > 0 && f->layers[0].memory == -1);
+  unroll_flow_free(f);
+  linear_close(&l);
+}
+
+/* ---- wrong input ---- */
+
+static unroll_tensor no_loss(void *ctx, unroll_tensor y) {
+  (void)ctx;
+  return y;
+}
+
+static void wrong_input(void **state) {
+  (void)state;
+  double W[N * N] = {0}, J[N * N];
+  linear_net l;
+  linear_open(&l, W);
+  unroll_flow *f = (unroll_flow *)&l;
+  unroll_flow_options o = exact();
+#define refused(status, words) assert_error(unroll_flow_measure(&l.net, &l.batch, &o, &f, &err), status, words)
+  l.batch.steps = 1;
+  refused(UNROLL_E_RANGE, "1 steps, expected at least 2");
+  assert_null(f);
+  l.batch.steps = T;
+  l.weights[1].name = "W_k.0.0";
+  refused(UNROLL_E_INVALID, "the weight W_h.0.0 is missing, of 36 numbers");
+  l.weights[1].name = "W_h.0.0";
+  l.weights[1].count = 35;
+  refused(UNROLL_E_INVALID, "the weight W_h.0.0 has 35 numbers, expected 36");
+  l.weights[1].count = N * N;
+  const int64_t far[] = {1, T};
+  o.lags = far;
+  o.n_lags = 2;
+  refused(UNROLL_E_RANGE, "a lag of 13 steps, expected 1 to 12");
+  o = exact();
+  o.part = UNROLL_FLOW_ONLY_C;
+  refused(UNROLL_E_RANGE, "the part c is asked for, which only an LSTM has");
+  o = exact();
+  o.dtype = UNROLL_I32;
+  refused(UNROLL_E_RANGE, "dtype 5");
+  o = exact();
+  const unroll_flow_loss loss = {no_loss, NULL, NULL};
+  l.batch.loss = &loss;
+  refused(UNROLL_E_INVALID, "both dy and a loss");
+  l.batch.loss = NULL;
+  const int32_t lengths[B] = {T, 0, 2};
+  l.batch.lengths = lengths;
+  refused(UNROLL_E_RANGE, "sequence 1 has a length of 0, expected 1 to 13");
+  l.batch.lengths = NULL;
+  const double was = l.x[5 * B * I + 1 * I];
+  l.x[5 * B * I + 1 * I] = (double)NAN;
+  refused(UNROLL_E_RANGE, "x of step 5, sequence 1 is");
+  const int32_t short_ones[B] = {T, 5, 2}; /* what is past the end is not looked at */
+  l.batch.lengths = short_ones;
+  assert_ok(unroll_flow_measure(&l.net, &l.batch, &o, &f, &err));
+  unroll_flow_free(f);
+  l.batch.lengths = NULL;
+  l.x[5 * B * I + 1 * I] = was;
+  l.rnn.zoneout_c = 0.1;
+  refused(UNROLL_E_INVALID, "zoneout_c is no option of cell rnn");
+  l.rnn.zoneout_c = 0;
+#undef refused
+#define refused(layer, sequence, lag, count, words)                                                                 \
+  assert_error(unroll_flow_jacobian(&l.net, &l.batch, &o, layer, 0, sequence, lag, J, count, &err), UNROLL_E_RANGE, \
+               words)
+  refused(1, 0, 1, N * N, "layer 1, direction 0, sequence 0, expected less than 1, 1 and 3");
+  refused(0, 3, 1, N * N, "sequence 3");
+  refused(0, 0, T, N * N, "a lag of 13 steps, expected 1 to 12");
+  refused(0, 0, 1, N, "room for 6 numbers, expected 6 squared");
+#undef refused
+  linear_close(&l);
+}
+
+/* A network that goes to infinity is reported, not refused. */
+static void what_explodes_is_reported(void **state) {
+  (void)state;
+  double W[N * N] = {0};
+  for (int i = 0; i < N; i++)
+    W[i * N + i] = 1e60;
+  linear_net l;
+  linear_open(&l, W);
+  const unroll_flow_options o = exact();
+  unroll_flow *f = measure(&l, &o);
+  assert_true(!isfinite(f->layers[0].norm[0]));
+  assert_near("norm", T - 2, f->layers[0].norm[T - 2], 1e60 * f->layers[0].norm[T - 1], 1e-12, 0);
+  assert_true(!isfinite(f->layers[0].sigma[T - 2]));
+  unroll_flow_free(f);
+  linear_close(&l);
+}
+
+/* A tap has a state's shape, and c is an LSTM's. */
+static void wrong_taps(void **state) {
+  (void)state;
+  for (int which = 0; which < 2; which++) {
+    unroll_graph *g;
+    assert_ok(unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, 3, (int64_t[]){4, 3, 2});
+    unroll_tensor tap = unroll_input(g, "tap", UNROLL_F64, 3, (int64_t[]){4, 3, 2});
+    const unroll_rnn_state taps = {which ? NULL : &tap, which ? &tap : NULL};
+    const unroll_rnn_options o = {
+        .struct_size = sizeof o, .cell = UNROLL_CELL_GRU, .layers = 1, .hidden = 5, .taps = &taps};
+    unroll_rnn(x, "", &o, NULL, NULL);
+    if (which)
+      assert_error(unroll_graph_status(g, &err), UNROLL_E_INVALID, "a tap of c is no option of cell gru");
+    else
+      assert_error(unroll_graph_status(g, &err), UNROLL_E_SHAPE,
+                   "the tap of h of layer 0 is tap f64 [4,3,2], expected f64 [4,3,5]");
+    unroll_graph_destroy(g);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(linear_networks), DEVICE_TESTS(linear_networks_f32)};
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(linear_networks),
+                                     DEVICE_TESTS(linear_networks_f32),
+                                     cmocka_unit_test(orthogonal_gives_powers),
+                                     cmocka_unit_test(a_shift_ends),
+                                     cmocka_unit_test(what_is_not_normal_grows_first),
+                                     cmocka_unit_test(the_condition_is_not_exact),
+                                     cmocka_unit_test(wrong_input),
+                                     cmocka_unit_test(what_explodes_is_reported),
+                                     cmocka_unit_test(wrong_taps)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -396,6 +396,129 @@ static void second_derivative_is_refused(void **state) {
   unroll_graph_destroy(g);
 }
 
+/*
+ * Forward over reverse: the tangent of a gradient is the Hessian's product with the direction, against differences of the
+ * gradient. tanh, sigmoid and relu here have their gradient ops; the layer's own has none, and says so.
+ */
+static void tangent_of_a_gradient(void **state) {
+  (void)state;
+  FOR_EACH_DEVICE(dev, "cpu", UNROLL_F64) {
+    enum { R = 3, K = 4 };
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, SHAPE(R, K)),
+                        v = unroll_input(g, "v", UNROLL_F64, SHAPE(R, K)),
+                        w = unroll_input(g, "w", UNROLL_F64, SHAPE(K, K));
+    const unroll_tensor y = unroll_tanh(unroll_matmul(unroll_sigmoid(unroll_relu(x)), w));
+    unroll_tensor d, dd;
+    unroll_gradient(unroll_reduce(unroll_unary(y, UNROLL_SQUARE), UNROLL_SUM, 0, 0), &x, 1, &d);
+    unroll_jvp(&x, &v, 1, &d, 1, &dd);
+    unroll_output(d, "d");
+    unroll_output(dd, "dd");
+    assert_status(UNROLL_OK, unroll_graph_status(g, &err));
+    model m = model_open(g, dev, true);
+    double at[R * K], along[R * K], weights[K * K], want[R * K], *side[2];
+    for (int i = 0; i < R * K; i++) {
+      at[i] = 0.9 * tangent_of(0, i) + 0.05;
+      along[i] = tangent_of(1, i);
+    }
+    for (int i = 0; i < K * K; i++)
+      weights[i] = tangent_of(2, i);
+    model_put(&m, "w", weights, K * K);
+    model_put(&m, "v", along, R * K);
+    for (int s = 0; s < 2; s++) {
+      double moved[R * K];
+      for (int i = 0; i < R * K; i++)
+        moved[i] = at[i] + (s ? 1e-5 : -1e-5) * along[i];
+      model_put(&m, "x", moved, R * K);
+      model_run(&m);
+      side[s] = model_get(&m, "d", R * K);
+    }
+    for (int i = 0; i < R * K; i++)
+      want[i] = (side[1][i] - side[0][i]) / 2e-5;
+    model_put(&m, "x", at, R * K);
+    model_run(&m);
+    double *got = model_get(&m, "dd", R * K);
+    assert_close("the tangent of a gradient", got, want, R * K, 1e-8);
+    free(side[0]);
+    free(side[1]);
+    free(got);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+#define assert_says(graph, status, words)                        \
+  do {                                                           \
+    assert_status((status), unroll_graph_status((graph), &err)); \
+    if (!strstr(err.message, (words)))                           \
+      fail_msg("'%s' is not in '%s'", (words), err.message);     \
+    unroll_graph_destroy(graph);                                 \
+  } while (0)
+
+static void tangents_that_are_refused(void **state) {
+  (void)state;
+  unroll_error err = UNROLL_ERROR_INIT;
+  for (int which = 0; which < 4; which++) {
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, SHAPE(4, 3, 2)),
+                        v = unroll_input(g, "v", UNROLL_F64, SHAPE(4, 3, 2)),
+                        ids = unroll_input(g, "ids", UNROLL_I32, SHAPE(3)),
+                        small = unroll_input(g, "s", UNROLL_F64, SHAPE(3, 2));
+    unroll_tensor d, dd;
+    if (which == 0) {
+      const unroll_rnn_options o = {.struct_size = sizeof o, .cell = UNROLL_CELL_LSTM, .layers = 1, .hidden = 2};
+      unroll_gradient(unroll_reduce(unroll_rnn(x, "", &o, NULL, NULL), UNROLL_SUM, 0, 0), &x, 1, &d);
+      unroll_jvp(&x, &v, 1, &d, 1, &dd);
+      assert_says(g, UNROLL_E_UNSUPPORTED, "layer_grad has no tangent");
+    } else if (which == 1) {
+      unroll_jvp(&x, &small, 1, &x, 1, &dd);
+      assert_says(g, UNROLL_E_SHAPE, "tangent of x f64 [4,3,2]: it is s f64 [3,2]");
+    } else if (which == 2) {
+      unroll_jvp(&ids, &ids, 1, &x, 1, &dd);
+      assert_says(g, UNROLL_E_DTYPE, "tangent of ids i32 [3]: expected f32 or f64");
+    } else {
+      unroll_jvp(&x, &v, 1, &ids, 1, &dd);
+      assert_says(g, UNROLL_E_DTYPE, "tangent of ids i32 [3]: expected f32 or f64");
+    }
+    assert_null(dd.graph);
+  }
+}
+
+/* Tangents at tensors in between add to what comes to them; none are zeros, and what hangs on nothing is zeros. */
+static void tangents_in_between(void **state) {
+  (void)state;
+  FOR_EACH_DEVICE(dev, "cpu", UNROLL_F64) {
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, SHAPE(2)), z = unroll_input(g, "z", UNROLL_F64, SHAPE(2));
+    const unroll_tensor y = unroll_scale(x, 3), w = unroll_unary(y, UNROLL_SQUARE);
+    const unroll_tensor one = unroll_constant(g, UNROLL_F64, SHAPE(2), 1),
+                        ten = unroll_constant(g, UNROLL_F64, SHAPE(2), 10);
+    const unroll_tensor at[] = {x, y, z, x}, along[] = {one, ten, unroll_none(), one}, of[] = {w, z};
+    unroll_tensor d[2];
+    unroll_jvp(at, along, 4, of, 2, d);
+    unroll_output(d[0], "dw");
+    unroll_output(d[1], "dz");
+    assert_status(UNROLL_OK, unroll_graph_status(g, &err));
+    model m = model_open(g, dev, true);
+    model_put(&m, "x", (double[]){2, -1}, 2);
+    model_run(&m);
+    double *dw = model_get(&m, "dw", 2), *dz = model_get(&m, "dz", 2);
+    for (int i = 0; i < 2; i++) {
+      assert_true(dw[i] == 2 * (i ? -3 : 6) * (3 + 3 + 10));
+      assert_true(dz[i] == 0);
+    }
+    free(dw);
+    free(dz);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 /* ---- coverage: every name after "case" in grad_rules.c is one of a case, or has a reason not to be ---- */
 
 static bool covered(const char *name) {
@@ -464,6 +587,9 @@ int main(int argc, char **argv) {
                                      cmocka_unit_test(scans_opencl),
                                      cmocka_unit_test(gradient_twice),
                                      cmocka_unit_test(second_derivative_is_refused),
+                                     cmocka_unit_test(tangent_of_a_gradient),
+                                     cmocka_unit_test(tangents_that_are_refused),
+                                     cmocka_unit_test(tangents_in_between),
                                      cmocka_unit_test(every_rule_is_covered)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

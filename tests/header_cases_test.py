@@ -124,7 +124,7 @@ def golden_faults(headers, files):
             if f"layer_rnn_{e[0][len('UNROLL_ACTIVATION_'):].lower()}_1x_uni_full" not in files:
                 yield f"{e[0]}: no golden cell has it"
     # what is of graphs, not of values: a golden cannot have it
-    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", *"fgh"}
+    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", "taps", *"fgh"}
     for field in fields_of(headers["nn.h"], "unroll_rnn_options"):
         if field not in own and not any(m.get(field, "0") not in ("0", "0.0") for m in cells):
             yield f"unroll_rnn_options.{field}: no golden cell has it"

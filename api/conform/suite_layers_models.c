@@ -82,6 +82,7 @@ void net_finish_model(struct net *n, struct net_model *m) {
   { UNROLL_ACTIVATION_##KIND, 0, ALPHA, BETA }
 
 /* With blocks of 512 rows, 64 sequences of 33 steps have segments of 8 steps and a rest. */
+static const unroll_rnn_state tapped = {NULL, NULL}; /* stands for inputs of every layer and direction */
 static const unroll_checkpoint_policy
     all_steps = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_ALL},
     every_8 = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 8},
@@ -182,6 +183,7 @@ static const struct rnn_case {
     {"checkpoint every 8 lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .dropout = 0.2, .checkpoint = &every_8}, false},
     {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, false},
     {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, false},
+    {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, false},
 };
 
 enum { RNN_STATES = 6 };
@@ -202,7 +204,7 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   const uint32_t D = o.bidirectional ? 2 : 1, states = (uint32_t)o.layers * D;
   const bool lstm = o.cell == UNROLL_CELL_LSTM || o.cell == UNROLL_RNN_COUPLED_LSTM;
   const int64_t P = o.projection ? o.projection : s->H;
-  unroll_tensor h0[RNN_STATES], c0[RNN_STATES], h[RNN_STATES], cell[RNN_STATES], all[RNN_STATES];
+  unroll_tensor h0[RNN_STATES], c0[RNN_STATES], h[RNN_STATES], cell[RNN_STATES], all[RNN_STATES], taps[RNN_STATES];
   const unroll_tensor x = net_in(n, UNROLL_ROLE_INPUT, "x", -0.5, 1.5, NET_TIME, 3, (int64_t[]){n->T, s->B, s->I});
   net_want(n, &m, x, "x", NET_TIME);
   o.lengths = net_lengths(n);
@@ -218,7 +220,14 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
     c0[i] = lstm ? net_in(n, UNROLL_ROLE_INPUT, name, -0.9, 1.4, 0, 2, (int64_t[]){s->B, s->H}) : unroll_none();
     if (lstm)
       net_want(n, &m, c0[i], name, NET_ROWS);
+    if (!c->o.taps)
+      continue;
+    snprintf(name, sizeof name, "tap.%u", i);
+    taps[i] = net_in(n, UNROLL_ROLE_INPUT, name, -0.5, 0.4, NET_TIME, 3, (int64_t[]){n->T, s->B, P});
+    net_want(n, &m, taps[i], name, NET_TIME);
   }
+  const unroll_rnn_state of_h = {taps, NULL};
+  o.taps = o.taps ? &of_h : NULL;
   unroll_rnn_state last = {h, lstm ? cell : NULL};
   const unroll_tensor y = unroll_rnn(x, "", &o, &(unroll_rnn_state){h0, lstm ? c0 : NULL}, &last);
   net_read(&m, y, "y", NET_TIME);

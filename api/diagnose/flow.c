@@ -9,7 +9,7 @@
 typedef struct result {
   unroll_flow flow; /* first: what the caller has */
   unroll_flow_layer *layers;
-  char **why;       /* [n_layers] */
+  char **why; /* [n_layers] */
   double *numbers;
   int64_t *lags;
 } result;
@@ -214,7 +214,7 @@ static unroll_status spectrum(const flow_task *t, int32_t i, unroll_flow_layer *
   const int32_t cell = t->rnn.cell;
   const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->H;
   l->rho = l->norm_W = l->condition = l->slope = l->slope_mean = l->slope_max = (double)NAN;
-  if (!w || t->P != H)
+  if (!w || t->P != H || t->o.spectrum < 0)
     return UNROLL_OK;
   const double *W = w->data + block * H * H;
   unroll_status status = unroll_spectral_radius(W, H, &l->rho, err);
@@ -246,19 +246,23 @@ static void add_difference(const flow_task *t, const unroll_flow_layer *l, struc
   text_add(out, "λ_max·max|f'| = %.3g·%.3g = %.3g; measured, gradients change by a factor of %.3g a step. ", l->rho,
            l->slope, l->condition, l->rate);
   if (above && !grows) {
-    text_add(out, "They differ: above 1 the condition is necessary to explode, not sufficient (Pascanu et al. 2013)");
+    text_add(out,
+             "They differ: even σ1·max|f'| = %.3g is only necessary to explode, not sufficient (Pascanu et al. 2013)",
+             l->norm_W * l->slope);
     if (isfinite(l->slope_mean))
       text_add(out, "; the slope at the visited states is %.3g on average, not %.3g", l->slope_mean, l->slope);
     text_add(out, ".");
   } else if (!above && grows)
-    text_add(out, "They differ: λ_max bounds only the limit of many steps with one Jacobian; W_h is not normal (σ1 = %.3g), "
-                  "and products of these lags still grow.",
+    text_add(out,
+             "They differ: λ_max bounds only the limit of many steps with one Jacobian; W_h is not normal (σ1 = %.3g), "
+             "and products of these lags still grow.",
              l->norm_W);
   else
     text_add(out, "They agree.");
   if (!above && !grows && grows_first)
-    text_add(out, " But the product first grows to %.3g at lag %lld: W_h is not normal (σ1 = %.3g), and λ_max bounds no "
-                  "product of a few steps.",
+    text_add(out,
+             " But the product first grows to %.3g at lag %lld: W_h is not normal (σ1 = %.3g), and λ_max bounds no "
+             "product of a few steps.",
              l->product[peak], (long long)peak, l->norm_W);
   if (l->norm_W * l->slope < 1)
     text_add(out, " σ1·max|f'| = %.3g < 1 suffices to vanish.", l->norm_W * l->slope);
@@ -271,8 +275,9 @@ static char *explain(const flow_task *t, const unroll_flow_layer *l) {
     add_difference(t, l, &out);
   else {
     if (!is_vanilla(t))
-      text_add(&out, "λ_max·max|f'| is a condition of h_t = f(W_h·h_{t-1} + W_x·x_t + b) alone: this layer's state is handed "
-                     "on in other ways too, and only measured products say how far. ");
+      text_add(&out,
+               "λ_max·max|f'| is a condition of h_t = f(W_h·h_{t-1} + W_x·x_t + b) alone: this layer's state is handed "
+               "on in other ways too, and only measured products say how far. ");
     if (isfinite(l->rate))
       text_add(&out, "Gradients change by a factor of %.3g a step.", l->rate);
     else
@@ -288,7 +293,8 @@ static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, 
   const int64_t T = t->batch.steps;
   unroll_flow_layer *l = &r->layers[i];
   double *const sigma = at + 5 * T;
-  *l = (unroll_flow_layer){.layer = i / t->D, .direction = i % t->D, .n_lags = T, .n_sigma = n_lags, .sigma_lag = r->lags};
+  *l = (unroll_flow_layer){
+      .layer = i / t->D, .direction = i % t->D, .n_lags = T, .n_sigma = n_lags, .sigma_lag = r->lags};
   over_sequences(t, t->norms + 2 * i * T * t->batch.batch, at, at + T);
   l->norm = at;
   l->norm_max = at + T;

@@ -24,18 +24,18 @@ unroll_status flow_run_get(flow_run *run, const char *name, double *data, int64_
 typedef struct flow_task {
   const unroll_flow_network *net;
   unroll_flow_batch batch;
-  unroll_flow_options o;     /* no zeros that mean something else */
-  unroll_rnn_options rnn;    /* of one layer, both its directions; without lengths */
-  int32_t D, n_layers;       /* n_layers: layers·D */
+  unroll_flow_options o;  /* no zeros that mean something else */
+  unroll_rnn_options rnn; /* of one layer, both its directions; without lengths */
+  int32_t D, n_layers;    /* n_layers: layers·D */
   int64_t H, P;
-  bool lstm;                 /* has a c */
-  bool residual;             /* outputs go on with the layer's input added */
+  bool lstm;     /* has a c */
+  bool residual; /* outputs go on with the layer's input added */
   unroll_device *device;
-  unroll_context *own;       /* of the device, or NULL */
-  double **inputs;           /* [layers]: what layer l sees, [T,B,I_l]; of layer 0 the caller's. From here on NULL without */
-  double **h, **c;           /* [n_layers]: [T,B,P], [T,B,H] of every step; c lstm */
-  double *norms;             /* [n_layers,2,T·B]: of ∂L/∂h_t and ∂L/∂c_t */
-  double *flows;             /* [n_layers,T·B]: the sum over probes of the squares of J_kᵀu where k leads to step t */
+  unroll_context *own; /* of the device, or NULL */
+  double **inputs;     /* [layers]: what layer l sees, [T,B,I_l]; of layer 0 the caller's. From here on NULL without */
+  double **h, **c;     /* [n_layers]: [T,B,P], [T,B,H] of every step; c lstm */
+  double *norms;       /* [n_layers,2,T·B]: of ∂L/∂h_t and ∂L/∂c_t */
+  double *flows;       /* [n_layers,T·B]: the sum over probes of the squares of J_kᵀu where k leads to step t */
 } flow_task;
 unroll_status flow_task_open(flow_task *t, const unroll_flow_network *net, const unroll_flow_batch *batch,
                              const unroll_flow_options *o, unroll_error *err);
@@ -66,9 +66,9 @@ typedef struct flow_rows {
   flow_task *t;
   flow_run run;
   int32_t layer, direction;
-  int64_t rows, steps;      /* steps: the largest lag */
+  int64_t rows, steps; /* steps: the largest lag */
   int64_t N;
-  double *part;             /* [rows, max(P,H)] */
+  double *part; /* [rows, max(P,H)] */
 } flow_rows;
 /* tangents: for products with JᵀJ, else with Jᵀ. sequence, lag: [rows] */
 unroll_status flow_rows_open(flow_rows *r, flow_task *t, int32_t layer, int32_t direction, int64_t rows,

@@ -42,13 +42,13 @@ static parts normalised(parts u, int32_t dtype) {
   unroll_graph *g = u.h.graph ? u.h.graph : u.c.graph;
   const unroll_tensor tiny = unroll_constant(g, dtype, 0, NULL, dtype == UNROLL_F64 ? 0x1p-1000 : 0x1p-120);
   const unroll_tensor one = unroll_constant(g, dtype, 0, NULL, 1);
-  const unroll_tensor most = joined(joined(of_rows(u.h, UNROLL_ABS, UNROLL_REDUCE_MAX),
-                                           of_rows(u.c, UNROLL_ABS, UNROLL_REDUCE_MAX), UNROLL_MAX),
-                                    tiny, UNROLL_MAX);
+  const unroll_tensor most = joined(
+      joined(of_rows(u.h, UNROLL_ABS, UNROLL_REDUCE_MAX), of_rows(u.c, UNROLL_ABS, UNROLL_REDUCE_MAX), UNROLL_MAX),
+      tiny, UNROLL_MAX);
   u = (parts){divided(u.h, most), divided(u.c, most)};
-  const unroll_tensor norm = unroll_unary(joined(of_rows(u.h, UNROLL_COPY, UNROLL_SUM_SQUARES),
-                                                 of_rows(u.c, UNROLL_COPY, UNROLL_SUM_SQUARES), UNROLL_ADD),
-                                          UNROLL_SQRT);
+  const unroll_tensor norm = unroll_unary(
+      joined(of_rows(u.h, UNROLL_COPY, UNROLL_SUM_SQUARES), of_rows(u.c, UNROLL_COPY, UNROLL_SUM_SQUARES), UNROLL_ADD),
+      UNROLL_SQRT);
   unroll_output(unroll_mul(norm, most), "norm");
   const unroll_tensor by = unroll_binary(norm, one, UNROLL_MAX);
   return (parts){divided(u.h, by), divided(u.c, by)};
@@ -126,10 +126,10 @@ unroll_status flow_rows_open(flow_rows *r, flow_task *t, int32_t layer, int32_t 
   r->part = mem_array(NULL, (uint64_t)(rows * (t->P > t->H ? t->P : t->H)), sizeof *r->part);
   double *const x = mem_array(NULL, (uint64_t)(r->steps * rows * flow_width(t, layer)), sizeof *x);
   int32_t *const lengths = mem_array(NULL, (uint64_t)rows, sizeof *lengths);
-  unroll_status status = r->part && x && lengths
-                             ? UNROLL_OK
-                             : fail(err, UNROLL_E_MEMORY, "no memory for the products of Jacobians of %lld rows",
-                                    (long long)rows);
+  unroll_status status =
+      r->part && x && lengths
+          ? UNROLL_OK
+          : fail(err, UNROLL_E_MEMORY, "no memory for the products of Jacobians of %lld rows", (long long)rows);
   if (status == UNROLL_OK)
     status = unroll_graph_create(NULL, &r->run.graph, err);
   if (status == UNROLL_OK)

@@ -27,9 +27,7 @@ static const char *named(char *name, const char *what, int32_t i) {
   return name;
 }
 
-static unroll_tensor squares(unroll_tensor x) {
-  return x.graph ? unroll_reduce(x, UNROLL_SUM_SQUARES, 1u << 2, 0) : x;
-}
+static unroll_tensor squares(unroll_tensor x) { return x.graph ? unroll_reduce(x, UNROLL_SUM_SQUARES, 1u << 2, 0) : x; }
 
 /* The stack with its taps. Returns y. */
 static unroll_tensor build_layers(stack *s) {
@@ -41,15 +39,13 @@ static unroll_tensor build_layers(stack *s) {
     const int32_t at = l * t->D;
     for (int32_t d = 0; d < t->D; d++) {
       s->tap_h[at + d] = unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->P}, 0.0);
-      s->tap_c[at + d] =
-          t->lstm ? unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->H}, 0.0) : unroll_none();
+      s->tap_c[at + d] = t->lstm ? unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->H}, 0.0) : unroll_none();
     }
     const unroll_rnn_state taps = {s->tap_h + at, t->lstm ? s->tap_c + at : NULL};
     unroll_rnn_state last = {s->last_h + at, t->lstm ? s->last_c + at : NULL};
     const int64_t I = flow_width(t, l);
     s->x[l] = x;
-    const unroll_tensor y =
-        flow_layer_of(t, x, l, s->lengths, NULL, &last, &taps, t->lstm ? s->c + at : NULL);
+    const unroll_tensor y = flow_layer_of(t, x, l, s->lengths, NULL, &last, &taps, t->lstm ? s->c + at : NULL);
     for (int32_t d = 0; d < t->D; d++)
       s->h[at + d] = t->D == 2 ? unroll_slice(y, 2, d * t->P, t->P) : y;
     const unroll_tensor seen = l == 0 && s->lengths.graph ? unroll_length_mask(x, s->lengths) : x;

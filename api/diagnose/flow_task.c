@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char layer_prefix[] = "flow of layer "; /* then the layer's number: the names of its parameters in a graph */
+static const char layer_prefix[] =
+    "flow of layer "; /* then the layer's number: the names of its parameters in a graph */
 
 /* ---- runs ---- */
 
@@ -61,7 +62,8 @@ static unroll_status check_batch(const flow_task *t, unroll_error *err) {
   if (b->loss && !b->loss->build)
     return fail(err, UNROLL_E_INVALID, "gradient flow: the loss has no function that builds it");
   if (b->steps < 2)
-    return fail(err, UNROLL_E_RANGE, "gradient flow: %lld steps, expected at least 2: nothing flows", (long long)b->steps);
+    return fail(err, UNROLL_E_RANGE, "gradient flow: %lld steps, expected at least 2: nothing flows",
+                (long long)b->steps);
   if (b->batch < 1 || t->net->input < 1)
     return fail(err, UNROLL_E_RANGE, "gradient flow: a batch of %lld with %lld inputs, expected at least 1",
                 (long long)b->batch, (long long)t->net->input);
@@ -71,15 +73,16 @@ static unroll_status check_batch(const flow_task *t, unroll_error *err) {
                 (long long)b->batch);
   for (int64_t i = 0; b->lengths && i < b->batch; i++)
     if (b->lengths[i] < 1 || b->lengths[i] > b->steps)
-      return fail(err, UNROLL_E_RANGE, "gradient flow: sequence %lld has a length of %d, expected 1 to %lld", (long long)i,
-                  b->lengths[i], (long long)b->steps);
+      return fail(err, UNROLL_E_RANGE, "gradient flow: sequence %lld has a length of %d, expected 1 to %lld",
+                  (long long)i, b->lengths[i], (long long)b->steps);
   const int64_t I = t->net->input;
   for (int64_t s = 0; s < b->steps; s++)
     for (int64_t i = 0; i < b->batch; i++)
       for (int64_t k = 0; s < flow_length(t, i) && k < I; k++)
         if (!isfinite(b->x[(s * b->batch + i) * I + k]))
-          return fail(err, UNROLL_E_RANGE, "gradient flow: x of step %lld, sequence %lld is %g, expected finite numbers",
-                      (long long)s, (long long)i, b->x[(s * b->batch + i) * I + k]);
+          return fail(err, UNROLL_E_RANGE,
+                      "gradient flow: x of step %lld, sequence %lld is %g, expected finite numbers", (long long)s,
+                      (long long)i, b->x[(s * b->batch + i) * I + k]);
   return UNROLL_OK;
 }
 

@@ -90,17 +90,18 @@ static void walk_scan(jvp *t, const node *n, steps *s, bool *needs, bool *wanted
   for (uint32_t i = 0; i < n_carries; i++) {
     const scan_carry *c = &b->carries[i];
     if (needs[c->in] && wanted[c->in] && gradient_is_real(&b->tensors[c->in].spec))
-      carry[i] = inner[c->in] =
-          unroll_scan_carry(s->scan, or_zeros(g, t->tangent[n->in[i]], b->tensors[c->in].spec));
+      carry[i] = inner[c->in] = unroll_scan_carry(s->scan, or_zeros(g, t->tangent[n->in[i]], b->tensors[c->in].spec));
   }
   for (uint32_t i = 0; i < b->n_inputs; i++)
     if (needs[b->inputs[i].inner] && wanted[b->inputs[i].inner])
       inner[b->inputs[i].inner] = unroll_scan_input(s->scan, t->tangent[n->in[n_carries + i]]);
   for (uint32_t i = 0; i < b->n_captures; i++)
     inner[b->captures[i].inner] = t->tangent[n->in[first_capture + i]];
-  jvp step = {.v = {.graph = b, .user = s, .value = step_value}, .to = s->scan->body, .tangent = inner, .wanted = wanted};
-  for (uint32_t i = 0; i < b->n_nodes && !graph_failed(g); i++) {
-    const node copy = b->nodes[i]; /* what a rule reads may become an output by a node more */
+  jvp step = {
+      .v = {.graph = b, .user = s, .value = step_value}, .to = s->scan->body, .tangent = inner, .wanted = wanted};
+  const uint32_t n_nodes = b->n_nodes; /* what a rule reads may become an output by a node more */
+  for (uint32_t i = 0; i < n_nodes && !graph_failed(g); i++) {
+    const node copy = b->nodes[i];
     if (has_tangent(&step, &copy))
       tangent_node(&step, &copy);
   }

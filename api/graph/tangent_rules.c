@@ -42,9 +42,7 @@ static void give(const rule *r, uint32_t o, unroll_tensor d) {
 
 /* ---- sums and products in which none is zero ---- */
 
-static unroll_tensor plus(unroll_tensor a, unroll_tensor b) {
-  return !a.graph ? b : !b.graph ? a : unroll_add(a, b);
-}
+static unroll_tensor plus(unroll_tensor a, unroll_tensor b) { return !a.graph ? b : !b.graph ? a : unroll_add(a, b); }
 static unroll_tensor minus(unroll_tensor a, unroll_tensor b) {
   return !b.graph ? a : !a.graph ? unroll_unary(b, UNROLL_NEG) : unroll_sub(a, b);
 }
@@ -345,8 +343,9 @@ void tangent_node(jvp *t, const node *n) {
   case UNROLL_OP_LENGTH_MASK: {
     const unroll_length_mask_attr m = n->attr.length_mask;
     const unroll_tensor d = din(r, 0), other = din(r, 1);
-    give(r, 0, d.graph ? graph_length_mask(d, other, in(r, 2), m.time_axis, m.invert)
-                       : graph_length_mask(other, d, in(r, 2), m.time_axis, !m.invert));
+    give(r, 0,
+         d.graph ? graph_length_mask(d, other, in(r, 2), m.time_axis, m.invert)
+                 : graph_length_mask(other, d, in(r, 2), m.time_axis, !m.invert));
     break;
   }
   case UNROLL_OP_TOP_K: give(r, 0, unroll_gather(din(r, 0), out(r, 1))); break;

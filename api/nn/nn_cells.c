@@ -31,8 +31,9 @@ bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const 
   want.shape[2] = N;
   if (!graph_same_shape(graph_spec(tap), &want) || graph_spec(tap)->dtype != want.dtype)
     graph_fail(g, UNROLL_E_SHAPE,
-               "rnn: the tap of %s of layer %d is %s, expected %s [%" PRId64 ",%" PRId64 ",%" PRId64 "]", what, in->layer,
-               graph_describe(g, tap.id, text), unroll_dtype_name(want.dtype), want.shape[0], want.shape[1], N);
+               "rnn: the tap of %s of layer %d is %s, expected %s [%" PRId64 ",%" PRId64 ",%" PRId64 "]", what,
+               in->layer, graph_describe(g, tap.id, text), unroll_dtype_name(want.dtype), want.shape[0], want.shape[1],
+               N);
   return !graph_failed(g);
 }
 

@@ -111,8 +111,8 @@ unroll_cell_state nn_cell_step(const nn_cell_at *k, unroll_scan *scan, const unr
 typedef struct nn_cell_inputs {
   const char *prefix;
   int32_t layer, direction;
-  unroll_tensor x, h0, c0; /* states: none for zeros */
-  unroll_tensor residual;  /* [T,B,P], added to every state, or none */
+  unroll_tensor x, h0, c0;    /* states: none for zeros */
+  unroll_tensor residual;     /* [T,B,P], added to every state, or none */
   unroll_tensor tap_h, tap_c; /* [T,B,P], [T,B,H], added last of all, or none */
 } nn_cell_inputs;
 typedef struct nn_cell_outputs {

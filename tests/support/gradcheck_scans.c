@@ -389,7 +389,67 @@ static void run_time_steps(grad_build *b) {
 
 #define CASE(name) \
   { #name, name }
+/* What is added to every step's state, of both directions; past a sequence's end it has no effect. */
+static void tapped(grad_build *b, unroll_rnn_options o, bool c) {
+  const int64_t P = o.projection ? o.projection : H;
+  unroll_tensor h_taps[2], c_taps[2], h_last[2], c_last[2];
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, I));
+  for (int d = 0; d < (o.bidirectional ? 2 : 1); d++) {
+    h_taps[d] = grad_real(b, -1, 1, SHAPE(T, B, P));
+    c_taps[d] = c ? grad_real(b, -1, 1, SHAPE(T, B, H)) : unroll_none();
+  }
+  const unroll_rnn_state taps = {h_taps, c ? c_taps : NULL};
+  unroll_rnn_state last = {h_last, c ? c_last : NULL};
+  o.struct_size = sizeof o;
+  o.layers = 1;
+  o.hidden = H;
+  o.lengths = grad_integers(b, lengths, SHAPE(B));
+  o.taps = &taps;
+  grad_result(b, unroll_rnn(x, "", &o, NULL, &last));
+  for (int d = 0; d < (o.bidirectional ? 2 : 1); d++) {
+    grad_result(b, h_last[d]);
+    if (c)
+      grad_result(b, c_last[d]);
+  }
+  for (uint32_t i = 0; i < unroll_graph_count(b->g); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(b->g, i));
+    if (info.role == UNROLL_ROLE_PARAM)
+      grad_adopt(b, info.name, -1, 1);
+  }
+}
+static void taps_lstm(grad_build *b) {
+  tapped(b, (unroll_rnn_options){.cell = UNROLL_CELL_LSTM, .bidirectional = 1}, true);
+}
+static void taps_projected_zoneout(grad_build *b) {
+  tapped(b,
+         (unroll_rnn_options){.cell = UNROLL_CELL_LSTM,
+                              .bidirectional = 1,
+                              .projection = 2,
+                              .zoneout_h = 0.3,
+                              .zoneout_c = 0.2,
+                              .inference = 1},
+         true);
+}
+static void taps_layer_norm(grad_build *b) {
+  tapped(b, (unroll_rnn_options){.cell = UNROLL_CELL_LSTM, .layer_norm = 1}, true);
+}
+static void taps_gru(grad_build *b) {
+  tapped(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU, .bidirectional = 1}, false);
+}
+static void taps_gru_after(grad_build *b) {
+  tapped(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU_AFTER, .bidirectional = 1}, false);
+}
+static void taps_min_gru(grad_build *b) {
+  tapped(b, (unroll_rnn_options){.cell = UNROLL_RNN_MIN_GRU, .bidirectional = 1}, false);
+}
+
 const grad_case grad_scan_cases[] = {CASE(forward),
+                                     CASE(taps_lstm),
+                                     CASE(taps_projected_zoneout),
+                                     CASE(taps_layer_norm),
+                                     CASE(taps_gru),
+                                     CASE(taps_gru_after),
+                                     CASE(taps_min_gru),
                                      CASE(reverse),
                                      CASE(ragged),
                                      CASE(ragged_reverse),

@@ -52,11 +52,11 @@ typedef struct unroll_flow_loss {
 
 typedef struct unroll_flow_batch {
   uint32_t struct_size, reserved;
-  int64_t steps, batch;          /* T, at least 2, and B */
-  const double *x;               /* [T,B,I] */
-  const int32_t *lengths;        /* [B], from 1 to T; NULL: all T */
-  const double *dy;              /* [T,B,D·P], ∂L/∂y; or */
-  const unroll_flow_loss *loss;  /* L itself. Neither: L is the sum of each sequence's last states h of the last layer */
+  int64_t steps, batch;         /* T, at least 2, and B */
+  const double *x;              /* [T,B,I] */
+  const int32_t *lengths;       /* [B], from 1 to T; NULL: all T */
+  const double *dy;             /* [T,B,D·P], ∂L/∂y; or */
+  const unroll_flow_loss *loss; /* L itself. Neither: L is the sum of each sequence's last states h of the last layer */
 } unroll_flow_batch;
 
 /* Which part of an LSTM's state J_k is of: the rest of it starts undisturbed and is not read. */
@@ -69,7 +69,8 @@ typedef struct unroll_flow_options { /* zero: as said */
   int32_t part;          /* UNROLL_FLOW_* */
   int32_t probes;        /* random vectors a sequence, for the products; 0: 1; below 0: no products */
   const int64_t *lags;   /* of the singular values, each from 1 to the longest sequence's steps - 1; NULL: a dozen */
-  int32_t n_lags;        /* with lags NULL: at most so many, 0: 12, below 0: no singular values */
+  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values */
+  int32_t spectrum;      /* below 0: no rho, norm_W and condition, which take LAPACK a few H³ */
   int32_t iterations;    /* of Lanczos, at most; 0: as many as keep the cost near 40 updates, from 6 to 30 */
   int64_t sequences;     /* the longest so many are looked at for singular values; 0: max(1, B/8) */
   double tolerance;      /* iterations end where σ's error is below this, relative; 0: 1e-4 */
@@ -101,7 +102,7 @@ typedef struct unroll_flow_layer {
   /*
    * The text's condition, λ_max·max|f'| = rho·slope: of vanilla RNNs, whose W_h these are of; slope 1 for tanh, relu and the
    * identity, 1/4 for sigmoid. Of gated cells rho and norm_W are of the block of the candidate (lstm g, gru n), condition
-   * is NaN. NaN also without W_h, or without a W_h that is square, or without LAPACK (diagnose.h).
+   * is NaN. NaN also without W_h, or without a W_h that is square, or without LAPACK (diagnose.h), or where `spectrum` says no.
    */
   double rho, norm_W, slope, condition;
   double slope_mean, slope_max; /* of f at the visited states, where f is tanh, sigmoid or relu; else NaN */
@@ -129,8 +130,7 @@ typedef struct unroll_flow {
  * Freed with unroll_flow_free.
  */
 UNROLL_API unroll_status unroll_flow_measure(const unroll_flow_network *network, const unroll_flow_batch *batch,
-                                             const unroll_flow_options *options, unroll_flow **flow,
-                                             unroll_error *err);
+                                             const unroll_flow_options *options, unroll_flow **flow, unroll_error *err);
 UNROLL_API void unroll_flow_free(unroll_flow *flow); /* NULL does nothing */
 
 /*
