@@ -185,7 +185,7 @@ void section_gradient(report_page *pg, fields *f, const json_t *json) {
     fields_enter(f, "gradient.layers[%zu]", i);
     read_layer(f, json_array_get(list, i), &layers[i]);
   }
-  if (f->has_failed)
+  if (f->has_failed || !layers)
     return;
   page_table(pg, "Gradient flow by layer", false,
              (const char *const[]){"layer", "spectral radius ρ of Wₕ", "λ_max · max|f′|", "measured rate per step",

@@ -83,7 +83,7 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
                                    field_text_or(f, entry, "advice", "")};
     level_name(f, findings[i].level, "level");
   }
-  if (f->has_failed)
+  if (f->has_failed || !findings)
     return;
   page_print(pg, "<div class=\"verdict %s\">\n<p class=\"%s\"><span class=\"level\">%s:</span> ", level, level, name);
   page_text(pg, text);
@@ -176,7 +176,7 @@ void head_missing(report_page *pg, fields *f, const json_t *json) {
     gaps[i].what = field_text(f, json_array_get(json, i), "section");
     gaps[i].text = field_text(f, json_array_get(json, i), "why");
   }
-  if (f->has_failed)
+  if (f->has_failed || !gaps)
     return;
   page_print(pg, n ? "<ul>\n" : "<p>Nothing.</p>\n");
   for (size_t i = 0; i < n; i++) {
