@@ -182,6 +182,14 @@ class Pages(Report):
             wanted = report["units"]["activity"][report["units"]["unit"].index(unit)]
             self.assertLess(max(abs(a / 100 * largest - b) for a, b in zip(row, wanted)), 0.0051)  # hundredths of the scale
 
+    def test_words_have_gaps(self):
+        for tokens, gaps in ((["the", "hen", "."], True), (["the", " hen"], False), (["t", "h"], False)):
+            report = report_sample.report()
+            report["units"] = {"tokens": tokens, "layer": "0", "unit": [4], "activity": [[0.5] * len(tokens)]}
+            report = {k: v for k, v in report.items() if k not in SECTIONS or k in ("verdict", "units")}
+            self.draw(report)
+            self.assertEqual(json.loads(self.page.one(id="unit-data")["text"])["gaps"], gaps)
+
     def test_only_what_is_there(self):
         report = {k: v for k, v in report_sample.report().items() if k not in SECTIONS[1:]}
         self.draw(report)
@@ -353,6 +361,7 @@ class Refused(Report):
             (["fixed_points", 0, "axes"], "äöü" * 9, "fixed_points[0].axes is the string \"äöüäöüäöüäöü...\", expected an array"),
             (["lyapunov", 0, "errors"], [], "lyapunov[0].errors has 0 values, expected 48"),
             (["nonfinite", "first"], 1, "nonfinite.first is the number 1, expected an object"),
+            (["cost", "ops", 0, "op"], 5, "cost.ops[0].op is the number 5, expected a string"),
             (["cost", "memory", "bptt"], [1.5], "cost.memory.bptt has 1 values, expected 11"),
             (["attention", 0, "weights"], [[1]], "attention[0].weights has 1 rows, expected 4"),
             (["units", "tokens", 2], 2, "units.tokens[2] is the number 2, expected a string"),

@@ -68,6 +68,13 @@ static const char *level_name(fields *f, const char *level, const char *name) {
   return "Bad";
 }
 
+/* The text with a full stop, unless it ends with one. */
+static void write_sentence(report_page *pg, const char *text) {
+  page_text(pg, text);
+  if (text[0] && !strchr(".!?", text[strlen(text) - 1]))
+    page_print(pg, ".");
+}
+
 void head_verdict(report_page *pg, fields *f, const json_t *json) {
   fields_enter(f, "verdict");
   const char *text = field_text(f, json, "text"), *level = field_text(f, json, "level");
@@ -103,10 +110,10 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
       page_text(pg, findings[i].layer);
       page_print(pg, ": ");
     }
-    page_text(pg, findings[i].text);
+    write_sentence(pg, findings[i].text);
     if (findings[i].advice[0]) {
       page_print(pg, " <strong>Advice:</strong> ");
-      page_text(pg, findings[i].advice);
+      write_sentence(pg, findings[i].advice);
     }
     page_print(pg, "</li>\n");
   }
