@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""`unroll report`: what a page is made of, that curves stand where the values say, and what it does with bad reports."""
+"""`unroll report`: what a page is made of, that curves stand where the values say, what it does with bad reports."""
 import copy
 import json
 import math
@@ -17,8 +17,20 @@ from html.parser import HTMLParser
 import report_sample
 from command_test import Case, unroll
 
-SECTIONS = ["verdict", "gradient", "gates", "spectra", "fixed_points", "lyapunov", "nonfinite", "cost", "attention", "units",
-            "training", "configuration", "missing"]
+SECTIONS = [
+    "verdict",
+    "gradient",
+    "gates",
+    "spectra",
+    "fixed_points",
+    "lyapunov",
+    "nonfinite",
+    "cost",
+    "attention",
+    "units",
+    "training",
+    "configuration",
+     "missing"]
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 IMPLIED = {"td", "tr", "th"}  # HTML lets their end tags be left out
 SVG = "{http://www.w3.org/2000/svg}"
@@ -191,7 +203,8 @@ class Pages(Report):
         self.assertAlmostEqual(data["scale"], largest, 5)
         for unit, row in zip(data["unit"], data["activity"]):
             wanted = report["units"]["activity"][report["units"]["unit"].index(unit)]
-            self.assertLess(max(abs(a / 100 * largest - b) for a, b in zip(row, wanted)), 0.0051)  # hundredths of the scale
+            self.assertLess(max(abs(a / 100 * largest - b)
+                            for a, b in zip(row, wanted)), 0.0051)  # hundredths of the scale
 
     def test_words_have_gaps(self):
         for tokens, gaps in ((["the", "hen", "."], True), (["the", " hen"], False), (["t", "h"], False)):
@@ -250,7 +263,10 @@ class Pages(Report):
         report["gradient"]["layers"] = report["gradient"]["layers"][:1]
         self.draw(report)
         self.assertLess(len(self.text), 20_000_000)
-        self.assertIn("Of many values the smallest and the largest of each part are drawn.", self.page.one(id="gradient")["text"])
+        self.assertIn(
+    "Of many values the smallest and the largest of each part are drawn.",
+    self.page.one(
+        id="gradient")["text"])
         self.assertIn("(120 of 30000 rows, evenly spaced; all are in report.json)", self.text)
         self.assertIn("The first 64 of 160 are shown; all are in report.json.", self.page.one(id="gates")["text"])
         svg = ET.parse(os.path.join(self.path("r"), "plots", "gradient-norm.svg")).getroot()
@@ -282,7 +298,8 @@ class Plots(Report):
         (v0, y0), (v1, y1) = ticks[0], ticks[-1]
         (t0, x0), (t1, x1) = steps[0], steps[-1]
         for i, layer in enumerate(report["gradient"]["layers"]):
-            path = next(p for p in svg.iter(SVG + "path") if f"s{9 + i}" in p.get("class").split() and p.get("d").count("L") > 9)
+            path = next(p for p in svg.iter(SVG + "path")
+                        if f"s{9 + i}" in p.get("class").split() and p.get("d").count("L") > 9)
             points = [tuple(map(float, p.split())) for p in re.split("[ML]", path.get("d"))[1:]]
             self.assertEqual(len(points), len(layer["norm"]))
             for t, ((x, y), norm) in enumerate(zip(points, layer["norm"]), 1):
@@ -302,7 +319,8 @@ class Plots(Report):
         self.draw(report_sample.report())
         svg = ET.parse(os.path.join(self.path("r"), "plots", "fixed-points-1.svg")).getroot()
         panels = 2
-        self.assertEqual(sum("f5" in c.get("class").split() for c in svg.iter(SVG + "circle")), 8 * panels + 1)  # and a key
+        self.assertEqual(sum("f5" in c.get("class").split()
+                         for c in svg.iter(SVG + "circle")), 8 * panels + 1)  # and a key
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), 19 * panels + 1)
         modes = [t.text for t in svg.iter(SVG + "text") if "f6" in t.get("class").split()]
         self.assertEqual(sorted(modes), sorted((["1"] * 12 + ["2"] * 6 + ["3"]) * panels))
@@ -385,7 +403,8 @@ class Refused(Report):
         whole = report_sample.report(text=report_sample.TEXT, hidden=48)
         for path, value, message in faults:
             with self.subTest(message=message):
-                report = copy.deepcopy({k: v for k, v in whole.items() if k not in SECTIONS or k in ("verdict", path[0])})
+                report = copy.deepcopy({k: v for k, v in whole.items(
+                ) if k not in SECTIONS or k in ("verdict", path[0])})
                 holder, key = at(report, *path)
                 holder[key] = value
                 done = self.draw(report, code=1)
@@ -411,7 +430,14 @@ class Refused(Report):
         self.refuses("is no report: line 1,", b'{"format": "a", "format": "b"}')
         self.refuses("is no report: line 1,", b'{"format": NaN}')
         self.refuses("is no report", b"[" * 100000)
-        self.fails(1, "cannot read " + self.path("none.json"), "report", self.path("none.json"), "--out", self.path("x"))
+        self.fails(
+    1,
+    "cannot read " +
+    self.path("none.json"),
+    "report",
+    self.path("none.json"),
+    "--out",
+     self.path("x"))
         self.fails(1, "it is a folder", "report", self.folder, "--out", self.path("x"))
         self.fails(2, "--out", "report", self.path("bad.json"))
 
