@@ -41,7 +41,8 @@ class Shown(Case):
         return self.browser.run(
             f"""(() => {{ const s = getComputedStyle(document.querySelector({json.dumps(selector)}));
           const numbers = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number);
-          return [numbers(getComputedStyle(document.body).backgroundColor), numbers(s.fill === "rgb(0, 0, 0)" ? s.color : s.fill)]; }})()""")
+          return [numbers(getComputedStyle(document.body).backgroundColor),
+                  numbers(s.fill === "rgb(0, 0, 0)" ? s.color : s.fill)]; }})()""")
 
     @staticmethod
     def contrast(a, b):
@@ -63,7 +64,8 @@ class Shown(Case):
                     paper, _ = self.colours("h1")
                     self.assertEqual(sum(paper) < 150, dark)
                     for selector, least in ((".meta", 4.5), ("h1", 7), (".bad > .level", 4.5),
-                                            (".good > .level", 4.5), ("a", 4.5), ("svg text.f2", 7), ("svg text.f3", 4.5)):
+                                            (".good > .level", 4.5), ("a", 4.5), ("svg text.f2", 7),
+                                            ("svg text.f3", 4.5)):
                         self.assertGreaterEqual(self.contrast(*self.colours(selector)), least, selector)
                     for i in range(5, 9 + 8):  # lines and markers: 1.4.11
                         fill = self.browser.run(
@@ -94,7 +96,8 @@ class Shown(Case):
         self.opens(self.draw("s", report_sample.report(text=text)))
         at = text.index(PHRASE)
         self.browser.run(f"""(() => {{ const set = (id, v) => {{ const e = document.getElementById(id); e.value = v;
-          e.dispatchEvent(new Event("change")); }}; set("unit-from", {at + 1}); set("unit-to", {at + len(PHRASE)}); }})()""")
+          e.dispatchEvent(new Event("change")); }};
+          set("unit-from", {at + 1}); set("unit-to", {at + len(PHRASE)}); }})()""")
         self.assertEqual(self.chosen(), PHRASE)
         self.assertEqual(self.most(), "unit 8")
         self.assertRegex(self.browser.run("document.getElementById('unit-span').textContent"),

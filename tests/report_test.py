@@ -376,7 +376,8 @@ class Refused(Report):
             (["gradient"], 7, "gradient is the number 7, expected an object"),
             (["gradient", "layers"], {}, "gradient.layers is an object, expected an array"),
             (["gradient", "layers", 1], "x", "gradient.layers[1] is the string \"x\", expected an object"),
-            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", expected a number, "
+            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", expected a "
+             "number, "
              "\"inf\", \"-inf\" or \"nan\""),
             (["gradient", "layers", 0, "norm", 3], True, "gradient.layers[0].norm[3] is true, expected a number"),
             (["gradient", "layers", 0, "product"], [1], "gradient.layers[0].product has 1 values, expected 12"),
@@ -386,8 +387,10 @@ class Refused(Report):
             (["gates", 0, "edges", 1], 5, "gates[0].edges does not ascend at [2]"),
             (["gates", 0, "gate"], None, "gates[0].gate is null, expected a string"),
             (["spectra", 0, "eigenvalues", 2], [1], "spectra[0].eigenvalues[2] has 1 values, expected 2"),
-            (["fixed_points", 0, "points", 4, "place"], [0, 0], "fixed_points[0].points[4].place has 2 values, expected 3"),
-            (["fixed_points", 0, "axes"], "äöü" * 9, "fixed_points[0].axes is the string \"äöüäöüäöüäöü...\", expected an array"),
+            (["fixed_points", 0, "points", 4, "place"], [0, 0],
+             "fixed_points[0].points[4].place has 2 values, expected 3"),
+            (["fixed_points", 0, "axes"], "äöü" * 9,
+             "fixed_points[0].axes is the string \"äöüäöüäöüäöü...\", expected an array"),
             (["lyapunov", 0, "errors"], [], "lyapunov[0].errors has 0 values, expected 48"),
             (["nonfinite", "first"], 1, "nonfinite.first is the number 1, expected an object"),
             (["cost", "ops", 0, "op"], 5, "cost.ops[0].op is the number 5, expected a string"),
