@@ -376,8 +376,8 @@ class Refused(Report):
             (["gradient"], 7, "gradient is the number 7, expected an object"),
             (["gradient", "layers"], {}, "gradient.layers is an object, expected an array"),
             (["gradient", "layers", 1], "x", "gradient.layers[1] is the string \"x\", expected an object"),
-            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", expected a "
-             "number, "
+            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", "
+             "expected a number, "
              "\"inf\", \"-inf\" or \"nan\""),
             (["gradient", "layers", 0, "norm", 3], True, "gradient.layers[0].norm[3] is true, expected a number"),
             (["gradient", "layers", 0, "product"], [1], "gradient.layers[0].product has 1 values, expected 12"),
