@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A headless Chromium that is spoken to over a pipe, in its DevTools protocol: what a page says, asks for and looks like."""
+"""A headless Chromium, spoken to over a pipe in its DevTools protocol: what a page says, asks for and looks like."""
 import base64
 import json
 import os
@@ -81,7 +81,8 @@ class Browser:
     def open(self, path, width=1000, height=900, dark=False, touch=False):
         self.events = []
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Emulation.setEmulatedMedia", features=[
+                  {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url="file://" + os.path.abspath(path))
         while self.run("document.readyState") != "complete":
             time.sleep(0.02)
@@ -94,8 +95,18 @@ class Browser:
 
     def key(self, key, shift=False):
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=8 if shift else 0,
-                      windowsVirtualKeyCode={"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "Home": 36, "End": 35}[key])
+            self.call(
+    "Input.dispatchKeyEvent",
+    type=kind,
+    key=key,
+    code=key,
+    modifiers=8 if shift else 0,
+    windowsVirtualKeyCode={
+        "ArrowRight": 39,
+        "ArrowLeft": 37,
+        "ArrowDown": 40,
+        "Home": 36,
+         "End": 35}[key])
 
     def drag(self, start, end):
         for kind, (x, y) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The report's page in a headless Chromium: nothing complained of, nothing asked for, light and dark, narrow and wide, and the
-span of text that is selected with keys, with the mouse and by numbers."""
+"""The report's page in a headless Chromium: nothing complained of, nothing asked for, light and
+dark, narrow and wide, and the span of text that is selected with keys, with the mouse and by numbers."""
 import json
 import sys
 import time
@@ -38,9 +38,11 @@ class Shown(Case):
 
     def colours(self, selector):
         """Background and text of an element, as numbers."""
-        return self.browser.run(f"""(() => {{ const s = getComputedStyle(document.querySelector({json.dumps(selector)}));
+        return self.browser.run(
+            f"""(() => {{ const s = getComputedStyle(document.querySelector({json.dumps(selector)}));
           const numbers = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number);
-          return [numbers(getComputedStyle(document.body).backgroundColor), numbers(s.fill === "rgb(0, 0, 0)" ? s.color : s.fill)]; }})()""")
+          return [numbers(getComputedStyle(document.body).backgroundColor),
+                  numbers(s.fill === "rgb(0, 0, 0)" ? s.color : s.fill)]; }})()""")
 
     @staticmethod
     def contrast(a, b):
@@ -61,11 +63,13 @@ class Shown(Case):
                     self.assertEqual(self.browser.run("document.getElementById('unit-view').hidden"), False)
                     paper, _ = self.colours("h1")
                     self.assertEqual(sum(paper) < 150, dark)
-                    for selector, least in ((".meta", 4.5), ("h1", 7), (".bad > .level", 4.5), (".good > .level", 4.5), ("a", 4.5),
-                                            ("svg text.f2", 7), ("svg text.f3", 4.5)):
+                    for selector, least in ((".meta", 4.5), ("h1", 7), (".bad > .level", 4.5),
+                                            (".good > .level", 4.5), ("a", 4.5), ("svg text.f2", 7),
+                                            ("svg text.f3", 4.5)):
                         self.assertGreaterEqual(self.contrast(*self.colours(selector)), least, selector)
                     for i in range(5, 9 + 8):  # lines and markers: 1.4.11
-                        fill = self.browser.run(f"""(() => {{ const p = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+                        fill = self.browser.run(
+                            f"""(() => {{ const p = document.createElementNS("http://www.w3.org/2000/svg", "rect");
                           p.setAttribute("class", "f{i}"); document.querySelector("svg").append(p);
                           return getComputedStyle(p).fill.match(/\\d+/g).map(Number); }})()""")
                         self.assertGreaterEqual(self.contrast(paper, fill), 3, i)
@@ -73,14 +77,16 @@ class Shown(Case):
                     self.assertGreater(len(self.read("shown.png")), 15000)
         # Printed it is light, whatever the screen is.
         self.browser.open(path, dark=True)
-        self.browser.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        self.browser.call("Emulation.setEmulatedMedia", media="print", features=[
+                          {"name": "prefers-color-scheme", "value": "dark"}])
         self.assertEqual(self.colours("h1")[0], [255, 255, 255])
         self.browser.call("Emulation.setEmulatedMedia", media="")
 
     FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
     def chosen(self):
-        return self.browser.run("""[...document.querySelectorAll('#unit-text .in')].map((s) => s.textContent).join('')""")
+        return self.browser.run(
+            """[...document.querySelectorAll('#unit-text .in')].map((s) => s.textContent).join('')""")
 
     def most(self):
         return self.browser.run("document.querySelector('#unit-most tbody button').textContent")
@@ -90,10 +96,12 @@ class Shown(Case):
         self.opens(self.draw("s", report_sample.report(text=text)))
         at = text.index(PHRASE)
         self.browser.run(f"""(() => {{ const set = (id, v) => {{ const e = document.getElementById(id); e.value = v;
-          e.dispatchEvent(new Event("change")); }}; set("unit-from", {at + 1}); set("unit-to", {at + len(PHRASE)}); }})()""")
+          e.dispatchEvent(new Event("change")); }};
+          set("unit-from", {at + 1}); set("unit-to", {at + len(PHRASE)}); }})()""")
         self.assertEqual(self.chosen(), PHRASE)
         self.assertEqual(self.most(), "unit 8")
-        self.assertRegex(self.browser.run("document.getElementById('unit-span').textContent"), r"Most active: unit 8, mean 0\.95\d\.")  # in hundredths of 0.97
+        self.assertRegex(self.browser.run("document.getElementById('unit-span').textContent"),
+                         r"Most active: unit 8, mean 0\.95\d\.")  # in hundredths of 0.97
 
         self.browser.run("document.getElementById('unit-text').focus()")
         self.browser.key("Home")
@@ -108,7 +116,8 @@ class Shown(Case):
         self.browser.key("End", shift=True)
         self.assertTrue(self.chosen().endswith("of them).↵\n"))
 
-        # Two frames later the scrolling is done, so that the mouse meets what it should, and the page has heard of a selection.
+        # Two frames later the scrolling is done, so that the mouse meets what it
+        # should, and the page has heard of a selection.
         first, last = self.browser.run(f"""(async () => {{ const spans = document.querySelectorAll('#unit-text span');
           spans[{at}].scrollIntoView({{block: "center"}});
           await {self.FRAMES};
@@ -122,7 +131,8 @@ class Shown(Case):
 
         self.browser.run("document.querySelector('#unit-most tbody button').click()")
         self.assertEqual(self.browser.run("document.getElementById('unit-shown').selectedOptions[0].text"), "unit 8")
-        strength = self.browser.run(f"Number(getComputedStyle(document.querySelectorAll('#unit-text span')[{at}]).getPropertyValue('--a'))")
+        strength = self.browser.run(
+            f"Number(getComputedStyle(document.querySelectorAll('#unit-text span')[{at}]).getPropertyValue('--a'))")
         self.assertAlmostEqual(strength, 0.6 * 0.95 / 0.97, delta=0.01)
 
     def test_strings_of_files_run_nothing(self):
@@ -130,7 +140,8 @@ class Shown(Case):
         report["model"]["path"] = report["verdict"]["text"] = report["units"]["tokens"][0] = HOSTILE
         report["attention"][0]["source"][0] = report["model"]["cell"] = HOSTILE
         path = self.draw("h", report)
-        self.browser.call("Page.addScriptToEvaluateOnNewDocument", source="window.hits = 0; window.hit = () => { window.hits++; };")
+        self.browser.call("Page.addScriptToEvaluateOnNewDocument",
+     source="window.hits = 0; window.hit = () => { window.hits++; };")
         self.opens(path)
         self.assertEqual(self.browser.run("window.hits"), 0)
         self.assertEqual(self.browser.run("document.images.length"), 0)

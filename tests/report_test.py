@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""`unroll report`: what a page is made of, that curves stand where the values say, and what it does with bad reports."""
+"""`unroll report`: what a page is made of, that curves stand where the values say, what it does with bad reports."""
 import copy
 import json
 import math
@@ -17,8 +17,20 @@ from html.parser import HTMLParser
 import report_sample
 from command_test import Case, unroll
 
-SECTIONS = ["verdict", "gradient", "gates", "spectra", "fixed_points", "lyapunov", "nonfinite", "cost", "attention", "units",
-            "training", "configuration", "missing"]
+SECTIONS = [
+    "verdict",
+    "gradient",
+    "gates",
+    "spectra",
+    "fixed_points",
+    "lyapunov",
+    "nonfinite",
+    "cost",
+    "attention",
+    "units",
+    "training",
+    "configuration",
+     "missing"]
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 IMPLIED = {"td", "tr", "th"}  # HTML lets their end tags be left out
 SVG = "{http://www.w3.org/2000/svg}"
@@ -76,11 +88,22 @@ class Page(HTMLParser):
 
 
 class Report(Case):
-    def draw(self, report, code=0, name="r"):
+    def without_cairo(self):
+        """An environment in which cairo can't be loaded: most tests ask for no PNG, which takes most of the time."""
+        os.makedirs(self.path("lib"), exist_ok=True)
+        self.write("lib/libcairo.so.2", "this is no library\n")
+        libraries = ":".join(filter(None, [self.path("lib"), os.environ.get("LD_LIBRARY_PATH")]))
+        return {**os.environ, "LD_LIBRARY_PATH": libraries}
+
+    def draw(self, report, code=0, name="r", png=False):
         shutil.rmtree(self.path(name), ignore_errors=True)
         self.write(name + ".json", json.dumps(report))
-        done = unroll("report", self.path(name + ".json"), "--out", self.path(name))
+        done = unroll("report", self.path(name + ".json"), "--out", self.path(name),
+                      env=None if png else self.without_cairo())
         self.assertEqual(done.returncode, code, done.stderr)
+        if not png:
+            done.stderr, notes = re.subn(r"unroll: no PNG: cairo can't be loaded: .*\n", "", done.stderr)
+            self.assertEqual(notes, 1)
         self.text = self.read(name + "/report.html").decode()
         self.page = Page(self.text)
         self.assertEqual(self.page.faults, [])
@@ -180,7 +203,16 @@ class Pages(Report):
         self.assertAlmostEqual(data["scale"], largest, 5)
         for unit, row in zip(data["unit"], data["activity"]):
             wanted = report["units"]["activity"][report["units"]["unit"].index(unit)]
-            self.assertLess(max(abs(a / 100 * largest - b) for a, b in zip(row, wanted)), 0.0051)  # hundredths of the scale
+            self.assertLess(max(abs(a / 100 * largest - b)
+                            for a, b in zip(row, wanted)), 0.0051)  # hundredths of the scale
+
+    def test_words_have_gaps(self):
+        for tokens, gaps in ((["the", "hen", "."], True), (["the", " hen"], False), (["t", "h"], False)):
+            report = report_sample.report()
+            report["units"] = {"tokens": tokens, "layer": "0", "unit": [4], "activity": [[0.5] * len(tokens)]}
+            report = {k: v for k, v in report.items() if k not in SECTIONS or k in ("verdict", "units")}
+            self.draw(report)
+            self.assertEqual(json.loads(self.page.one(id="unit-data")["text"])["gaps"], gaps)
 
     def test_only_what_is_there(self):
         report = {k: v for k, v in report_sample.report().items() if k not in SECTIONS[1:]}
@@ -231,7 +263,10 @@ class Pages(Report):
         report["gradient"]["layers"] = report["gradient"]["layers"][:1]
         self.draw(report)
         self.assertLess(len(self.text), 20_000_000)
-        self.assertIn("Of many values the smallest and the largest of each part are drawn.", self.page.one(id="gradient")["text"])
+        self.assertIn(
+    "Of many values the smallest and the largest of each part are drawn.",
+    self.page.one(
+        id="gradient")["text"])
         self.assertIn("(120 of 30000 rows, evenly spaced; all are in report.json)", self.text)
         self.assertIn("The first 64 of 160 are shown; all are in report.json.", self.page.one(id="gates")["text"])
         svg = ET.parse(os.path.join(self.path("r"), "plots", "gradient-norm.svg")).getroot()
@@ -263,7 +298,8 @@ class Plots(Report):
         (v0, y0), (v1, y1) = ticks[0], ticks[-1]
         (t0, x0), (t1, x1) = steps[0], steps[-1]
         for i, layer in enumerate(report["gradient"]["layers"]):
-            path = next(p for p in svg.iter(SVG + "path") if f"s{9 + i}" in p.get("class").split() and p.get("d").count("L") > 9)
+            path = next(p for p in svg.iter(SVG + "path")
+                        if f"s{9 + i}" in p.get("class").split() and p.get("d").count("L") > 9)
             points = [tuple(map(float, p.split())) for p in re.split("[ML]", path.get("d"))[1:]]
             self.assertEqual(len(points), len(layer["norm"]))
             for t, ((x, y), norm) in enumerate(zip(points, layer["norm"]), 1):
@@ -283,13 +319,14 @@ class Plots(Report):
         self.draw(report_sample.report())
         svg = ET.parse(os.path.join(self.path("r"), "plots", "fixed-points-1.svg")).getroot()
         panels = 2
-        self.assertEqual(sum("f5" in c.get("class").split() for c in svg.iter(SVG + "circle")), 8 * panels + 1)  # and a key
+        self.assertEqual(sum("f5" in c.get("class").split()
+                         for c in svg.iter(SVG + "circle")), 8 * panels + 1)  # and a key
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), 19 * panels + 1)
         modes = [t.text for t in svg.iter(SVG + "text") if "f6" in t.get("class").split()]
         self.assertEqual(sorted(modes), sorted((["1"] * 12 + ["2"] * 6 + ["3"]) * panels))
 
     def test_svg_and_png(self):
-        done = self.draw(report_sample.report())
+        done = self.draw(report_sample.report(), png=True)
         names = self.plots()
         self.assertEqual(len([n for n in names if n.endswith(".svg")]), 16)
         for name in names:
@@ -305,6 +342,10 @@ class Plots(Report):
         self.assertEqual(struct.unpack(">II", data[16:24])[0], 1360)
         self.assertGreater(len(zlib.decompress(self.chunks(data, b"IDAT"))), 1360 * 600 * 3)
         self.assertGreater(len(data), 20000)  # one of nothing has some 3,000
+        report = report_sample.report()
+        report["units"]["tokens"][:3] = report["attention"][0]["source"][:3] = ["\uffff", "\U0001f414", "字"]
+        report["model"]["path"] = report["gates"][0]["gate"] = "ä" * 79 + "\u0001\ufdd0"
+        self.draw(report, png=True)  # what cairo would refuse
 
     @staticmethod
     def chunks(data, kind):
@@ -316,12 +357,8 @@ class Plots(Report):
         return found
 
     def test_without_cairo_there_is_no_png_and_that_is_said(self):
-        os.makedirs(self.path("lib"), exist_ok=True)
-        self.write("lib/libcairo.so.2", "this is no library\n")
         self.write("n.json", json.dumps(report_sample.report()))
-        libraries = ":".join(filter(None, [self.path("lib"), os.environ.get("LD_LIBRARY_PATH")]))
-        done = self.succeeds("report", self.path("n.json"), "--out", self.path("n"),
-                             env={**os.environ, "LD_LIBRARY_PATH": libraries})
+        done = self.succeeds("report", self.path("n.json"), "--out", self.path("n"), env=self.without_cairo())
         self.assertIn("unroll: no PNG: cairo can't be loaded: ", done.stderr)
         self.assertIn("plots  16 in ", done.stdout)
         self.assertTrue(all(name.endswith(".svg") for name in self.plots("n")))
@@ -339,7 +376,8 @@ class Refused(Report):
             (["gradient"], 7, "gradient is the number 7, expected an object"),
             (["gradient", "layers"], {}, "gradient.layers is an object, expected an array"),
             (["gradient", "layers", 1], "x", "gradient.layers[1] is the string \"x\", expected an object"),
-            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", expected a number, "
+            (["gradient", "layers", 0, "norm", 3], "NaN", "gradient.layers[0].norm[3] is the string \"NaN\", "
+             "expected a number, "
              "\"inf\", \"-inf\" or \"nan\""),
             (["gradient", "layers", 0, "norm", 3], True, "gradient.layers[0].norm[3] is true, expected a number"),
             (["gradient", "layers", 0, "product"], [1], "gradient.layers[0].product has 1 values, expected 12"),
@@ -349,10 +387,13 @@ class Refused(Report):
             (["gates", 0, "edges", 1], 5, "gates[0].edges does not ascend at [2]"),
             (["gates", 0, "gate"], None, "gates[0].gate is null, expected a string"),
             (["spectra", 0, "eigenvalues", 2], [1], "spectra[0].eigenvalues[2] has 1 values, expected 2"),
-            (["fixed_points", 0, "points", 4, "place"], [0, 0], "fixed_points[0].points[4].place has 2 values, expected 3"),
-            (["fixed_points", 0, "axes"], "äöü" * 9, "fixed_points[0].axes is the string \"äöüäöüäöüäöü...\", expected an array"),
+            (["fixed_points", 0, "points", 4, "place"], [0, 0],
+             "fixed_points[0].points[4].place has 2 values, expected 3"),
+            (["fixed_points", 0, "axes"], "äöü" * 9,
+             "fixed_points[0].axes is the string \"äöüäöüäöüäöü...\", expected an array"),
             (["lyapunov", 0, "errors"], [], "lyapunov[0].errors has 0 values, expected 48"),
             (["nonfinite", "first"], 1, "nonfinite.first is the number 1, expected an object"),
+            (["cost", "ops", 0, "op"], 5, "cost.ops[0].op is the number 5, expected a string"),
             (["cost", "memory", "bptt"], [1.5], "cost.memory.bptt has 1 values, expected 11"),
             (["attention", 0, "weights"], [[1]], "attention[0].weights has 1 rows, expected 4"),
             (["units", "tokens", 2], 2, "units.tokens[2] is the number 2, expected a string"),
@@ -365,7 +406,8 @@ class Refused(Report):
         whole = report_sample.report(text=report_sample.TEXT, hidden=48)
         for path, value, message in faults:
             with self.subTest(message=message):
-                report = copy.deepcopy({k: v for k, v in whole.items() if k not in SECTIONS or k in ("verdict", path[0])})
+                report = copy.deepcopy({k: v for k, v in whole.items(
+                ) if k not in SECTIONS or k in ("verdict", path[0])})
                 holder, key = at(report, *path)
                 holder[key] = value
                 done = self.draw(report, code=1)
@@ -391,7 +433,14 @@ class Refused(Report):
         self.refuses("is no report: line 1,", b'{"format": "a", "format": "b"}')
         self.refuses("is no report: line 1,", b'{"format": NaN}')
         self.refuses("is no report", b"[" * 100000)
-        self.fails(1, "cannot read " + self.path("none.json"), "report", self.path("none.json"), "--out", self.path("x"))
+        self.fails(
+    1,
+    "cannot read " +
+    self.path("none.json"),
+    "report",
+    self.path("none.json"),
+    "--out",
+     self.path("x"))
         self.fails(1, "it is a folder", "report", self.folder, "--out", self.path("x"))
         self.fails(2, "--out", "report", self.path("bad.json"))
 

@@ -157,8 +157,11 @@ static void draw_y_tick(const chart *c, double value) {
 
 static void draw_ticks(const chart *c, const axis *a, int ticks, void (*draw)(const chart *, double)) {
   if (a->is_log && a->high / a->low <= SHORT_RANGE * (1 + 1e-9)) {
-    for (double at = a->low; at <= a->high * (1 + 1e-9); at = round_log(at * 1.01, true))
+    double at = a->low;
+    while (at <= a->high * (1 + 1e-9)) {
       draw(c, at);
+      at = round_log(at * 1.01, true);
+    }
     return;
   }
   if (a->is_log) {

@@ -48,8 +48,9 @@ double chart_y(const chart *c, double value);
 /* How the i-th curve of a chart looks: a colour, and a dash and a marker that tell it from others without one. */
 stroke chart_stroke(size_t i);
 /*
- * A curve through the points; gaps where a value is NaN. What can't be shown stands at the edge: a triangle that points up for
- * infinity, one that points down for 0 and below on a log axis and for minus infinity. Markers where there are few points.
+ * A curve through the points; gaps where a value is NaN. What can't be shown stands at the edge: a triangle that points
+ * up for infinity, one that points down for 0 and below on a log axis and for minus infinity. Markers where there are
+ * few points.
  */
 void chart_curve(const chart *c, series x, series y, size_t look);
 /* A marker of the i-th look around a point. */

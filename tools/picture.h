@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A picture as a list of shapes, written as SVG or as PNG. Colours are named by what they are for, so that an SVG follows
- * the reader's choice of light or dark. Places and sizes are pixels from the upper left corner. Where memory ends the
- * picture is marked failed, later shapes are dropped, and writing it fails.
+ * A picture as a list of shapes, written as SVG or as PNG. Colours are named by what they are for, so that an SVG
+ * follows the reader's choice of light or dark. Places and sizes are pixels from the upper left corner. Where memory
+ * ends the picture is marked failed, later shapes are dropped, and writing it fails.
  */
 #ifndef PICTURE_H
 #define PICTURE_H
@@ -82,8 +82,8 @@ void picture_text(picture *p, lettering with, double x, double y, const char *te
 double picture_text_width(const char *text, double size);
 
 /*
- * The next character of `text` as UTF-8 that XML, HTML and cairo take: a control character as a space, what is no character
- * as U+FFFD. What is left of a character that was cut off gives "". How many bytes it took, 0 at the end.
+ * The next character of `text` as UTF-8 that XML, HTML and cairo take: a control character as a space, what is no
+ * character as U+FFFD. What is left of a character that was cut off gives "". How many bytes it took, 0 at the end.
  */
 size_t next_character(const char *text, char character[5]);
 /* `text` as it stands inside elements and quoted attributes of XML and HTML. */

@@ -4,8 +4,8 @@
 #include "picture.h"
 
 /*
- * Okabe and Ito's colours, which readers who confuse red and green tell apart, made darker on white and lighter on black
- * until lines stand out by 3 to 1 and texts by 4.5 to 1 (WCAG 2.1, 1.4.3 and 1.4.11).
+ * Okabe and Ito's colours, which readers who confuse red and green tell apart, made darker on white and lighter on
+ * black until lines stand out by 3 to 1 and texts by 4.5 to 1 (WCAG 2.1, 1.4.3 and 1.4.11).
  */
 static const struct palette_row {
   rgb light, dark;

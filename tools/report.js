@@ -15,7 +15,7 @@
     const span = document.createElement("span");
     span.textContent = token === "\n" ? "↵\n" : token;
     span.dataset.i = i;
-    text.append(span);
+    text.append(span, data.gaps && token !== "\n" ? " " : "");
     return span;
   });
   data.unit.forEach((unit, k) => shown.append(new Option("unit " + unit, k)));
@@ -54,7 +54,7 @@
       }
       return row;
     }));
-    const words = data.tokens.slice(first, Math.min(end + 1, first + 60)).join("");
+    const words = data.tokens.slice(first, Math.min(end + 1, first + 60)).join(data.gaps ? " " : "");
     byId("span").textContent = "Tokens " + (first + 1) + " to " + (end + 1) + ": “" + words + (length > 60 ? "…" : "") +
       "”. Most active: unit " + data.unit[active[0].k] + ", mean " + number(active[0].mean) + ".";
   }

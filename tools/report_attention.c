@@ -133,7 +133,7 @@ void section_attention(report_page *pg, fields *f, const json_t *json) {
     a[i].target = field_texts(f, entry, "target", &a[i].rows);
     a[i].weights = field_matrix(f, entry, "weights", a[i].rows, a[i].columns, &rows, &columns);
   }
-  if (f->has_failed)
+  if (f->has_failed || !a)
     return;
   for (size_t i = 0; i < n; i++)
     if (a[i].rows && a[i].columns)

@@ -81,6 +81,26 @@ static void write_number(report_page *pg, const char *label, double value, const
   page_print(pg, "%s</dd>\n", unit);
 }
 
+struct op {
+  const char *name;
+  double counts[5];
+};
+static const char *const op_counts[] = {"runs", "flops", "transcendental", "read", "written"};
+
+static void write_ops(report_page *pg, const struct op *ops, size_t n) {
+  page_table(pg, "One update, op by op", true,
+             (const char *const[]){"op", "runs", "floating-point operations", "transcendental functions", "bytes read",
+                                   "bytes written"},
+             6);
+  for (size_t i = 0; i < n; i++) {
+    page_row(pg);
+    page_cell(pg, ops[i].name);
+    for (size_t k = 0; k < 5; k++)
+      page_cell_number(pg, ops[i].counts[k]);
+  }
+  page_table_end(pg);
+}
+
 void section_cost(report_page *pg, fields *f, const json_t *json) {
   fields_enter(f, "cost");
   const double parameters = field_number_or(f, json, "parameters", NAN);
@@ -88,6 +108,15 @@ void section_cost(report_page *pg, fields *f, const json_t *json) {
   const json_t *flops = field_is_there(json, "flops") ? field_object(f, json, "flops") : NULL;
   const json_t *bytes = field_is_there(json, "bytes") ? field_object(f, json, "bytes") : NULL;
   const json_t *memory = field_is_there(json, "memory") ? field_object(f, json, "memory") : NULL;
+  const json_t *list = field_is_there(json, "ops") ? field_objects(f, json, "ops") : NULL;
+  const size_t n_ops = page_entries(list);
+  struct op *ops = fields_alloc(f, n_ops, sizeof *ops);
+  for (size_t i = 0; ops && i < n_ops; i++) {
+    fields_enter(f, "cost.ops[%zu]", i);
+    ops[i].name = field_text(f, json_array_get(list, i), "op");
+    for (size_t k = 0; k < 5; k++)
+      ops[i].counts[k] = field_number_or(f, json_array_get(list, i), op_counts[k], 0);
+  }
   fields_enter(f, "cost.flops");
   const double forward = flops ? field_number_or(f, flops, "forward", NAN) : NAN;
   const double backward = flops ? field_number_or(f, flops, "backward", NAN) : NAN;
@@ -106,7 +135,7 @@ void section_cost(report_page *pg, fields *f, const json_t *json) {
       names[n] = labels[i];
       curves[n++] = field_series(f, memory, keys[i], steps.n);
     }
-  if (f->has_failed)
+  if (f->has_failed || !ops)
     return;
   page_print(pg, "<dl>\n");
   write_number(pg, "Parameters", parameters, "");
@@ -120,6 +149,8 @@ void section_cost(report_page *pg, fields *f, const json_t *json) {
   write_number(pg, "Read", read, " bytes");
   write_number(pg, "Written", written, " bytes");
   page_print(pg, "</dl>\n");
+  if (n_ops)
+    write_ops(pg, ops, n_ops);
   if (n > 0 && steps.n > 0)
     draw_memory(pg, steps, curves, names, n);
 }

@@ -19,16 +19,17 @@ typedef struct report_drawn {
 #define REPORT_MOST_BYTES ((size_t)32 << 20)
 
 /*
- * Reads and parses a report. NULL: said on stderr, naming the file and what was expected. *bytes is its size. The caller
- * gives it back with json_decref.
+ * Reads and parses a report. NULL: said on stderr, naming the file and what was expected. *bytes is its size. The
+ * caller gives it back with json_decref.
  */
 json_t *report_read(const char *path, size_t *bytes);
 
 /*
- * Draws `report`, whose text has `bytes` bytes, into the folder `dir`, which exists: report.html, and plots/NAME.svg and
- * plots/NAME.png. Files of these names are replaced. A section of wrong types or lengths is left out: the page and stderr say
- * which field it was; the others are drawn. false: nothing or not all could be written, or it is no report, or it is too
- * large; said on stderr. `report` is only read; `drawn` is filled also where false comes back. From one thread at a time.
+ * Draws `report`, whose text has `bytes` bytes, into the folder `dir`, which exists: report.html, and plots/NAME.svg
+ * and plots/NAME.png. Files of these names are replaced. A section of wrong types or lengths is left out: the page and
+ * stderr say which field it was; the others are drawn. false: nothing or not all could be written, or it is no report,
+ * or it is too large; said on stderr. `report` is only read; `drawn` is filled also where false comes back. From one
+ * thread at a time.
  */
 bool report_draw(const json_t *report, size_t bytes, const char *dir, report_drawn *drawn);
 

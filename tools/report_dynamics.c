@@ -171,7 +171,7 @@ void section_fixed_points(report_page *pg, fields *f, const json_t *json) {
   struct portrait *p = fields_alloc(f, n, sizeof *p);
   for (size_t i = 0; p && i < n; i++)
     read_portrait(f, json_array_get(json, i), i, &p[i]);
-  if (f->has_failed)
+  if (f->has_failed || !p)
     return;
   page_table(pg, "Fixed points by layer", false,
              (const char *const[]){"layer", "input", "points", "stable", "saddles", "sources", "slow"}, 7);
@@ -260,7 +260,7 @@ void section_lyapunov(report_page *pg, fields *f, const json_t *json) {
     s[i].transient = field_number_or(f, entry, "transient", NAN);
     s[i].every = field_number_or(f, entry, "every", NAN);
   }
-  if (f->has_failed)
+  if (f->has_failed || !s)
     return;
   page_table(pg, "Lyapunov spectra by layer", false,
              (const char *const[]){"layer", "λ₁, nats per step", "entropy, nats per step", "Kaplan-Yorke dimension",

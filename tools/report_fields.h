@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fields of a report, read with their types checked. The first that is wrong is kept as a text that names it; what comes
- * after it is empty and still safe to look at. Memory is given back at once, by fields_free.
+ * Fields of a report, read with their types checked. The first that is wrong is kept as a text that names it; what
+ * comes after it is empty and still safe to look at. Memory is given back at once, by fields_free.
  */
 #ifndef REPORT_FIELDS_H
 #define REPORT_FIELDS_H

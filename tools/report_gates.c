@@ -221,7 +221,7 @@ void section_gates(report_page *pg, fields *f, const json_t *json) {
     fields_enter(f, "gates[%zu]", i);
     read_gate(f, json_array_get(json, i), &g[i]);
   }
-  if (f->has_failed)
+  if (f->has_failed || !g)
     return;
   page_table(pg, "Gates, mean over all steps", false,
              (const char *const[]){"layer", "gate", "saturated low", "saturated high", "mean", "units never active"},

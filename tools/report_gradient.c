@@ -76,8 +76,8 @@ static void draw_norms(report_page *pg, fields *f, const struct layer *layers, s
 }
 
 /*
- * ρ^k at the lags. It may be hundreds of decades off what was measured, and then leaves the chart: it ends where it is three
- * decades beyond the measured norms.
+ * ρ^k at the lags. It may be hundreds of decades off what was measured, and then leaves the chart: it ends where it is
+ * three decades beyond the measured norms.
  */
 static void make_powers(fields *f, const struct layer *l, series at, series *to_x, series *to_y) {
   axis measured = axis_new(NULL, true);
@@ -185,7 +185,7 @@ void section_gradient(report_page *pg, fields *f, const json_t *json) {
     fields_enter(f, "gradient.layers[%zu]", i);
     read_layer(f, json_array_get(list, i), &layers[i]);
   }
-  if (f->has_failed)
+  if (f->has_failed || !layers)
     return;
   page_table(pg, "Gradient flow by layer", false,
              (const char *const[]){"layer", "spectral radius ρ of Wₕ", "λ_max · max|f′|", "measured rate per step",

@@ -68,6 +68,13 @@ static const char *level_name(fields *f, const char *level, const char *name) {
   return "Bad";
 }
 
+/* The text with a full stop, unless it ends with one. */
+static void write_sentence(report_page *pg, const char *text) {
+  page_text(pg, text);
+  if (text[0] && !strchr(".!?", text[strlen(text) - 1]))
+    page_print(pg, ".");
+}
+
 void head_verdict(report_page *pg, fields *f, const json_t *json) {
   fields_enter(f, "verdict");
   const char *text = field_text(f, json, "text"), *level = field_text(f, json, "level");
@@ -83,7 +90,7 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
                                    field_text_or(f, entry, "advice", "")};
     level_name(f, findings[i].level, "level");
   }
-  if (f->has_failed)
+  if (f->has_failed || !findings)
     return;
   page_print(pg, "<div class=\"verdict %s\">\n<p class=\"%s\"><span class=\"level\">%s:</span> ", level, level, name);
   page_text(pg, text);
@@ -103,10 +110,10 @@ void head_verdict(report_page *pg, fields *f, const json_t *json) {
       page_text(pg, findings[i].layer);
       page_print(pg, ": ");
     }
-    page_text(pg, findings[i].text);
+    write_sentence(pg, findings[i].text);
     if (findings[i].advice[0]) {
       page_print(pg, " <strong>Advice:</strong> ");
-      page_text(pg, findings[i].advice);
+      write_sentence(pg, findings[i].advice);
     }
     page_print(pg, "</li>\n");
   }
@@ -176,7 +183,7 @@ void head_missing(report_page *pg, fields *f, const json_t *json) {
     gaps[i].what = field_text(f, json_array_get(json, i), "section");
     gaps[i].text = field_text(f, json_array_get(json, i), "why");
   }
-  if (f->has_failed)
+  if (f->has_failed || !gaps)
     return;
   page_print(pg, n ? "<ul>\n" : "<p>Nothing.</p>\n");
   for (size_t i = 0; i < n; i++) {

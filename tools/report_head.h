@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a report's page says in words: the model and the verdict first; what was measured with, and what is missing, last. */
+/*
+ * What a report's page says in words: the model and the verdict first; what was measured with, and what is missing,
+ * last.
+ */
 #ifndef REPORT_HEAD_H
 #define REPORT_HEAD_H
 #include "report_page.h"

@@ -31,8 +31,8 @@ void page_number(report_page *pg, double value);
 void number_print(double value, char *text, size_t size);
 
 /*
- * The picture's files and the picture in the page, with a caption of markup; frees it. What belongs to it, a table of its
- * values above all, goes before page_figure_end. NULL: no memory for it, which is said.
+ * The picture's files and the picture in the page, with a caption of markup; frees it. What belongs to it, a table of
+ * its values above all, goes before page_figure_end. NULL: no memory for it, which is said.
  */
 __attribute__((format(printf, 3, 4))) void page_figure(report_page *pg, picture *p, const char *caption, ...);
 void page_figure_end(report_page *pg);
@@ -57,8 +57,8 @@ size_t page_entries(const json_t *list);
 /* 1, 2, .. n. */
 series series_steps(fields *f, size_t n);
 /*
- * Of a curve of many points the smallest and largest of each part, in their order: it looks the same. true: it was thinned,
- * which drawn->thinned counts.
+ * Of a curve of many points the smallest and largest of each part, in their order: it looks the same. true: it was
+ * thinned, which drawn->thinned counts.
  */
 bool series_thin(report_page *pg, fields *f, series x, series y, series *thin_x, series *thin_y);
 /* What captions add about marks at edges, and about thinned curves; either may be false. */

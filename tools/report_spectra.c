@@ -64,7 +64,7 @@ void section_spectra(report_page *pg, fields *f, const json_t *json) {
     s[i].eigenvalues = field_matrix(f, entry, "eigenvalues", SIZE_MAX, 2, &s[i].n, &two);
     hidden += s[i].n > MOST_POINTS ? s[i].n - MOST_POINTS : 0;
   }
-  if (f->has_failed)
+  if (f->has_failed || !s)
     return;
   pg->drawn->thinned += hidden > 0;
   page_table(pg, "Spectra of the recurrent matrices", false,
@@ -89,9 +89,10 @@ void section_spectra(report_page *pg, fields *f, const json_t *json) {
                     "For every recurrent matrix its eigenvalues, with the unit circle. Those outside of it are "
                     "red diamonds. The tables have the values.");
     const double across = PAGE_WIDTH / (double)columns;
-    for (size_t i = 0; p && i < count; i++)
-      draw_panel(p, &s[from + i], (double)(i % columns) * across + (across - size) / 2,
-                 (double)(i / columns) * row + 42, size);
+    for (size_t i = 0; p && i < count; i++) {
+      const size_t line = i / columns;
+      draw_panel(p, &s[from + i], (double)(i % columns) * across + (across - size) / 2, (double)line * row + 42, size);
+    }
     page_figure(
         pg, p,
         "Eigenvalues of W<sub>h</sub>: real part to the right, imaginary part upwards, with the unit circle. Those "

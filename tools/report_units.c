@@ -10,6 +10,7 @@
 #define PICTURE_UNITS 6
 #define PICTURE_LINES 4
 #define LETTER 7.25 /* width of a letter, at 12 pixels */
+#define GAP 5.0
 #define LINE 19.0
 #define MOST_TOKENS 4000
 #define MOST_UNITS 96
@@ -21,6 +22,7 @@ struct units {
   const double *activity;
   series index;
   double scale;  /* the largest activity */
+  bool has_gaps; /* tokens are more than characters: what is between them is shown */
   size_t *order; /* of units, those first that vary most */
 };
 
@@ -72,6 +74,18 @@ static size_t letters_of(const char *text) {
   return n;
 }
 
+/* Has the text tokens of several letters, and of some nothing that tells where they end? */
+static bool needs_gaps(const struct units *u) {
+  bool has_words = false;
+  for (size_t t = 0; t < u->n_tokens; t++) {
+    const size_t n = strlen(u->tokens[t]);
+    if (n > 1 && (strchr(" \n", u->tokens[t][0]) || strchr(" \n", u->tokens[t][n - 1])))
+      return false;
+    has_words = has_words || letters_of(u->tokens[t]) > 1;
+  }
+  return has_words;
+}
+
 /* The text in the colours of one unit, from y on. */
 static void draw_unit(picture *p, const struct units *u, size_t unit, double y) {
   const lettering l = {.colour = INK_TEXT, .size = 12, .is_mono = true};
@@ -91,7 +105,7 @@ static void draw_unit(picture *p, const struct units *u, size_t unit, double y) 
     picture_rect(p, a < 0 ? INK_WARM : INK_COOL, fabs(a) * STRONGEST, x, y + LINE * line, width, LINE - 3, NULL);
     if (strcmp(shown, " ") != 0)
       picture_text(p, l, x, y + LINE * line + 12, shown);
-    x += width;
+    x += width + (u->has_gaps ? GAP : 0);
   }
 }
 
@@ -131,7 +145,8 @@ static void write_script_text(FILE *out, const char *text) {
 }
 
 static void write_data(report_page *pg, const struct units *u, size_t tokens, size_t units) {
-  fprintf(pg->out, "<script type=\"application/json\" id=\"unit-data\">{\"scale\":%.6g,\"tokens\":[", u->scale);
+  fprintf(pg->out, "<script type=\"application/json\" id=\"unit-data\">{\"scale\":%.6g,\"gaps\":%s,\"tokens\":[",
+          u->scale, u->has_gaps ? "true" : "false");
   for (size_t t = 0; t < tokens; t++) {
     fputs(t ? "," : "", pg->out);
     write_script_text(pg->out, u->tokens[t]);
@@ -171,6 +186,7 @@ void section_units(report_page *pg, fields *f, const json_t *json) {
   }
   const size_t tokens = u.n_tokens < MOST_TOKENS ? u.n_tokens : MOST_TOKENS;
   const size_t units = u.n_units < MOST_UNITS ? u.n_units : MOST_UNITS;
+  u.has_gaps = needs_gaps(&u);
   draw(pg, &u);
   page_print(pg,
              "<div id=\"unit-view\" hidden>\n<h3>Select a span of the text</h3>\n"

@@ -22,7 +22,7 @@ static picture *draw(const series_plot *p) {
   const int64_t before = p->n_forecasts > LEAST_BEFORE ? p->n_forecasts : LEAST_BEFORE;
   const int64_t from = p->first > before ? p->first - before : 0, last = p->first + p->n_forecasts - 1;
   const int64_t shown = p->n > from ? p->n - from : 0, to = last > p->n - 1 ? last : p->n - 1;
-  double *x = malloc((size_t)(shown > p->n_forecasts ? shown : p->n_forecasts) * sizeof *x);
+  double *x = calloc((size_t)(shown > p->n_forecasts ? shown : p->n_forecasts) + 1, sizeof *x);
   picture *pic = x ? picture_new(WIDTH, HEIGHT, "series", p->title,
                                  "The last values of a series, and forecasts of the same records.")
                    : NULL;
