@@ -91,7 +91,7 @@ __kernel VECTORISED void product(const __global real *a, long a_at, const __glob
   vec total[ROWS][VECS]; /* indexed by loops that are not unrolled, so in memory; sum stays in registers */
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECS; v++)
-#if BLOCKS
+#if BLOCKS && HAVE_C
       total[r][v] = n0 + v * WIDTH < N ? ADDEND(min(m0 + r, M - 1), n0 + v * WIDTH) : (vec)(0);
 #else
       total[r][v] = (vec)(0);
