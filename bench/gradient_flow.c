@@ -5,7 +5,7 @@
  * "products" these and the products of Jacobians of all lags, "sigma" that and the singular values of a dozen lags.
  * All in processor time, building and compiling the graphs included.
  *
- *     flow [STEPS BATCH HIDDEN]
+ *     gradient_flow [STEPS BATCH HIDDEN]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
     status = measure(&n, cells[i].name, device, &err);
   }
   if (status != UNROLL_OK)
-    fprintf(stderr, "flow: %s\n", err.message);
+    fprintf(stderr, "gradient_flow: %s\n", err.message);
   unroll_device_close(device);
   unroll_context_destroy(context);
   return status == UNROLL_OK ? 0 : 1;
