@@ -152,6 +152,36 @@ class Tasks(Diagnose):
             self.assertAlmostEqual(entry["radius"], max(math.hypot(*e) for e in entry["eigenvalues"]), 7)
             self.assertGreaterEqual(entry["norm"], entry["radius"])
 
+    def test_logs_of_trainings(self):
+        log = self.path("log.jsonl")
+        model = self.model("--log", log, "--tensorboard", self.path("events"), name="logged.safetensors")
+        usual = ("--text", self.text(), "--exponent-steps", "20", "--starts", "1")
+        with open(log, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        training = self.diagnose(model, *usual, "--training", log)[0]["training"]
+        self.assertEqual(training["updates"], [1, 2, 3])
+        self.assertEqual(training["loss"], [line["loss"] for line in lines])
+        self.assertEqual(training["gradient_norm"], [line["grad_norm"] for line in lines])
+        self.assertEqual({w["name"]: w["radius"] for w in training["weights"]},
+                         {name: [value] * 3 for name, value in lines[-1]["radius"].items()})  # before the first: that
+        # Every second line where there are too many, NaN, a curve that begins late, and a last line that was cut off.
+        many = "".join(json.dumps({"update": i, "loss": None if i == 4 else 1 / i, "grad_norm": 2 * i,
+                                   **({"radius": {"W": i}} if i in (7, 9000) else {})}) + "\n" for i in range(1, 9001))
+        training = self.diagnose(model, *usual, "--training", self.write("many.jsonl", many + '{"upd'))[0]["training"]
+        self.assertEqual(training["updates"], list(range(1, 9001, 2)))
+        self.assertEqual(training["gradient_norm"], list(range(2, 18001, 4)))
+        self.assertEqual(training["weights"], [{"name": "W", "radius": [7] * 4500}])
+        training = self.diagnose(model, *usual, "--training", self.write("few.jsonl", many[:400]))[0]["training"]
+        self.assertEqual(training["loss"][3], "nan")
+        for text, why in (("", "no updates"), ("{}\n", "line 1: not a line of a training's --log"),
+                          (many[:600].rsplit("\n", 1)[0] + "\nno JSON\n", "not a line of a training's --log")):
+            report, _ = self.diagnose(model, *usual, "--training", self.write("wrong.jsonl", text))
+            missing = {entry["section"]: entry["why"] for entry in report["missing"]}
+            self.assertIn(why, missing["training"])
+            self.assertNotIn("training", report)
+        self.fails(1, "--training: cannot read", "diagnose", model, *usual, "--training", self.path("absent"), "--out",
+                   self.out())
+
     def test_options_of_cells(self):
         for options in (["--cell", "lstm", "--layer-norm", "--peepholes"], ["--zoneout-h", "0.2", "--zoneout-c", "0.1"],
                         ["--cell", "gru_after", "--layer-norm"]):

@@ -36,6 +36,8 @@ static const option_spec options[] = {
      .help = "the folder that gets report.json, report.html and plots; it is made"},
     {.type = OPTION_FLAG, .name = "no-page", .offset = AT(no_page), .help = "report.json alone"},
     {.type = OPTION_FLAG, .name = "force", .offset = AT(force), .help = "write into a folder that has files already"},
+    TEXT("training", "F.jsonl", AT(training),
+         "the --log of the model's training: loss, gradient norm, radii over updates"),
     HEADING("how much is looked at"),
     INTEGER("sequences", "N", AT(sequences), "8", 1, 4096, "sequences, evenly out of the data"),
     INTEGER("steps", "T", AT(steps), "0", 0, 100000,
@@ -112,10 +114,11 @@ typedef void section(diagnosis *d);
 static const struct {
   const char *name;
   section *run;
-} sections[] = {
-    {"nonfinite", diagnose_nonfinite}, {"gates", diagnose_gates},       {"units", diagnose_units},
-    {"spectra", diagnose_spectra},     {"cost", diagnose_cost},         {"attention", diagnose_attention},
-    {"gradient", diagnose_gradient},   {"lyapunov", diagnose_lyapunov}, {"fixed_points", diagnose_fixed_points}};
+} sections[] = {{"training", diagnose_training},   {"nonfinite", diagnose_nonfinite},
+                {"gates", diagnose_gates},         {"units", diagnose_units},
+                {"spectra", diagnose_spectra},     {"cost", diagnose_cost},
+                {"attention", diagnose_attention}, {"gradient", diagnose_gradient},
+                {"lyapunov", diagnose_lyapunov},   {"fixed_points", diagnose_fixed_points}};
 
 /*
  * Without a measured gradient the memory is that of the states: what is near another state comes by a factor of e^λ1
@@ -174,10 +177,16 @@ static bool check_usage(const command_spec *command, const diagnose_values *v) {
   if ((v->text != NULL) + (v->data.csv != NULL) + (v->pairs.path != NULL) == 1)
     return sequence_check_usage(&v->data) && pairs_check_usage(&v->pairs);
   complain("'unroll %s' needs one of --text FILE (language models), --data FILE (classifiers, forecasters, layers "
-           "alone) and "
-           "--pairs FILE (translators)",
+           "alone) and --pairs FILE (translators)",
            command->name);
   complain("see 'unroll %s --help'", command->name);
+  return false;
+}
+
+static bool can_read(const char *option, const char *path) {
+  if (!path || access(path, R_OK) == 0)
+    return true;
+  complain("%s: cannot read %s: %s", option, path, strerror(errno));
   return false;
 }
 
@@ -186,8 +195,9 @@ static int run(const command_spec *command, const void *p) {
   int code = EXIT_FAILED;
   if (!check_usage(command, p))
     return EXIT_USAGE;
-  if (model_view_open(d.values->model, &d.model) && make_figures(&d) && diagnose_read_data(&d) &&
-      diagnose_begin_report(&d) && diagnose_trace(&d) && make_folder(d.values->out, d.values->force)) {
+  if (can_read("--training", d.values->training) && model_view_open(d.values->model, &d.model) && make_figures(&d) &&
+      diagnose_read_data(&d) && diagnose_begin_report(&d) && diagnose_trace(&d) &&
+      make_folder(d.values->out, d.values->force)) {
     diagnose_catch_signals();
     code = diagnose_all(&d);
   }
@@ -212,8 +222,8 @@ const command_spec command_diagnose = {
     .notes =
         "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured. The "
         "recurrent\n"
-        "layers are run over the data on the host, in double; attention runs on the device. Ctrl-C writes what there "
-        "is,\nmarked as a part.\n",
+        "layers are run over the data on the host, in double; attention runs on the device. Ctrl-C writes what there\n"
+        "is, marked as a part.\n",
     .example =
         "  unroll diagnose book.safetensors --text book.txt --out book-report\n"
         "  unroll diagnose digits.safetensors --data digits.csv --label digit --out digits-report\n"

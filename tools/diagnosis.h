@@ -18,7 +18,7 @@ typedef struct diagnose_values {
   sequence_values data;
   series_values series;
   pair_values pairs;
-  const char *model, *text, *out;
+  const char *model, *text, *out, *training;
   int64_t sequences, steps, starts, exponents, exponent_steps, units, seed;
   bool force, no_page;
 } diagnose_values;
@@ -83,6 +83,7 @@ void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
 void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
 void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
+void diagnose_training(diagnosis *d);     /* diagnose_training.c */
 void diagnose_cost(diagnosis *d);         /* diagnose_report.c */
 
 /* diagnose_report.c */

@@ -53,7 +53,8 @@ typedef struct train_values {
       TEXT("resume", "M.safetensors", offsetof(T, train.resume),                                                       \
            "go on where that model was saved, with " data "; saved there without --out"),                              \
       TEXT("log", "F.jsonl", offsetof(T, train.log),                                                                   \
-           "a JSON object per update: update, loss, lr, grad_norm, " pace "; loss_scale, where it is dynamic"),        \
+           "a JSON object per update: update, loss, lr, grad_norm, " pace "; loss_scale, where it is dynamic; "        \
+           "spectral radii, where --watch or --tensorboard have them"),                                                \
       TEXT(                                                                                                            \
           "tensorboard", "DIR", offsetof(T, train.tensorboard),                                                        \
           "a new event file in that folder: scalars of each update; at each validation spectral radii and histograms " \

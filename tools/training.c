@@ -118,7 +118,19 @@ static void save_best(training *t) {
 /* JSON has no NaN and no infinity. */
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
-static void write_log(training *t, const unroll_train_progress *p) {
+/* {"rnn.W_h.0.0 f": 0.97} */
+static json_t *radii_to_json(const radii *r) {
+  json_t *all = json_object();
+  for (uint32_t i = 0; i < r->n; i++) {
+    char name[192];
+    snprintf(name, sizeof name, "%s%s%s", r->all[i].name, r->all[i].gate[0] ? " " : "", r->all[i].gate);
+    json_object_set_new(all, name, number(r->all[i].value));
+  }
+  return all;
+}
+
+/* found: radii that are new, or NULL. */
+static void write_log(training *t, const unroll_train_progress *p, const radii *found) {
   char pace[24];
   snprintf(pace, sizeof pace, "%s_per_s", t->task->pace);
   for (uint32_t i = 0; i < p->n_updates; i++) {
@@ -138,6 +150,8 @@ static void write_log(training *t, const unroll_train_progress *p) {
     }
     if (line && p->loss_scales)
       json_object_set_new(line, "loss_scale", number((double)p->loss_scales[i]));
+    if (line && last && found)
+      json_object_set_new(line, "radius", radii_to_json(found));
     if (!line || json_dumpf(line, t->log, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0 || fputc('\n', t->log) == EOF)
       log_failed(t);
     json_decref(line);
@@ -160,20 +174,22 @@ static bool open_board(training *t, const char *device) {
   return opened;
 }
 
-/* Radii, events and curves. At a validation for TensorBoard, for curves as often as they come cheap. */
+/* Radii, log, events and curves. At a validation for TensorBoard, for curves as often as they come cheap. */
 static void look(training *t, const unroll_train_progress *p) {
   const bool at_validation = p->evaluated || p->final;
   const bool wanted = t->job->train->watch || (t->board.file && at_validation);
-  const bool found = wanted && radii_look(&t->radii, p);
+  const radii *const found = wanted && radii_look(&t->radii, p) ? &t->radii : NULL;
   double rates[64];
+  if (t->log && !t->log_failed)
+    write_log(t, p, found);
   if (t->job->train->watch)
-    watch_add(&t->watch, p, found ? &t->radii : NULL);
+    watch_add(&t->watch, p, found);
   if (!t->board.file)
     return;
   for (uint32_t i = 0; i < p->n_updates; i++)
     rates[i] = t->task->learning_rate(t->model, p->update - p->n_updates + 1 + i);
   const board_names names = {t->metric, t->task->pace};
-  board_report(&t->board, &names, p, rates, found ? &t->radii : NULL);
+  board_report(&t->board, &names, p, rates, found);
 }
 
 /* ---- progress ---- */
@@ -251,8 +267,6 @@ static void take_report(training *t, const unroll_train_progress *p) {
   t->ran_out = p->patience_ended;
   if (p->loss_scales)
     t->loss_scale = (double)p->loss_scales[p->n_updates - 1];
-  if (t->log && !t->log_failed)
-    write_log(t, p);
   look(t, p);
   if (p->skipped > 0 && (t->tells_skips || !p->loss_scales)) /* a scale's skips are usual */
     tell("%" PRIu64 " of the updates up to %" PRIu64 " skipped; not finite in the first: %s", p->skipped, p->update,
