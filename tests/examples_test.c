@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The examples as their readers would run them: the loss that they print falls, reverse says words backwards that it has
- * not seen, stream knows how its signal goes on, and memory_tasks learns, in small, alike on every device. The gradient
- * of coupled_lstm is checked in gradcheck_test. */
+ * not seen, stream knows how its signal goes on, memory_tasks learns, in small, alike on every device, flip_flop finds
+ * its memories, and chaos its exponents. The gradient of coupled_lstm is checked in gradcheck_test. */
 #include "devices.h"
 #include <math.h>
 #include <stdio.h>
@@ -60,6 +60,47 @@ static void words_backwards(void **state) {
 static void a_signal_goes_on(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
     check("stream", unroll_device_id(dev), 9);
+}
+
+/* Sussillo & Barak 2013: a stable point for each of the eight memories, and saddles between them, 12, 6 and 1 or so. */
+static void eight_memories(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    FILE *out = start("flip_flop", unroll_device_id(dev));
+    char line[256];
+    int points = 0, from = 0, of = 0, stable = -1, k, unstable;
+    double q = 1;
+    while (fgets(line, sizeof line, out)) {
+      if (sscanf(line, "%d fixed points from %d of %d starts, q at most %lf", &k, &from, &of, &q) == 4)
+        points = k;
+      else if (sscanf(line, "%d with %d unstable modes", &k, &unstable) == 2 && unstable == 0)
+        stable = k;
+    }
+    assert_int_equal(pclose(out), 0);
+    assert_int_equal(stable, 8);
+    assert_in_range(points, 24, 27);
+    assert_in_range(from, 500, of);
+    assert_true(q < 1e-20);
+  }
+}
+
+/* Few steps: λ1 within four of its standard errors of what NumPy has of 180,000. */
+static void lyapunov_exponents(void **state) {
+  (void)state;
+  const double gains[] = {0.5, 1, 1.5, 2, 3}, want[] = {-0.6882204, 0, 0.0530, 0.1463, 0.2921};
+  FILE *out = start("chaos", "1500");
+  char line[256];
+  int n = 0;
+  double g, first, second, third, deviation;
+  while (fgets(line, sizeof line, out))
+    if (sscanf(line, "| %lf | %lf | %lf | %lf | %lf |", &g, &first, &second, &third, &deviation) == 5) {
+      assert_in_range(n, 0, 4);
+      assert_true(g == gains[n] && first >= second && second >= third);
+      if (!(fabs(first - want[n]) < 4 * deviation))
+        fail_msg("g = %g: λ1 %g ± %g, expected %g", g, first, deviation, want[n]);
+      n++;
+    }
+  assert_int_equal(pclose(out), 0);
+  assert_int_equal(n, 5);
 }
 
 enum { MAX_BLOCKS = 32 };
@@ -189,6 +230,7 @@ static void unknown_device(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {DEVICE_TESTS(coupled_lstm),       DEVICE_TESTS(words_backwards),
                                      DEVICE_TESTS(a_signal_goes_on),   DEVICE_TESTS(adding_task),
+                                     DEVICE_TESTS(eight_memories),     cmocka_unit_test(lyapunov_exponents),
                                      DEVICE_TESTS(copy_task),          DEVICE_TESTS(without_memory),
                                      cmocka_unit_test(unknown_device), cmocka_unit_test(memory_options)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
