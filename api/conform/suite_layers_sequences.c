@@ -143,6 +143,7 @@ static const struct decoder_case {
                                  .projection = 4,
                                  .peepholes = 1,
                                  .layer_norm = 1,
+                                 .layer_norm_epsilon = 0.01, /* a state near 0 would make an error larger */
                                  .clip = 2.5,
                                  .cell_clip = 1.5,
                                  .skip = 0.25,
@@ -165,6 +166,7 @@ static const struct decoder_case {
      &(const unroll_rnn_options){.cell = UNROLL_CELL_GRU,
                                  .layers = 2,
                                  .layer_norm = 1,
+                                 .layer_norm_epsilon = 0.01, /* a state near 0 would make an error larger */
                                  .residual = UNROLL_RESIDUAL_OUTPUTS,
                                  .zoneout_h = 0.25,
                                  .same_mask = 1,
@@ -245,7 +247,8 @@ static void encode(struct net *n, struct net_model *m, const struct decoder_case
   unroll_bridge(&(unroll_rnn_state){.h = h}, d->layers, 1 + both, "bridge", P, &(unroll_rnn_state){.h = k->h});
   if (lstm)
     unroll_bridge(&(unroll_rnn_state){.c = c}, d->layers, 1 + both, "bridge", s->H, &(unroll_rnn_state){.c = k->c});
-  m->chain = (double)((s->T + TARGET_STEPS) * (d->layers + 1));
+  /* Normalised, a step is two in a row: the products, and the sums, root and quotient over each row of them. */
+  m->chain = (double)((s->T + TARGET_STEPS) * (d->layers + 1) * (k->cells.layer_norm ? 2 : 1));
 }
 
 static void build_decoder(struct net *n, const struct net_spec *s) {
