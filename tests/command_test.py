@@ -34,6 +34,21 @@ def unroll(*arguments, **options):
     return subprocess.run([UNROLL, *arguments], text=True, timeout=TIMEOUT, check=False, **options)
 
 
+def pieces_of(terminal):
+    """What a program writes to it, until it ends or TIMEOUT is over."""
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        yield piece
+
+
 class Case(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -495,17 +510,7 @@ class Train(Case):
         if pid == 0:
             inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
             os.execvpe(UNROLL, [UNROLL, *arguments], {**inherited, **environment})
-        output, end = b"", time.monotonic() + TIMEOUT
-        while time.monotonic() < end:
-            if not select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                piece = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            output += piece
+        output = b"".join(pieces_of(terminal))
         os.close(terminal)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, output)
         return output.decode()

@@ -6,14 +6,13 @@ import fcntl
 import os
 import pty
 import re
-import select
 import signal
 import struct
 import termios
 import time
 import unittest
 
-from command_test import LM, TIMEOUT, TINY, UNROLL, WORDS, Case
+from command_test import LM, TINY, UNROLL, WORDS, Case, pieces_of
 
 BRAILLE = re.compile("[\u2801-\u28ff]")
 TITLES = ("  loss  ", "  gradient norm  ", "  spectral radius  ", "  time  ")
@@ -79,16 +78,8 @@ class Watch(Case):
             os.execvpe(UNROLL, [UNROLL, *LM, self.write("text.txt", WORDS * 20), *TINY, "--out",
                                 self.path("m.safetensors"), "--evaluate-every", "30", "--watch", *arguments],
                        {**inherited, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment})
-        screen, output, end = Screen(columns, rows), b"", time.monotonic() + TIMEOUT
-        while time.monotonic() < end:
-            if not select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                piece = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
+        screen, output = Screen(columns, rows), b""
+        for piece in pieces_of(terminal):
             output += piece
             screen.feed(piece)
             for title in TITLES:

@@ -6,24 +6,6 @@
 #include <string.h>
 #include <unroll/seq2seq.h>
 
-/* Normal numbers for the real inputs and parameters of rank 1 or more. */
-static void fill(model *m, double std) {
-  for (uint32_t i = 0; i < unroll_graph_count(m->graph); i++) {
-    unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(m->graph, i));
-    const bool mine = info.role == UNROLL_ROLE_INPUT || info.role == UNROLL_ROLE_PARAM;
-    if (!mine || (info.dtype != UNROLL_F32 && info.dtype != UNROLL_F64) || info.rank == 0)
-      continue;
-    double values[512];
-    int64_t n = 1;
-    for (int32_t k = 0; k < info.rank; k++)
-      n *= info.shape[k];
-    assert_in_range(n, 1, 512);
-    info.dtype = UNROLL_F64;
-    assert_int_equal(unroll_init_normal(&info, 3, 0, std, values, NULL), UNROLL_OK);
-    model_put(m, info.name, values, n);
-  }
-}
-
 /* A taught decoder over three blocks of steps, whose masks and source stand outside of the loop; policy or NULL. */
 enum { H = 3, LONG = 24, ROWS = 64, KEPT = 7 };
 static const char *const kept_names[KEPT] = {
@@ -65,7 +47,7 @@ static model open_long(const unroll_checkpoint_policy *policy, unroll_device *de
     ids[i] = (i * 7 + i / ROWS) % 5;
   for (int i = 0; i < ROWS; i++)
     lengths[i] = i % (LONG + 1);
-  fill(&m, 0.7);
+  model_fill(&m, 0.7);
   model_put_i32(&m, "inputs", ids, LONG * ROWS);
   model_put_i32(&m, "lengths", lengths, ROWS);
   m.options.seed = 4;

@@ -4,30 +4,16 @@
  * ragged lengths; and an LSTM's own path, which is known.
  */
 #include "devices.h"
+#include "flow_support.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/diagnose.h>
 #include <unroll/flow.h>
-#include <unroll/philox.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
 #define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-/* Relative to the number itself, or to `least` where it is smaller. */
-static void assert_near(const char *what, int64_t at, double got, double want, double tolerance, double least) {
-  if (!(fabs(got - want) <= tolerance * fmax(fabs(want), least)))
-    fail_msg("%s at %lld: %.17g, expected %.17g within %g", what, (long long)at, got, want, tolerance);
-}
-
-static double *numbers(uint32_t seed, int64_t n, double scale) {
-  double *x = malloc((size_t)n * sizeof *x);
-  assert_non_null(x);
-  const unroll_philox_key key = unroll_philox_site_key(seed, 0, 0);
-  for (int64_t i = 0; i < n; i++)
-    x[i] = scale * unroll_normal(key, 0, 0, (uint32_t)i);
-  return x;
-}
 
 enum { MAX_WEIGHTS = 64, I = 2 };
 

@@ -4,13 +4,13 @@
  * W_h. What other cells do is in flow_cells_test.c.
  */
 #include "devices.h"
+#include "flow_support.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/diagnose.h>
 #include <unroll/flow.h>
-#include <unroll/philox.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
 #define assert_ok(expr) assert_status(UNROLL_OK, (expr))
@@ -20,21 +20,6 @@ static unroll_error err = UNROLL_ERROR_INIT;
     if (!strstr(err.message, (words)))                       \
       fail_msg("'%s' is not in '%s'", (words), err.message); \
   } while (0)
-
-/* Relative to the number itself, or to `least` where it is smaller. */
-static void assert_near(const char *what, int64_t at, double got, double want, double tolerance, double least) {
-  if (!(fabs(got - want) <= tolerance * fmax(fabs(want), least)))
-    fail_msg("%s at %lld: %.17g, expected %.17g within %g", what, (long long)at, got, want, tolerance);
-}
-
-static double *numbers(uint32_t seed, int64_t n, double scale) {
-  double *x = malloc((size_t)n * sizeof *x);
-  assert_non_null(x);
-  const unroll_philox_key key = unroll_philox_site_key(seed, 0, 0);
-  for (int64_t i = 0; i < n; i++)
-    x[i] = scale * unroll_normal(key, 0, 0, (uint32_t)i);
-  return x;
-}
 
 /* c [n,n] = a·b */
 static void product(double *c, const double *a, const double *b, int64_t n) {
@@ -134,38 +119,30 @@ static void check_powers(const double *W, double tolerance, double least, const 
   }
 }
 
+static void check_linear(unroll_device *dev, int32_t dtype, double tolerance, double least) {
+  double *W = numbers(5, N * N, 0.4);
+  linear_net l;
+  linear_open(&l, W);
+  unroll_flow_options o = exact();
+  o.device = dev;
+  o.dtype = dtype;
+  unroll_flow *f;
+  assert_ok(unroll_flow_measure(&l.net, &l.batch, &o, &f, &err));
+  check_powers(W, tolerance, least, f, &l);
+  unroll_flow_free(f);
+  linear_close(&l);
+  free(W);
+}
+
 static void linear_networks(void **state) {
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F64) {
-    double *W = numbers(5, N * N, 0.4);
-    linear_net l;
-    linear_open(&l, W);
-    unroll_flow_options o = exact();
-    o.device = dev;
-    unroll_flow *f;
-    assert_ok(unroll_flow_measure(&l.net, &l.batch, &o, &f, &err));
-    check_powers(W, 1e-12, 1e-3, f, &l);
-    unroll_flow_free(f);
-    linear_close(&l);
-    free(W);
-  }
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F64)
+    check_linear(dev, UNROLL_F64, 1e-12, 1e-3);
 }
 
 /* In f32 a number has 24 bits: 1e-5 for 12 products of sums. */
 static void linear_networks_f32(void **state) {
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
-    double *W = numbers(5, N * N, 0.4);
-    linear_net l;
-    linear_open(&l, W);
-    unroll_flow_options o = exact();
-    o.device = dev;
-    o.dtype = UNROLL_F32;
-    unroll_flow *f;
-    assert_ok(unroll_flow_measure(&l.net, &l.batch, &o, &f, &err));
-    check_powers(W, 1e-5, 1e-1, f, &l);
-    unroll_flow_free(f);
-    linear_close(&l);
-    free(W);
-  }
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32)
+    check_linear(dev, UNROLL_F32, 1e-5, 1e-1);
 }
 
 /* ---- linear networks whose powers are known ---- */

@@ -17,24 +17,6 @@ static unroll_graph *graph(void) {
   return g;
 }
 
-/* Normal numbers for the real inputs and parameters of rank 1 or more. */
-static void fill(model *m, double std) {
-  for (uint32_t i = 0; i < unroll_graph_count(m->graph); i++) {
-    unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(m->graph, i));
-    const bool mine = info.role == UNROLL_ROLE_INPUT || info.role == UNROLL_ROLE_PARAM;
-    if (!mine || (info.dtype != UNROLL_F32 && info.dtype != UNROLL_F64) || info.rank == 0)
-      continue;
-    double values[512];
-    int64_t n = 1;
-    for (int32_t k = 0; k < info.rank; k++)
-      n *= info.shape[k];
-    assert_in_range(n, 1, 512);
-    info.dtype = UNROLL_F64;
-    assert_int_equal(unroll_init_normal(&info, 3, 0, std, values, NULL), UNROLL_OK);
-    model_put(m, info.name, values, n);
-  }
-}
-
 /* ---- REINFORCE ---- */
 
 enum { V = 3, END = 1, T = 3, H = 3, ALL = 15 };
@@ -108,7 +90,7 @@ static void estimator_is_the_enumerated_gradient(void **state) {
     unroll_output(p, "p");
     unroll_output(expected, "expected");
     model m = model_open(g, dev, true);
-    fill(&m, 0.8);
+    model_fill(&m, 0.8);
     model_put_i32(&m, "inputs", inputs, T * ALL);
     model_put_i32(&m, "targets", targets, T * ALL);
     model_put(&m, "reward", rewards, ALL);
@@ -245,7 +227,7 @@ static void updates_raise_the_reward(void **state) {
   FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
     unroll_graph *sg = sampler_graph(), *lg = learner_graph();
     model s = model_open(sg, dev, true), l = model_open(lg, dev, true);
-    fill(&l, 0.3);
+    model_fill(&l, 0.3);
     for (uint32_t i = 0; i < unroll_graph_count(lg); i++) {
       const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(lg, i));
       if (info.role == UNROLL_ROLE_PARAM)
@@ -370,7 +352,7 @@ static void many_to_one(void **state) {
       unroll_output(h[D], "forward");
       unroll_output(h[D + D - 1], "reverse");
       model m = model_open(g, dev, true);
-      fill(&m, 0.7);
+      model_fill(&m, 0.7);
       model_put_i32(&m, "lengths", lengths, B);
       model_run(&m);
       double *y = model_get(&m, "y", B * Y),
@@ -416,7 +398,7 @@ static void cell_step_is_the_layer(void **state) {
       unroll_scan_end(s);
       unroll_output(y, "steps");
       model m = model_open(g, dev, true);
-      fill(&m, 0.7);
+      model_fill(&m, 0.7);
       model_run(&m);
       double *a = model_get(&m, "layer", STEPS * B * H), *b = model_get(&m, "steps", STEPS * B * H);
       assert_close("steps", b, a, STEPS * B * H, 2e-6); /* 4 steps of products over 5 terms */
@@ -443,7 +425,7 @@ static void bridge(void **state) {
     unroll_output(to_h[0], "h");
     unroll_output(to_c[0], "c");
     model m = model_open(g, dev, true);
-    fill(&m, 1);
+    model_fill(&m, 1);
     model_run(&m);
     double *got[3] = {model_get(&m, "same", B * 4), model_get(&m, "h", B * 3), model_get(&m, "c", B * 3)};
     float in[4][B * 2], W[2][3 * 4], b[2][3];

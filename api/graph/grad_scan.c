@@ -295,12 +295,7 @@ void grad_scan(vjp *outer, unroll_graph *g, uint32_t scan_node) {
   if (!edges || !results || !p.needs || !p.adjoint || !p.adjoint_all || !p.capture)
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for the gradient of a scan");
   else {
-    for (uint32_t i = 0; i < n.n_in; i++)
-      edges[i] = n.in[i];
-    for (uint32_t i = 0; i < n.n_out; i++)
-      edges[n.n_in + i] = n.out[i];
-    n.in = edges;
-    n.out = edges + n.n_in;
+    node_keep_edges(&n, edges);
     differentiate(&p, outer, &n, results);
     const uint32_t first_capture = b->n_carries + b->n_inputs;
     for (uint32_t i = first_capture; i < n.n_in && !graph_failed(g); i++)

@@ -451,6 +451,15 @@ bool node_reads(const node *n, uint32_t tensor_id) {
   return false;
 }
 
+void node_keep_edges(node *n, uint32_t *edges) {
+  for (uint32_t i = 0; i < n->n_in; i++)
+    edges[i] = n->in[i];
+  for (uint32_t i = 0; i < n->n_out; i++)
+    edges[n->n_in + i] = n->out[i];
+  n->in = edges;
+  n->out = edges + n->n_in;
+}
+
 unroll_graph *graph_common(const unroll_tensor *x, uint32_t n) {
   unroll_graph *g = NULL;
   for (uint32_t i = 0; i < n; i++)

@@ -129,6 +129,8 @@ bool graph_failed(const unroll_graph *graph);
 static inline unroll_graph *graph_root(unroll_graph *g) { return g->parent ? g->parent : g; }
 static inline const unroll_graph *graph_root_of(const unroll_graph *g) { return g->parent ? g->parent : g; }
 bool node_reads(const node *n, uint32_t tensor_id);
+/* Of a copy of a node: its edges, [n_in + n_out], become these, which stay when the graph writes its own anew. */
+void node_keep_edges(node *n, uint32_t *edges);
 unroll_tensor graph_handle(unroll_graph *graph, uint32_t id); /* GRAPH_NONE gives unroll_none() */
 uint32_t graph_add_tensor(unroll_graph *graph, const tensor_spec *spec, int32_t role, uint32_t producer, char *name);
 const tensor_spec *graph_spec(unroll_tensor x);

@@ -136,12 +136,7 @@ static void tangent_scan(jvp *t, uint32_t scan_node) {
   if (!edges || !marks || !inner)
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for the tangent of a scan");
   else {
-    for (uint32_t i = 0; i < n.n_in; i++)
-      edges[i] = n.in[i];
-    for (uint32_t i = 0; i < n.n_out; i++)
-      edges[n.n_in + i] = n.out[i];
-    n.in = edges;
-    n.out = edges + n.n_in;
+    node_keep_edges(&n, edges);
     steps s = {.g = g, .scan_node = scan_node};
     walk_scan(t, &n, &s, marks, marks + n_tensors, inner, inner + n_tensors);
   }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <unroll/nn.h>
 
 #define MAX_DEVICES 8
 typedef struct plugin_devices {
@@ -157,6 +158,23 @@ void model_put_i32(model *m, const char *name, const int32_t *values, int64_t n)
   unroll_error err = UNROLL_ERROR_INIT;
   assert_int_equal(dtype_of(m, name), UNROLL_I32);
   assert_status(UNROLL_OK, unroll_binding_write(m->binding, name, values, (uint64_t)n * sizeof *values, &err));
+}
+
+void model_fill(model *m, double std) {
+  for (uint32_t i = 0; i < unroll_graph_count(m->graph); i++) {
+    unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(m->graph, i));
+    const bool mine = info.role == UNROLL_ROLE_INPUT || info.role == UNROLL_ROLE_PARAM;
+    if (!mine || (info.dtype != UNROLL_F32 && info.dtype != UNROLL_F64) || info.rank == 0)
+      continue;
+    double values[512];
+    int64_t n = 1;
+    for (int32_t k = 0; k < info.rank; k++)
+      n *= info.shape[k];
+    assert_in_range(n, 1, 512);
+    info.dtype = UNROLL_F64;
+    assert_int_equal(unroll_init_normal(&info, 3, 0, std, values, NULL), UNROLL_OK);
+    model_put(m, info.name, values, n);
+  }
 }
 
 void model_set_dim(model *m, int64_t size) {

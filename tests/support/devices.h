@@ -66,6 +66,8 @@ void model_close(model *m);
 /* values, converted to the tensor's dtype. n: its number of elements, or, where axis 0 has a run-time size, fewer. */
 void model_put(model *m, const char *name, const double *values, int64_t n);
 void model_put_i32(model *m, const char *name, const int32_t *values, int64_t n);
+/* Normal numbers for the real inputs and parameters of rank 1 or more, of 512 elements at most, the same for each. */
+void model_fill(model *m, double std);
 /* The run-time size, of a graph with one. */
 void model_set_dim(model *m, int64_t size);
 void model_run(model *m);
