@@ -17,7 +17,7 @@ enum { I = 32, MAX_WEIGHTS = 16, UPDATES = 3 };
 typedef struct network {
   int64_t T, B;
   unroll_rnn_options rnn;
-  unroll_flow_weight weights[MAX_WEIGHTS];
+  unroll_network_weight weights[MAX_WEIGHTS];
   uint32_t n_weights;
   double *x, *dy;
 } network;
@@ -56,7 +56,7 @@ static unroll_status build(network *n, unroll_graph *g, unroll_error *err) {
       return UNROLL_E_MEMORY;
     status = unroll_init_default(&info, n->rnn.cell, 1, data, err);
     wrt[n->n_weights] = t;
-    n->weights[n->n_weights++] = (unroll_flow_weight){info.name, data, count};
+    n->weights[n->n_weights++] = (unroll_network_weight){info.name, data, count};
   }
   unroll_gradient(loss, wrt, n->n_weights, d);
   const unroll_tensor lr = unroll_constant(g, UNROLL_F64, 0, NULL, 1e-3);
@@ -95,7 +95,7 @@ static unroll_status time_update(network *n, unroll_graph *g, unroll_device *dev
 
 static unroll_status time_flow(const network *n, unroll_device *device, int32_t probes, int32_t lags, double *seconds,
                                unroll_error *err) {
-  const unroll_flow_network net = {
+  const unroll_network net = {
       .struct_size = sizeof net, .n_weights = n->n_weights, .options = &n->rnn, .input = I, .weights = n->weights};
   const unroll_flow_batch batch = {.struct_size = sizeof batch, .steps = n->T, .batch = n->B, .x = n->x, .dy = n->dy};
   const unroll_flow_options o = {

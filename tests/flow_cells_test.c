@@ -22,8 +22,8 @@ typedef struct net {
   int64_t steps, batch, inputs, P;
   int32_t lengths[4];
   char names[MAX_WEIGHTS][40];
-  unroll_flow_weight weights[MAX_WEIGHTS];
-  unroll_flow_network net;
+  unroll_network_weight weights[MAX_WEIGHTS];
+  unroll_network net;
   unroll_flow_batch all;
   double *x, *dy;
 } net;
@@ -59,16 +59,16 @@ static void net_open(net *n, const unroll_rnn_options *o, int64_t inputs) {
     for (int d = 0; d < info.rank; d++)
       count *= info.shape[d];
     snprintf(n->names[k], sizeof n->names[k], "%s", info.name);
-    n->weights[k] = (unroll_flow_weight){n->names[k], numbers(10 + k, count, 0.6), (uint64_t)count};
+    n->weights[k] = (unroll_network_weight){n->names[k], numbers(10 + k, count, 0.6), (uint64_t)count};
     k++;
   }
   unroll_graph_destroy(g);
-  n->net = (unroll_flow_network){.struct_size = sizeof n->net,
-                                 .n_weights = k,
-                                 .options = &n->rnn,
-                                 .prefix = "net",
-                                 .input = inputs,
-                                 .weights = n->weights};
+  n->net = (unroll_network){.struct_size = sizeof n->net,
+                            .n_weights = k,
+                            .options = &n->rnn,
+                            .prefix = "net",
+                            .input = inputs,
+                            .weights = n->weights};
   n->x = numbers(7, n->steps * n->batch * inputs, 1);
   n->dy = numbers(8, n->steps * n->batch * directions(n) * n->P, 1);
   n->all = (unroll_flow_batch){.struct_size = sizeof n->all,
@@ -86,7 +86,7 @@ static void net_close(net *n) {
   free(n->dy);
 }
 
-static const unroll_flow_weight *weight(const net *n, const char *name) {
+static const unroll_network_weight *weight(const net *n, const char *name) {
   for (uint32_t i = 0; i < n->net.n_weights; i++)
     if (strcmp(n->weights[i].name, name) == 0)
       return &n->weights[i];
@@ -123,7 +123,7 @@ static void advance(unroll_device *dev, const net *n, int32_t direction, const d
     char name[48];
     snprintf(name, sizeof name, "%s", info.name);
     name[strlen(name) - 1] = (char)('0' + direction);
-    const unroll_flow_weight *w = weight(n, name);
+    const unroll_network_weight *w = weight(n, name);
     model_put(&m, info.name, w->data, (int64_t)w->count);
   }
   model_put(&m, "x", x, steps * rows * n->inputs);

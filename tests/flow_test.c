@@ -38,8 +38,8 @@ enum { T = 13, B = 3, I = 2, N = 6 };
 
 typedef struct linear_net {
   unroll_rnn_options rnn;
-  unroll_flow_weight weights[3];
-  unroll_flow_network net;
+  unroll_network_weight weights[3];
+  unroll_network net;
   double *W_x, *b, *x, *dy;
   unroll_flow_batch batch;
 } linear_net;
@@ -48,10 +48,10 @@ static void linear_open(linear_net *l, const double *W_h) {
   *l = (linear_net){.W_x = numbers(1, N * I, 0.5), .b = numbers(2, N, 0.1), .x = numbers(3, T * B * I, 1)};
   l->rnn = (unroll_rnn_options){.struct_size = sizeof l->rnn, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = N};
   l->rnn.f.kind = UNROLL_ACTIVATION_IDENTITY;
-  l->weights[0] = (unroll_flow_weight){"W_x.0.0", l->W_x, N * I};
-  l->weights[1] = (unroll_flow_weight){"W_h.0.0", W_h, N * N};
-  l->weights[2] = (unroll_flow_weight){"b.0.0", l->b, N};
-  l->net = (unroll_flow_network){
+  l->weights[0] = (unroll_network_weight){"W_x.0.0", l->W_x, N * I};
+  l->weights[1] = (unroll_network_weight){"W_h.0.0", W_h, N * N};
+  l->weights[2] = (unroll_network_weight){"b.0.0", l->b, N};
+  l->net = (unroll_network){
       .struct_size = sizeof l->net, .n_weights = 3, .options = &l->rnn, .input = I, .weights = l->weights};
   /* the gradient enters at the last step alone */
   l->dy = calloc((size_t)(T * B * N), sizeof *l->dy);

@@ -73,7 +73,7 @@ static bool find_loss(const diagnosis *d, int64_t T, struct loss *l) {
 /* ---- the network ---- */
 
 struct weights {
-  unroll_flow_weight *list;
+  unroll_network_weight *list;
   char (*names)[160];
   uint32_t n;
 };
@@ -83,7 +83,7 @@ static void add_weight(struct weights *w, const layer_view *l, const char *what,
     return;
   snprintf(w->names[w->n], sizeof w->names[w->n], "%s%s%s.%d.%d", l->stack, *l->stack ? "." : "", what, l->layer,
            l->direction);
-  w->list[w->n] = (unroll_flow_weight){w->names[w->n], data, (uint64_t)count};
+  w->list[w->n] = (unroll_network_weight){w->names[w->n], data, (uint64_t)count};
   w->n++;
 }
 
@@ -193,12 +193,12 @@ void diagnose_gradient(diagnosis *d) {
     diagnose_missing(d, "gradient", "out of memory");
   else {
     const unroll_rnn_options rnn = options_of(d);
-    const unroll_flow_network net = {.struct_size = sizeof net,
-                                     .options = &rnn,
-                                     .prefix = d->model.layers[0].stack,
-                                     .input = d->data.width,
-                                     .weights = w.list,
-                                     .n_weights = w.n};
+    const unroll_network net = {.struct_size = sizeof net,
+                                .options = &rnn,
+                                .prefix = d->model.layers[0].stack,
+                                .input = d->data.width,
+                                .weights = w.list,
+                                .n_weights = w.n};
     const unroll_flow_batch batch = {.struct_size = sizeof batch,
                                      .steps = T,
                                      .batch = d->data.n,

@@ -210,7 +210,7 @@ static void visited_slopes(const flow_task *t, int32_t i, int32_t kind, unroll_f
 
 /* rho and norm_W of W_h, or of the candidate's block. */
 static unroll_status spectrum(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
-  const unroll_flow_weight *w = flow_weight(t, "W_h", i / t->D, i % t->D);
+  const unroll_network_weight *w = flow_weight(t, "W_h", i / t->D, i % t->D);
   const int32_t cell = t->rnn.cell;
   const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->H;
   l->rho = l->norm_W = l->condition = l->slope = l->slope_mean = l->slope_max = (double)NAN;
@@ -341,7 +341,7 @@ static unroll_status put_together(flow_task *t, result *r, unroll_error *err) {
   return status;
 }
 
-unroll_status unroll_flow_measure(const unroll_flow_network *network, const unroll_flow_batch *batch,
+unroll_status unroll_flow_measure(const unroll_network *network, const unroll_flow_batch *batch,
                                   const unroll_flow_options *options, unroll_flow **flow, unroll_error *err) {
   flow_task t;
   if (!flow)
@@ -386,7 +386,7 @@ static unroll_status jacobian_rows(flow_task *t, int32_t layer, int32_t directio
   return status;
 }
 
-unroll_status unroll_flow_jacobian(const unroll_flow_network *network, const unroll_flow_batch *batch,
+unroll_status unroll_flow_jacobian(const unroll_network *network, const unroll_flow_batch *batch,
                                    const unroll_flow_options *options, int32_t layer, int32_t direction,
                                    int64_t sequence, int64_t lag, double *jacobian, uint64_t count, unroll_error *err) {
   flow_task t;

@@ -22,7 +22,7 @@ unroll_status flow_run_get(flow_run *run, const char *name, double *data, int64_
 
 /* What every part reads. */
 typedef struct flow_task {
-  const unroll_flow_network *net;
+  const unroll_network *net;
   unroll_flow_batch batch;
   unroll_flow_options o;  /* no zeros that mean something else */
   unroll_rnn_options rnn; /* of one layer, both its directions; without lengths */
@@ -37,7 +37,7 @@ typedef struct flow_task {
   double *norms;       /* [n_layers,2,T·B]: of ∂L/∂h_t and ∂L/∂c_t */
   double *flows;       /* [n_layers,T·B]: the sum over probes of the squares of J_kᵀu where k leads to step t */
 } flow_task;
-unroll_status flow_task_open(flow_task *t, const unroll_flow_network *net, const unroll_flow_batch *batch,
+unroll_status flow_task_open(flow_task *t, const unroll_network *net, const unroll_flow_batch *batch,
                              const unroll_flow_options *o, unroll_error *err);
 void flow_task_close(flow_task *t);
 
@@ -56,7 +56,7 @@ unroll_tensor flow_layer_of(const flow_task *t, unroll_tensor x, int32_t layer, 
 /* Writes the parameters of those layers that the graph has. */
 unroll_status flow_put_weights(const flow_task *t, flow_run *run, unroll_error *err);
 /* The weight "PREFIX.what.layer.direction" of the caller's, or NULL. */
-const unroll_flow_weight *flow_weight(const flow_task *t, const char *what, int32_t layer, int32_t direction);
+const unroll_network_weight *flow_weight(const flow_task *t, const char *what, int32_t layer, int32_t direction);
 
 /* flow_stack.c: fills inputs, h, c, norms and flows. */
 unroll_status flow_stack(flow_task *t, unroll_error *err);

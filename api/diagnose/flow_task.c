@@ -124,10 +124,10 @@ static unroll_status open_device(flow_task *t, unroll_error *err) {
   return unroll_device_open(t->own, "cpu", NULL, 0, &t->device, err);
 }
 
-unroll_status flow_task_open(flow_task *t, const unroll_flow_network *net, const unroll_flow_batch *batch,
+unroll_status flow_task_open(flow_task *t, const unroll_network *net, const unroll_flow_batch *batch,
                              const unroll_flow_options *o, unroll_error *err) {
   *t = (flow_task){.net = net};
-  if (!net || !UNROLL_HAS(unroll_flow_network, net, weights) || !net->options ||
+  if (!net || !UNROLL_HAS(unroll_network, net, weights) || !net->options ||
       !UNROLL_HAS(unroll_rnn_options, net->options, lengths) || !batch || !UNROLL_HAS(unroll_flow_batch, batch, loss) ||
       (net->n_weights && !net->weights))
     return fail(err, UNROLL_E_INVALID,
@@ -202,13 +202,13 @@ unroll_tensor flow_layer_of(const flow_task *t, unroll_tensor x, int32_t layer, 
   return unroll_rnn(x, prefix, &o, initial, last);
 }
 
-const unroll_flow_weight *flow_weight(const flow_task *t, const char *what, int32_t layer, int32_t direction) {
+const unroll_network_weight *flow_weight(const flow_task *t, const char *what, int32_t layer, int32_t direction) {
   char tail[FLOW_NAME];
   const char *prefix = t->net->prefix ? t->net->prefix : "";
   const size_t n = strlen(prefix);
   snprintf(tail, sizeof tail, "%s%s.%d.%d", n ? "." : "", what, layer, direction);
   for (uint32_t i = 0; i < t->net->n_weights; i++) {
-    const unroll_flow_weight *w = &t->net->weights[i];
+    const unroll_network_weight *w = &t->net->weights[i];
     if (w->name && strncmp(w->name, prefix, n) == 0 && strcmp(w->name + n, tail) == 0)
       return w;
   }
@@ -227,7 +227,7 @@ unroll_status flow_put_weights(const flow_task *t, flow_run *run, unroll_error *
     uint64_t count = 1;
     for (int32_t k = 0; k < info.rank; k++)
       count *= (uint64_t)info.shape[k];
-    const unroll_flow_weight *w = flow_weight(t, what, layer, direction);
+    const unroll_network_weight *w = flow_weight(t, what, layer, direction);
     if (!w || !w->data)
       return fail(err, UNROLL_E_INVALID, "gradient flow: the weight %s%s%s.%d.%d is missing, of %llu numbers", prefix,
                   *prefix ? "." : "", what, layer, direction, (unsigned long long)count);

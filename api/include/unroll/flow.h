@@ -3,7 +3,7 @@
  * unroll/flow.h: how gradients flow through a stack of recurrent layers: their norms by step, the products of Jacobians by
  * lag, and the singular values of these.
  *
- *     const unroll_flow_network net = {.struct_size = sizeof net, .options = &rnn, .input = I, .weights = w, .n_weights = n};
+ *     const unroll_network net = {.struct_size = sizeof net, .options = &rnn, .input = I, .weights = w, .n_weights = n};
  *     const unroll_flow_batch batch = {.struct_size = sizeof batch, .steps = T, .batch = B, .x = x, .dy = dy};
  *     unroll_flow *flow;
  *     unroll_flow_measure(&net, &batch, NULL, &flow, &err);
@@ -20,27 +20,11 @@
  */
 #ifndef UNROLL_FLOW_H
 #define UNROLL_FLOW_H
-#include <unroll/nn.h>
+#include <unroll/network.h>
 #include <unroll/runtime.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef struct unroll_flow_weight {
-  const char *name;   /* as unroll_rnn names it: "rnn.W_h.0.1" */
-  const double *data; /* dense, row-major */
-  uint64_t count;     /* elements */
-} unroll_flow_weight;
-
-typedef struct unroll_flow_network {
-  uint32_t struct_size, n_weights;
-  /* As unroll_rnn has them, for inference: no dropout, zoneout's expectation. lengths, cells, checkpoint and taps are not
-   * looked at. */
-  const unroll_rnn_options *options;
-  const char *prefix; /* of the weights' names; NULL: "" */
-  int64_t input;      /* I */
-  const unroll_flow_weight *weights;
-} unroll_flow_network;
 
 /* A loss on the last layer's outputs y [T,B,D·P]: build returns a scalar of y's graph, which keeps errors; fill, which may be
  * NULL, writes what build has added of inputs and parameters. */
@@ -129,7 +113,7 @@ typedef struct unroll_flow {
  *   UNROLL_E_UNSUPPORTED, .. as building, compiling and running the graph have it; UNROLL_E_MEMORY
  * Freed with unroll_flow_free.
  */
-UNROLL_API unroll_status unroll_flow_measure(const unroll_flow_network *network, const unroll_flow_batch *batch,
+UNROLL_API unroll_status unroll_flow_measure(const unroll_network *network, const unroll_flow_batch *batch,
                                              const unroll_flow_options *options, unroll_flow **flow, unroll_error *err);
 UNROLL_API void unroll_flow_free(unroll_flow *flow); /* NULL does nothing */
 
@@ -138,7 +122,7 @@ UNROLL_API void unroll_flow_free(unroll_flow *flow); /* NULL does nothing */
  * says: by N gradient passes at once, so for small N. Statuses as above; UNROLL_E_RANGE also where layer, direction,
  * sequence, or lag is not there, or `count` is not N².
  */
-UNROLL_API unroll_status unroll_flow_jacobian(const unroll_flow_network *network, const unroll_flow_batch *batch,
+UNROLL_API unroll_status unroll_flow_jacobian(const unroll_network *network, const unroll_flow_batch *batch,
                                               const unroll_flow_options *options, int32_t layer, int32_t direction,
                                               int64_t sequence, int64_t lag, double *jacobian, uint64_t count,
                                               unroll_error *err);
