@@ -87,6 +87,8 @@ class Diagnose(Case):
             for share in (*gate["low"], *gate["high"]):
                 self.assertTrue(0 <= share <= 1)
             self.assertEqual(len(gate["edges"]), len(gate["counts"]) + 1)
+            self.assertEqual([sum(column) for column in zip(*gate["histogram"])], gate["counts"])
+            self.assertEqual(gate["histogram_steps"][0], 0)
             if gate["time_constants"]:
                 self.assertEqual(gate["time_constants"], sorted(gate["time_constants"]))
         for finding in report["verdict"]["findings"]:
