@@ -110,11 +110,11 @@ static void draw_bars(const chart *c, const struct gate *g, double total) {
 /* Values upwards: by step, where that is known, and beside it over all steps. */
 static void draw_histograms(picture *p, const struct gate *g, double top) {
   chart by_step = {
-      .p = p, .left = 320, .top = top + 26, .right = 540, .bottom = top + ROW - 46, .title = "values by step"};
+      .p = p, .left = 320, .top = top + 26, .right = 530, .bottom = top + ROW - 46, .title = "values by step"};
   chart all = by_step;
   if (g->edges.n < 2)
     return;
-  all.left = g->histogram_steps.n ? 552 : 320;
+  all.left = g->histogram_steps.n ? 560 : 320;
   all.right = PAGE_WIDTH - 22;
   all.title = "all steps";
   by_step.y = axis_new(NULL, false);
