@@ -177,7 +177,7 @@ static unroll_status run(stack *s, double *work, unroll_error *err) {
   for (int32_t probe = 0; probe < (s->probes ? t->o.probes : 1); probe++) {
     if (s->probes)
       TRY(put_probes(s, probe, work, err));
-    TRY(unroll_run(s->run.binding, NULL, err));
+    TRY(flow_go(t, &s->run, err));
     for (int32_t i = 0; s->probes && i < t->n_layers; i++) {
       TRY(flow_run_get(&s->run, named(name, "flow", i), work, TB, err));
       for (int64_t k = 0; k < TB; k++)

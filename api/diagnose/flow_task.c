@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define GONE 0.01 /* of a gradient: what is left where the memory ends */
+
 static const char layer_prefix[] =
     "flow of layer "; /* then the layer's number: the names of its parameters in a graph */
 
@@ -90,7 +92,9 @@ static unroll_status set_options(flow_task *t, const unroll_flow_options *o, unr
   unroll_flow_options *to = &t->o;
   if (o && !UNROLL_HAS(unroll_flow_options, o, seed))
     return fail(err, UNROLL_E_INVALID, "gradient flow: its options have too small a struct_size");
-  *to = o ? *o : (unroll_flow_options){.dtype = UNROLL_F64};
+  *to = (unroll_flow_options){.dtype = UNROLL_F64};
+  if (o)
+    memcpy(to, o, o->struct_size < sizeof *to ? o->struct_size : sizeof *to);
   if (to->dtype != UNROLL_F64 && to->dtype != UNROLL_F32)
     return fail(err, UNROLL_E_RANGE, "gradient flow: dtype %d, expected UNROLL_F64 or UNROLL_F32", to->dtype);
   if (to->part < UNROLL_FLOW_STATE || to->part > UNROLL_FLOW_ONLY_C)
@@ -108,7 +112,7 @@ static unroll_status set_options(flow_task *t, const unroll_flow_options *o, unr
   to->probes = to->probes ? to->probes : 1;
   to->n_lags = to->n_lags ? to->n_lags : 12;
   to->tolerance = to->tolerance > 0 ? to->tolerance : 1e-4;
-  to->threshold = to->threshold > 0 ? to->threshold : exp(-1);
+  to->threshold = to->threshold > 0 ? to->threshold : GONE;
   const int64_t B = t->batch.batch;
   to->sequences = to->sequences ? to->sequences : B < 8 ? 1 : B / 8;
   if (to->sequences > B)
@@ -177,6 +181,15 @@ void flow_task_close(flow_task *t) {
   if (t->own)
     unroll_device_close(t->device);
   unroll_context_destroy(t->own);
+}
+
+unroll_status flow_ask(const flow_task *t, unroll_error *err) {
+  return t->o.cancel && t->o.cancel(t->o.ctx) ? fail(err, UNROLL_E_CANCELLED, "gradient flow: cancelled") : UNROLL_OK;
+}
+
+unroll_status flow_go(const flow_task *t, flow_run *run, unroll_error *err) {
+  TRY(flow_ask(t, err));
+  return unroll_run(run->binding, NULL, err);
 }
 
 int64_t flow_length(const flow_task *t, int64_t sequence) {
