@@ -149,9 +149,9 @@ static void not_finite(void **state) {
   f.nonfinite = 0;
   expect_nothing(&f);
   f.nonfinite = 3;
-  f.nonfinite_first = "step 7 of sequence 2, layer 0 forward, gate forget";
-  expect(&f, UNROLL_LEVEL_BAD, "nonfinite", "3 numbers are not finite, the first at step 7 of sequence 2",
-         "last saved model");
+  f.nonfinite_first = "the forget gate of layer 0, forward, step 7, sequence 2, unit 4 became NaN";
+  expect(&f, UNROLL_LEVEL_BAD, "nonfinite",
+         "3 numbers are not finite, the first: the forget gate of layer 0, forward, step 7", "last saved model");
 }
 
 static void the_gravest_first(void **state) {

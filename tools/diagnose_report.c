@@ -148,35 +148,47 @@ void diagnose_cost(diagnosis *d) {
 
 /* ---- the verdict ---- */
 
+struct verdict {
+  json_t *findings;
+  const char *level; /* of the first finding */
+  char text[720];
+};
+
+/* Those findings of a layer, or of the whole network, where `layer` is NULL, that have the level. */
+static void add_findings(const diagnosis *d, struct verdict *v, const unroll_layer_figures *f, const char *layer,
+                         int32_t level) {
+  unroll_finding found[UNROLL_MOST_FINDINGS];
+  const uint32_t n = unroll_layer_verdict(f, found);
+  for (uint32_t i = 0; i < n; i++) {
+    if (found[i].level != level || (layer && strcmp(found[i].what, "nonfinite") == 0)) /* said once of all layers */
+      continue;
+    json_array_append_new(v->findings,
+                          json_pack("{s:s, s:s, s:s?, s:o, s:s, s:s}", "level", unroll_level_name(level), "what",
+                                    found[i].what, "layer", layer, "figure", diagnose_number(found[i].figure), "text",
+                                    found[i].text, "advice", found[i].advice));
+    if (v->level)
+      continue;
+    const bool names_layer = layer && d->model.n > 1, advises = level > UNROLL_LEVEL_GOOD;
+    v->level = unroll_level_name(level);
+    snprintf(v->text, sizeof v->text, "%s%s%s%s%s%s", names_layer ? "layer " : "", names_layer ? layer : "",
+             names_layer ? ": " : "", found[i].text, advises ? "; " : "", advises ? found[i].advice : "");
+  }
+}
+
 void diagnose_verdict(diagnosis *d) {
-  json_t *all = json_array();
-  char text[720] = "nothing that the rules know of is wrong";
-  int32_t level = UNROLL_LEVEL_GOOD;
-  bool said = false;
-  for (int32_t wanted = UNROLL_LEVEL_BAD; wanted >= UNROLL_LEVEL_GOOD; wanted--)
-    for (size_t k = 0; k < d->model.n; k++) {
-      unroll_finding found[UNROLL_MOST_FINDINGS];
-      const uint32_t n = unroll_layer_verdict(&d->figures[k], found);
-      for (uint32_t i = 0; i < n; i++) {
-        if (found[i].level != wanted)
-          continue;
-        const char *name = d->model.layers[k].name;
-        json_array_append_new(all,
-                              json_pack("{s:s, s:s, s:s, s:o, s:s, s:s}", "level", unroll_level_name(wanted), "what",
-                                        found[i].what, "layer", name, "figure", diagnose_number(found[i].figure),
-                                        "text", found[i].text, "advice", found[i].advice));
-        if (said)
-          continue;
-        said = true;
-        level = wanted;
-        snprintf(text, sizeof text, "%s%s%s%s%s", d->model.n > 1 ? "layer " : "", d->model.n > 1 ? name : "",
-                 d->model.n > 1 ? ": " : "", found[i].text, "");
-        if (wanted > UNROLL_LEVEL_GOOD)
-          snprintf(text + strlen(text), sizeof text - strlen(text), "; %s", found[i].advice);
-      }
-    }
+  struct verdict v = {.findings = json_array()};
+  unroll_layer_figures network = unroll_layer_figures_none();
+  network.nonfinite = d->nonfinite;
+  network.nonfinite_first = d->nonfinite_first;
+  for (int32_t level = UNROLL_LEVEL_BAD; level >= UNROLL_LEVEL_GOOD; level--) {
+    add_findings(d, &v, &network, NULL, level);
+    for (size_t k = 0; k < d->model.n; k++)
+      add_findings(d, &v, &d->figures[k], d->model.layers[k].name, level);
+  }
   json_object_set_new(d->report, "verdict",
-                      json_pack("{s:s, s:s, s:o}", "text", text, "level", unroll_level_name(level), "findings", all));
+                      json_pack("{s:s, s:s, s:o}", "text", v.level ? v.text : "nothing that the rules know of is wrong",
+                                "level", v.level ? v.level : unroll_level_name(UNROLL_LEVEL_GOOD), "findings",
+                                v.findings));
 }
 
 /* ---- the file ---- */
@@ -288,6 +300,8 @@ void diagnose_print_summary(const diagnosis *d) {
          text_in(model, "cell"), number_in(model, "parameters"));
   printf("data      %s: %" PRId64 " sequences of up to %.0f steps\n", d->data.path, d->data.n,
          number_in(json_object_get(d->report, "data"), "steps"));
+  if (d->nonfinite >= 0)
+    printf("numbers   %s\n", d->nonfinite_first);
   for (size_t k = 0; k < d->model.n; k++)
     print_layer(d, &d->model.layers[k]);
   json_array_foreach(d->missing, i, entry)

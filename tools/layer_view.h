@@ -33,6 +33,8 @@ typedef struct model_view {
 /* false: said on stderr; a file without recurrence is one reason. model_view_close is due all the same. */
 bool model_view_open(const char *path, model_view *view);
 void model_view_close(model_view *view);
+/* Is a tensor of a file one? What belongs to an optimizer or a sequence is none; files of this library list them by name. */
+bool model_is_parameter(const char *name);
 
 int64_t layer_gates(const layer_view *layer);      /* G: row blocks of W_h */
 int64_t layer_state_size(const layer_view *layer); /* H, of an lstm 2H */

@@ -54,7 +54,7 @@ static bool nonfinite(const unroll_layer_figures *f, unroll_finding *to) {
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_BAD, .what = "nonfinite", .figure = (double)f->nonfinite};
   SAY(to->text, "%" PRId64 " number%s not finite%s%s", f->nonfinite, f->nonfinite == 1 ? " is" : "s are",
-      f->nonfinite_first ? ", the first at " : "", f->nonfinite_first ? f->nonfinite_first : "");
+      f->nonfinite_first ? ", the first: " : "", f->nonfinite_first ? f->nonfinite_first : "");
   SAY(to->advice, "go back to the last saved model; train with a smaller learning rate, clipped gradients and "
                   "--nonfinite skip");
   return true;
