@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import pty
 import random
 import signal
 import struct
@@ -262,7 +263,7 @@ class Known(Diagnose):
             # the axes are orthonormal, so that places keep their distance from the mean
             self.assertLess(math.sqrt(sum(v * v for v in point["place"])), 2)
         self.assertAlmostEqual(sum(found["axes"]), 1, 9)
-        self.assertIn("8 stable, 18 saddles, 1 sources; 0 slow", text)
+        self.assertIn("8 stable, 18 saddles, 1 source; 0 slow", text)
 
     def test_linear_networks(self):
         model, data = self.layers(diagonal(2, 0.5), [1.0, 0.0], [1.0] * 50, 50, 1, activation="identity")
@@ -504,6 +505,48 @@ class Mistakes(Diagnose):
         self.assertEqual([e["section"] for e in report["missing"] if e["why"].endswith("interrupted")],
                          ["lyapunov", "fixed_points"])
         self.assertEqual(len(report["gradient"]["layers"]), 1)
+
+    def test_interrupted_gradients(self):
+        """A gradient of a minute or so, interrupted as soon as the terminal says that it is under way."""
+        dice = random.Random(2)
+        H, T = 96, 500
+        model = self.write("long.safetensors", safetensors({
+            "r.W_h.0.0": ([4 * H, H], [dice.gauss(0, 0.1) for _ in range(4 * H * H)]),
+            "r.W_x.0.0": ([4 * H, 1], [dice.gauss(0, 1) for _ in range(4 * H)]), "r.b.0.0": ([4 * H], [1.0] * (4 * H))}))
+        data = self.write("long.npy", npy([T, 16, 1], [dice.gauss(0, 1) for _ in range(T * 16)]))
+        folder = self.out()
+        terminal, end = pty.openpty()
+        process = subprocess.Popen([UNROLL, "diagnose", model, "--data", data, "--sequences", "16", "--out", folder, *CPU, "--no-page"],
+                                   stdout=subprocess.PIPE, stderr=end, text=True, env={**os.environ, "TERM": "xterm"})
+        os.close(end)
+        said = b""
+        while b": gradient" not in said:
+            said += os.read(terminal, 4096)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            while True:
+                os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            pass
+        out = process.communicate(timeout=30)[0]
+        self.assertLess(time.monotonic() - began, 15)
+        os.close(terminal)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("report.json, interrupted: a part", out)
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertTrue(report["partial"])
+        self.assertEqual({e["section"] for e in report["missing"] if e["why"] == "interrupted"},
+                         {"gradient", "lyapunov", "fixed_points"})
+        self.check_part(report.get("gradient"))
+
+    def check_part(self, gradient):
+        """Norms and products are there before singular values are; or nothing is."""
+        if gradient:
+            self.assertTrue(gradient["partial"])
+            self.assertEqual(gradient["layers"][0]["sigma"], ["nan"] * len(gradient["layers"][0]["sigma_lags"]))
+            self.assertEqual(gradient["layers"][0]["product"][0], 1)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ static void vanishing(void **state) {
   f.saturated = 0.44;
   expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "spectral radius 1.20, but 44% of the states stand at their ends",
          "try an LSTM or a GRU");
+  f.saturated = 0.04;
+  expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "25 of 100 steps, although W_hh has spectral radius 1.20", "");
   f.memory = 99;
   f.saturated = (double)NAN;
   expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "99 of 100", "");

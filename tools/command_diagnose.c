@@ -202,8 +202,8 @@ const command_spec command_diagnose = {
     .notes =
         "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured. The "
         "recurrent\n"
-        "layers are run over the data on the host, in double; attention runs on the device. Ctrl-C writes what there\n"
-        "is, marked as a part.\n",
+        "layers are run over the data on the host, in double; gradients, the search for numbers that are not finite and\n"
+        "attention run on the device. Ctrl-C writes what there is, marked as a part.\n",
     .example =
         "  unroll diagnose book.safetensors --text book.txt --out book-report\n"
         "  unroll diagnose digits.safetensors --data digits.csv --label digit --out digits-report\n"

@@ -260,6 +260,15 @@ static double number_in(const json_t *object, const char *key) {
 
 static bool is_of(const json_t *entry, const layer_view *l) { return strcmp(text_in(entry, "layer"), l->name) == 0; }
 
+/* Where the text's condition says something, with it. */
+static void print_gradient(const json_t *entry) {
+  const double rate = number_in(entry, "rate");
+  if (isfinite(rate) && !isfinite(number_in(entry, "condition")))
+    printf("  %-24s changes by a factor of %.3g a step\n", "gradient", rate);
+  else
+    printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+}
+
 static void print_layer(const diagnosis *d, const layer_view *l) {
   const unroll_layer_figures *f = &d->figures[l - d->model.layers];
   size_t i;
@@ -280,11 +289,12 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
     printf("  %-24s %s%" PRId64 " of %" PRId64 " steps\n", "memory", f->memory >= f->steps ? "all " : "",
            f->memory >= f->steps ? f->steps : f->memory, f->steps);
   json_array_foreach(json_object_get(json_object_get(d->report, "gradient"), "layers"), i, entry) if (is_of(entry, l))
-      printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+      print_gradient(entry);
   json_array_foreach(json_object_get(d->report, "fixed_points"), i, entry) if (is_of(entry, l)) {
     const json_t *kinds = json_object_get(entry, "class");
-    printf("  %-24s %.0f stable, %.0f saddles, %.0f sources; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
-           number_in(kinds, "saddle"), number_in(kinds, "source"), number_in(entry, "slow"));
+    const double saddles = number_in(kinds, "saddle"), sources = number_in(kinds, "source");
+    printf("  %-24s %.0f stable, %.0f saddle%s, %.0f source%s; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
+           saddles, saddles == 1 ? "" : "s", sources, sources == 1 ? "" : "s", number_in(entry, "slow"));
   }
 }
 
@@ -293,9 +303,12 @@ void diagnose_print_summary(const diagnosis *d) {
   size_t i;
   const json_t *entry;
   printf("verdict   %s: %s\n", text_in(verdict, "level"), text_in(verdict, "text"));
-  json_array_foreach(json_object_get(verdict, "findings"), i, entry) if (i > 0)
-      printf("          %s: layer %s: %s; %s\n", text_in(entry, "level"), text_in(entry, "layer"),
-             text_in(entry, "text"), text_in(entry, "advice"));
+  json_array_foreach(json_object_get(verdict, "findings"), i, entry) {
+    const bool advises = strcmp(text_in(entry, "level"), unroll_level_name(UNROLL_LEVEL_GOOD)) != 0;
+    if (i > 0)
+      printf("          %s: layer %s: %s%s%s\n", text_in(entry, "level"), text_in(entry, "layer"),
+             text_in(entry, "text"), advises ? "; " : "", advises ? text_in(entry, "advice") : "");
+  }
   printf("model     %s: %s, %s, %.0f parameters\n", text_in(model, "path"), text_in(model, "task"),
          text_in(model, "cell"), number_in(model, "parameters"));
   printf("data      %s: %" PRId64 " sequences of up to %.0f steps\n", d->data.path, d->data.n,
