@@ -347,7 +347,8 @@ class NotFinite(Diagnose):
         self.assertIsNone(report["verdict"]["findings"][0]["layer"])
         sentence = report["nonfinite"]["text"]
         self.assertIn(f"not finite, the first: {sentence}", text.splitlines()[0])
-        self.assertIn(f"\nnumbers   {sentence}\n", text)
+        self.assertIn(f"\nnumbers   {report['nonfinite']['values']} values and {report['nonfinite']['gradients']} gradients are "
+                      "not finite\n", text)
         return {entry["section"]: entry["why"] for entry in report["missing"]}
 
     def test_values_that_overflow(self):
@@ -407,6 +408,7 @@ class NotFinite(Diagnose):
             self.assertIn(section, missing)
         self.assertNotIn("memory", report["gradient"]["layers"][0])
         self.assertNotIn("reach back", text)
+        self.assertEqual([f["what"] for f in report["verdict"]["findings"]], ["nonfinite"])  # of the rest nothing is known
         # Of a whole model a tensor that no layer has, and one that only its loss reads.
         model = self.model("--cell", "lstm", name="whole.safetensors")
         for tensor, element in (("linear.W", 7), ("embedding.weight", 0), ("linear.b", 1)):
@@ -420,6 +422,7 @@ class NotFinite(Diagnose):
         report, text = self.diagnose(model, "--data", data)
         missing = self.check_first(report, text, layer=None, what="x", step=5, sequence=1, unit=0, phase="given", value="inf")
         self.assertIn("x of step 5, sequence 1 is inf, expected finite numbers", missing["gradient"])
+        self.assertIn("; look for it in the data", text.splitlines()[0])
 
     def test_finite_ones(self):
         model = self.model("--cell", "gru")

@@ -154,6 +154,8 @@ static void not_finite(void **state) {
   f.nonfinite_first = "the forget gate of layer 0, forward, step 7, sequence 2, unit 4 became NaN";
   expect(&f, UNROLL_LEVEL_BAD, "nonfinite",
          "3 numbers are not finite, the first: the forget gate of layer 0, forward, step 7", "last saved model");
+  f.nonfinite_first = "input x, step 5, sequence 1, unit 0 is inf";
+  expect(&f, UNROLL_LEVEL_BAD, "nonfinite", "the first: input x, step 5", "look for it in the data");
 }
 
 static void the_gravest_first(void **state) {

@@ -252,7 +252,8 @@ static json_t *gate_json(diagnosis *d, struct gate *g) {
   each_value(d, g, add_value);
   if (g->count == 0)
     return NULL;
-  if (g->count < g->all)
+  const bool is_whole = g->count == g->all;
+  if (!is_whole)
     diagnose_missing(d, "gates", "%s, gate %s: %.0f of %.0f values are not finite, and left out", l->name,
                      layer_gate_name(l, g->gate), g->all - g->count, g->all);
   if (g->edges[BINS] <= g->edges[0]) /* one value alone */
@@ -269,12 +270,14 @@ static json_t *gate_json(diagnosis *d, struct gate *g) {
   }
   for (int64_t k = 0; k < H; k++)
     dead += g->active[k] ? 0 : 1 / (double)H;
-  take_figures(g, f, dead);
-  return json_pack(
-      "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", l->name, "gate", layer_gate_name(l, g->gate), "low",
-      diagnose_numbers(g->low, g->T), "high", diagnose_numbers(g->high, g->T), "mean", diagnose_numbers(g->mean, g->T),
-      "edges", diagnose_numbers(g->edges, BINS + 1), "counts", diagnose_numbers(g->counts, BINS), "dead",
-      g->relu ? diagnose_number(dead) : json_null(), "time_constants", g->keeps ? time_constants(g, f) : json_null());
+  if (is_whole) /* what is left is no picture of the layer */
+    take_figures(g, f, dead);
+  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", l->name, "gate",
+                   layer_gate_name(l, g->gate), "low", diagnose_numbers(g->low, g->T), "high",
+                   diagnose_numbers(g->high, g->T), "mean", diagnose_numbers(g->mean, g->T), "edges",
+                   diagnose_numbers(g->edges, BINS + 1), "counts", diagnose_numbers(g->counts, BINS), "dead",
+                   g->relu ? diagnose_number(dead) : json_null(), "time_constants",
+                   g->keeps && is_whole ? time_constants(g, f) : json_null());
 }
 
 static bool is_keeping(const layer_view *l, int64_t gate) {

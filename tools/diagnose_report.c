@@ -263,10 +263,23 @@ static bool is_of(const json_t *entry, const layer_view *l) { return strcmp(text
 /* Where the text's condition says something, with it. */
 static void print_gradient(const json_t *entry) {
   const double rate = number_in(entry, "rate");
-  if (isfinite(rate) && !isfinite(number_in(entry, "condition")))
+  if (!isfinite(rate))
+    printf("  %-24s no product of Jacobians is finite\n", "gradient");
+  else if (!isfinite(number_in(entry, "condition")))
     printf("  %-24s changes by a factor of %.3g a step\n", "gradient", rate);
   else
     printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+}
+
+static void print_numbers(const diagnosis *d) {
+  const json_t *nonfinite = json_object_get(d->report, "nonfinite");
+  const double values = number_in(nonfinite, "values"), gradients = number_in(nonfinite, "gradients");
+  if (d->nonfinite == 0)
+    printf("numbers   %s\n", d->nonfinite_first);
+  else if (d->nonfinite > 0 && isnan(gradients))
+    printf("numbers   %.0f values are not finite\n", values);
+  else if (d->nonfinite > 0)
+    printf("numbers   %.0f values and %.0f gradients are not finite\n", values, gradients);
 }
 
 static void print_layer(const diagnosis *d, const layer_view *l) {
@@ -313,8 +326,7 @@ void diagnose_print_summary(const diagnosis *d) {
          text_in(model, "cell"), number_in(model, "parameters"));
   printf("data      %s: %" PRId64 " sequences of up to %.0f steps\n", d->data.path, d->data.n,
          number_in(json_object_get(d->report, "data"), "steps"));
-  if (d->nonfinite >= 0)
-    printf("numbers   %s\n", d->nonfinite_first);
+  print_numbers(d);
   for (size_t k = 0; k < d->model.n; k++)
     print_layer(d, &d->model.layers[k]);
   json_array_foreach(d->missing, i, entry)
