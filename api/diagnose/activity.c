@@ -73,7 +73,7 @@ static unroll_status build(task *t, unroll_error *err) {
     const int32_t l = at / net->D;
     o.gates = t->gates + at;
     o.cells = net->has_c ? t->c + at : NULL;
-    const unroll_tensor y = net_layer(x, l, &o, NULL, NULL);
+    const unroll_tensor y = net_layer_of(x, l, &o, NULL, NULL);
     TRY(unroll_graph_status(g, err));
     for (int32_t d = 0; d < net->D; d++) {
       unroll_output(net->D == 2 ? unroll_slice(y, 2, d * P, P) : y, named(name, H_ALL, at + d));

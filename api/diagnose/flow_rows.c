@@ -74,7 +74,7 @@ static unroll_status build(flow_rows *r, bool tangents, unroll_error *err) {
   unroll_rnn_state last = {lasts, t->net.has_c ? lasts + 2 : NULL};
   unroll_rnn_options o = t->net.rnn;
   o.lengths = lengths;
-  net_layer(x, r->layer, &o, &initial, &last);
+  net_layer_of(x, r->layer, &o, &initial, &last);
   TRY(unroll_graph_status(g, err));
   unroll_tensor from[2], to[2], v[2], u[2], w[2];
   const uint32_t n = listed(t, h0, c0, from);

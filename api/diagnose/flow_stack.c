@@ -49,7 +49,7 @@ static unroll_tensor build_layers(stack *s) {
     o.taps = &taps;
     o.cells = t->net.has_c ? s->c + at : NULL;
     s->x[l] = x;
-    const unroll_tensor y = net_layer(x, l, &o, NULL, &last);
+    const unroll_tensor y = net_layer_of(x, l, &o, NULL, &last);
     for (int32_t d = 0; d < t->net.D; d++)
       s->h[at + d] = t->net.D == 2 ? unroll_slice(y, 2, d * t->net.P, t->net.P) : y;
     x = net_layer_output(&t->net, x, y, l, s->lengths);

@@ -110,8 +110,8 @@ void net_layer_prefix(char prefix[NET_NAME], int32_t layer) {
   snprintf(prefix, NET_NAME, "%s%d", begin_of_prefix, layer);
 }
 
-unroll_tensor net_layer(unroll_tensor x, int32_t layer, const unroll_rnn_options *o, const unroll_rnn_state *initial,
-                        unroll_rnn_state *last) {
+unroll_tensor net_layer_of(unroll_tensor x, int32_t layer, const unroll_rnn_options *o, const unroll_rnn_state *initial,
+                           unroll_rnn_state *last) {
   char prefix[NET_NAME];
   net_layer_prefix(prefix, layer);
   return unroll_rnn(x, prefix, o, initial, last);

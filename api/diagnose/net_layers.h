@@ -45,8 +45,8 @@ typedef struct net_layers {
 unroll_status net_layers_open(net_layers *t, const char *who, const unroll_network *net, unroll_error *err);
 int64_t net_layers_width(const net_layers *t, int32_t layer); /* I of a layer */
 /* A layer over x [T,B,I]: y [T,B,D·P], the states alone. o: t->rnn with what is asked for. */
-unroll_tensor net_layer(unroll_tensor x, int32_t layer, const unroll_rnn_options *o, const unroll_rnn_state *initial,
-                        unroll_rnn_state *last);
+unroll_tensor net_layer_of(unroll_tensor x, int32_t layer, const unroll_rnn_options *o, const unroll_rnn_state *initial,
+                           unroll_rnn_state *last);
 /* What the next layer reads of a layer that read x and said y. */
 unroll_tensor net_layer_output(const net_layers *t, unroll_tensor x, unroll_tensor y, int32_t layer,
                                unroll_tensor lengths);
