@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layers run over the data on the host, in double: gates, units, what is not finite. */
+/* Layers run over the data on the host, in double: gates and units. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -165,6 +165,7 @@ struct gate {
   bool *active;                      /* [H] */
   double edges[BINS + 1], counts[BINS];
   double count, at_low, at_high;
+  double all; /* those that are not finite too */
 };
 
 /* Every value of the gate that is finite. */
@@ -251,6 +252,11 @@ static json_t *gate_json(diagnosis *d, struct gate *g) {
   each_value(d, g, add_value);
   if (g->count == 0)
     return NULL;
+  if (g->count < g->all)
+    diagnose_missing(d, "gates", "%s, gate %s: %.0f of %.0f values are not finite, and left out", l->name,
+                     layer_gate_name(l, g->gate), g->all - g->count, g->all);
+  if (g->edges[BINS] <= g->edges[0]) /* one value alone */
+    g->edges[BINS] = g->edges[0] + 1;
   const double lo = g->edges[0], hi = g->edges[BINS];
   for (int b = 1; b < BINS; b++)
     g->edges[b] = lo + (hi - lo) * b / BINS;
@@ -278,8 +284,11 @@ static bool is_keeping(const layer_view *l, int64_t gate) {
 void diagnose_gates(diagnosis *d) {
   json_t *all = json_array();
   int64_t T = 0, H = 0;
-  for (int64_t i = 0; i < d->data.n; i++)
+  double steps = 0;
+  for (int64_t i = 0; i < d->data.n; i++) {
     T = d->data.lengths[i] > T ? d->data.lengths[i] : T;
+    steps += (double)d->data.lengths[i];
+  }
   for (size_t k = 0; k < d->n_activities; k++)
     H = d->activities[k].layer->weights.hidden > H ? d->activities[k].layer->weights.hidden : H;
   double *const memory = room(4 * T + H);
@@ -298,7 +307,8 @@ void diagnose_gates(diagnosis *d) {
                        .mean = memory + 2 * T,
                        .taken = memory + 3 * T,
                        .log_keep = memory + 4 * T,
-                       .active = active};
+                       .active = active,
+                       .all = steps * (double)l->weights.hidden};
       g.relu = l->weights.cell == UNROLL_CELL_RNN && l->weights.activation == UNROLL_RELU && !g.linear;
       memset(memory, 0, (size_t)(4 * T + H) * sizeof *memory);
       memset(active, 0, (size_t)H * sizeof *active);
@@ -377,82 +387,4 @@ void diagnose_units(diagnosis *d) {
   free(place);
   free(variance);
   free(row);
-}
-
-/* ---- what is not finite ---- */
-
-/* direction, step, sequence below 0, gate NULL: of a weight. */
-static void note(diagnosis *d, json_t **first, const layer_view *l, int64_t t, const char *gate, int64_t sequence,
-                 const char *what) {
-  if (*first)
-    return;
-  if (t < 0) {
-    *first = json_pack("{s:s, s:s, s:n, s:n, s:n, s:s}", "layer", l->name, "direction",
-                       l->direction ? "reverse" : "forward", "step", "gate", "sequence", "what", what);
-    snprintf(d->first_nonfinite, sizeof d->first_nonfinite, "%s of layer %s", what, l->name);
-    return;
-  }
-  *first =
-      json_pack("{s:s, s:s, s:I, s:s?, s:I, s:s}", "layer", l->name, "direction", l->direction ? "reverse" : "forward",
-                "step", (json_int_t)t, "gate", gate, "sequence", (json_int_t)sequence, "what", what);
-  snprintf(d->first_nonfinite, sizeof d->first_nonfinite, "step %" PRId64 " of sequence %" PRId64 ", layer %s%s%s", t,
-           sequence, l->name, gate ? ", gate " : "", gate ? gate : "");
-}
-
-static int64_t count_weights(diagnosis *d, json_t **first, const layer_view *l) {
-  const unroll_cell_weights *w = &l->weights;
-  const int64_t GH = layer_gates(l) * w->hidden;
-  const struct {
-    const char *what;
-    const double *values;
-    int64_t n;
-  } all[] = {
-      {"W_x", w->W_x, GH * w->input}, {"W_h", w->W_h, GH * w->hidden}, {"b", w->b, GH}, {"b_n", w->b_n, w->hidden}};
-  int64_t found = 0;
-  for (size_t i = 0; i < COUNT(all); i++)
-    for (int64_t k = 0; all[i].values && k < all[i].n; k++)
-      if (!isfinite(all[i].values[k])) {
-        note(d, first, l, -1, NULL, -1, all[i].what);
-        found++;
-      }
-  return found;
-}
-
-static int64_t count_step(diagnosis *d, json_t **first, const layer_activity *a, int64_t i, int64_t t) {
-  const layer_view *l = a->layer;
-  const int64_t H = l->weights.hidden, G = layer_gates(l), n = layer_state_size(l);
-  int64_t found = 0;
-  for (int64_t k = 0; k < G * H; k++)
-    if (!isfinite(a->gates[i][t * G * H + k])) {
-      note(d, first, l, t, layer_gate_name(l, k / H), i, "value");
-      found++;
-    }
-  for (int64_t k = 0; k < n; k++)
-    if (!isfinite(a->states[i][t * n + k])) {
-      note(d, first, l, t, k < H ? "h" : "c", i, "value");
-      found++;
-    }
-  return found;
-}
-
-void diagnose_nonfinite(diagnosis *d) {
-  json_t *first = NULL;
-  int64_t longest = 0, all = 0;
-  for (size_t k = 0; k < d->model.n; k++)
-    diagnose_figures(d, &d->model.layers[k])->nonfinite = count_weights(d, &first, &d->model.layers[k]);
-  for (int64_t i = 0; i < d->data.n; i++)
-    longest = d->data.lengths[i] > longest ? d->data.lengths[i] : longest;
-  for (int64_t t = 0; t < longest; t++) /* the first in time, then in the stack */
-    for (size_t k = 0; k < d->n_activities; k++)
-      for (int64_t i = 0; i < d->data.n; i++)
-        if (t < d->data.lengths[i])
-          diagnose_figures(d, d->activities[k].layer)->nonfinite += count_step(d, &first, &d->activities[k], i, t);
-  for (size_t k = 0; k < d->model.n; k++) {
-    unroll_layer_figures *f = &d->figures[k];
-    all += f->nonfinite;
-    f->nonfinite_first = d->first_nonfinite[0] ? d->first_nonfinite : NULL;
-  }
-  json_object_set_new(
-      d->report, "nonfinite",
-      json_pack("{s:I, s:n, s:o}", "values", (json_int_t)all, "gradients", "first", first ? first : json_null()));
 }

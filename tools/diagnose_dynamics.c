@@ -8,6 +8,7 @@
 
 #include "console.h"
 #include "diagnosis.h"
+#include "interrupt.h"
 
 #define NOISE 0.1   /* of a start, in units of the state's own deviation */
 #define FIXED 1e-20 /* q of what counts as a fixed point; */
@@ -205,7 +206,7 @@ static json_t *search(const diagnosis *d, const layer_activity *a, const struct 
   snprintf(err->message, sizeof err->message, "out of memory");
   if (starts && points && found) {
     make_starts(d, p, states, T, n_starts, starts);
-    status = layer_map_open(&m, a->layer, input, 1, diagnose_interrupted, err);
+    status = layer_map_open(&m, a->layer, input, 1, interrupt_asked, err);
     if (status == UNROLL_OK)
       status = unroll_fixed_points(m.map, starts, n_starts, &o, points, found, &n_found, err);
   }
@@ -289,7 +290,7 @@ static json_t *exponents(const diagnosis *d, const layer_activity *a, const doub
   layer_map m;
   json_t *one = NULL;
   double *const values = room + n, *const errors = room + 2 * n;
-  unroll_status status = layer_map_open(&m, a->layer, x, T, diagnose_interrupted, err);
+  unroll_status status = layer_map_open(&m, a->layer, x, T, interrupt_asked, err);
   do { /* directions that are hardly apart any more: decompose more often */
     memset(room, 0, (size_t)n * sizeof *room);
     if (status == UNROLL_OK)

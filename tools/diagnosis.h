@@ -5,6 +5,7 @@
  */
 #ifndef DIAGNOSIS_H
 #define DIAGNOSIS_H
+#include <unroll/finite.h>
 #include <unroll/verdict.h>
 
 #include "commands.h"
@@ -48,15 +49,13 @@ typedef struct diagnosis {
   layer_activity *activities; /* [n_activities], of the layers from `first` on that could be traced */
   size_t n_activities;
   unroll_layer_figures *figures; /* [model.n] */
+  double *spectra;               /* [model.n,2]: radius and norm of each layer's main matrix; NaN: not known */
+  int64_t nonfinite;             /* numbers of the whole network; -1: not looked for */
+  char nonfinite_first[UNROLL_NONFINITE_TEXT];
   json_t *report, *missing;
-  char first_nonfinite[256];
   unroll_context *ctx; /* see diagnose_device */
   unroll_device *device;
 } diagnosis;
-
-/* Was Ctrl-C pressed? */
-bool diagnose_interrupted(void);
-void diagnose_catch_signals(void);
 
 /* "nan" and the like, or the number with so many significant digits. */
 json_t *diagnose_number(double value);
@@ -76,8 +75,8 @@ bool diagnose_trace(diagnosis *d);
 void diagnose_free_activities(diagnosis *d);
 void diagnose_gates(diagnosis *d);
 void diagnose_units(diagnosis *d);
-void diagnose_nonfinite(diagnosis *d);
 
+void diagnose_nonfinite(diagnosis *d);    /* diagnose_nonfinite.c */
 void diagnose_spectra(diagnosis *d);      /* diagnose_spectra.c */
 void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */

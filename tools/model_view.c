@@ -362,8 +362,7 @@ static void finish_layers(model_view *v) {
   }
 }
 
-/* A tensor that belongs to an optimizer or a sequence is no parameter; files of this library list them by name. */
-static bool is_parameter(const char *name) {
+bool model_is_parameter(const char *name) {
   const size_t n = strlen(name);
   return !(n > 3 && (strcmp(name + n - 3, ".s1") == 0 || strcmp(name + n - 3, ".s2") == 0)) &&
          strncmp(name, "loss_scale", 10) != 0 && strcmp(name, "updates.made") != 0 &&
@@ -383,7 +382,7 @@ static bool read_layers(model_view *v) {
     layer_view *l = &v->layers[v->n];
     if (unroll_safetensors_get(v->file, i, &t, NULL) != UNROLL_OK)
       continue; /* of a dtype that no layer has */
-    int64_t numbers = is_parameter(t.name);
+    int64_t numbers = model_is_parameter(t.name);
     for (int32_t axis = 0; axis < t.rank; axis++)
       numbers *= t.shape[axis];
     v->parameters += numbers;

@@ -166,7 +166,7 @@ unroll_status flow_rows_product(flow_rows *r, const double *v, double *norm, dou
     if (W)
       TRY(net_run_put(&r->run, c ? "v of c" : "v of h", r->part, R * W, err));
   }
-  TRY(unroll_run(r->run.binding, NULL, err));
+  TRY(flow_go(t, &r->run, err));
   for (int c = 0; c < 2; c++) {
     const int64_t W = c ? H : P, at = c ? P : 0;
     if (W)
