@@ -182,7 +182,7 @@ static unroll_activation activation_of(const flow_task *t) {
     return t->net.rnn.f;
   return unroll_activation_of(t->net.rnn.activation == UNROLL_SIGMOID ? UNROLL_ACTIVATION_SIGMOID
                               : t->net.rnn.activation == UNROLL_RELU  ? UNROLL_ACTIVATION_RELU
-                                                                  : UNROLL_ACTIVATION_TANH);
+                                                                      : UNROLL_ACTIVATION_TANH);
 }
 
 static bool is_vanilla(const flow_task *t) {
@@ -211,23 +211,13 @@ static void visited_slopes(const flow_task *t, int32_t i, int32_t kind, unroll_f
   l->slope_max = most;
 }
 
-<<<<<<< HEAD
-/* rho and norm_W of W_h, or of the candidate's block. */
-static unroll_status spectrum(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
+/* rho and norm_W of W_h, or of the candidate's block. NaN: there is nothing to say, of a number that is not finite too. */
+static unroll_status decompose(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
   const unroll_network_weight *w = net_layers_weight(&t->net, "W_h", i / t->net.D, i % t->net.D);
   const int32_t cell = t->net.rnn.cell;
   const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->net.H;
-  l->rho = l->norm_W = l->condition = l->slope = l->slope_mean = l->slope_max = (double)NAN;
-  if (!w || t->net.P != H || t->o.spectrum < 0)
-=======
-/* rho and norm_W of W_h, or of the candidate's block. NaN: there is nothing to say, of a number that is not finite too. */
-static unroll_status decompose(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
-  const unroll_network_weight *w = flow_weight(t, "W_h", i / t->D, i % t->D);
-  const int32_t cell = t->rnn.cell;
-  const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->H;
   l->rho = l->norm_W = (double)NAN;
-  if (!w || t->P != H)
->>>>>>> 1f15046efdf6107c96dfb93ed59fc6cd38cacae2
+  if (!w || t->net.P != H)
     return UNROLL_OK;
   const double *W = w->data + block * H * H;
   unroll_status status = unroll_spectral_radius(W, H, &l->rho, err);
@@ -339,14 +329,9 @@ static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, 
   return l->why ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "no memory for the words of a layer");
 }
 
-<<<<<<< HEAD
-static unroll_status put_together(flow_task *t, result *r, unroll_error *err) {
-  const uint64_t n = (uint64_t)t->net.n, T = (uint64_t)t->batch.steps;
-=======
 /* filled: *r can be read, whatever comes back. */
 static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_error *err) {
-  const uint64_t n = (uint64_t)t->n_layers, T = (uint64_t)t->batch.steps;
->>>>>>> 1f15046efdf6107c96dfb93ed59fc6cd38cacae2
+  const uint64_t n = (uint64_t)t->net.n, T = (uint64_t)t->batch.steps;
   const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, rows = room * (uint64_t)t->o.sequences;
   const uint64_t a_layer = 5 * T + 3 * room;
   int64_t n_lags = 0;
@@ -364,16 +349,11 @@ static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_
     status = choose_lags(t, r->lags, &n_lags, err);
   if (status == UNROLL_OK)
     status = flow_stack(t, err);
-<<<<<<< HEAD
   for (int32_t i = 0; i < t->net.n && status == UNROLL_OK; i++)
-    status = fill_layer(t, i, r, r->numbers + (uint64_t)i * (5 * T + 3 * room), n_lags, row_data, values, err);
-=======
-  for (int32_t i = 0; i < t->n_layers && status == UNROLL_OK; i++)
     status = fill_layer(t, i, r, r->numbers + (uint64_t)i * a_layer, n_lags, err);
   *filled = status == UNROLL_OK;
-  for (int32_t i = 0; i < t->n_layers && n_lags && status == UNROLL_OK; i++)
+  for (int32_t i = 0; i < t->net.n && n_lags && status == UNROLL_OK; i++)
     status = measure_sigma(t, i, &r->layers[i], r->numbers + (uint64_t)i * a_layer + 5 * T, row_data, values, err);
->>>>>>> 1f15046efdf6107c96dfb93ed59fc6cd38cacae2
   mem_free(NULL, row_data);
   mem_free(NULL, values);
   return status;

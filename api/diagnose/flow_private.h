@@ -21,7 +21,7 @@ unroll_status flow_task_open(flow_task *t, const unroll_network *net, const unro
                              const unroll_flow_options *o, unroll_error *err);
 void flow_task_close(flow_task *t);
 unroll_status flow_ask(const flow_task *t, unroll_error *err); /* UNROLL_E_CANCELLED: the caller wants an end */
-unroll_status flow_go(const flow_task *t, flow_run *run, unroll_error *err);
+unroll_status flow_go(const flow_task *t, net_run *run, unroll_error *err);
 
 int64_t flow_length(const flow_task *t, int64_t sequence);
 /* The step of which a sequence's state is k steps before its last one, in a direction. */

@@ -180,15 +180,9 @@ static unroll_status run(stack *s, double *work, unroll_error *err) {
   for (int32_t probe = 0; probe < (s->probes ? t->o.probes : 1); probe++) {
     if (s->probes)
       TRY(put_probes(s, probe, work, err));
-<<<<<<< HEAD
-    TRY(unroll_run(s->run.binding, NULL, err));
+    TRY(flow_go(t, &s->run, err));
     for (int32_t i = 0; s->probes && i < t->net.n; i++) {
       TRY(net_run_get(&s->run, named(name, "flow", i), work, TB, err));
-=======
-    TRY(flow_go(t, &s->run, err));
-    for (int32_t i = 0; s->probes && i < t->n_layers; i++) {
-      TRY(flow_run_get(&s->run, named(name, "flow", i), work, TB, err));
->>>>>>> 1f15046efdf6107c96dfb93ed59fc6cd38cacae2
       for (int64_t k = 0; k < TB; k++)
         t->flows[i * TB + k] += work[k];
     }

@@ -3,59 +3,9 @@
 #include "diagnose/flow_private.h"
 
 #include <math.h>
-<<<<<<< HEAD
-=======
-#include <stdio.h>
 #include <string.h>
 
 #define GONE 0.01 /* of a gradient: what is left where the memory ends */
-
-static const char layer_prefix[] =
-    "flow of layer "; /* then the layer's number: the names of its parameters in a graph */
-
-/* ---- runs ---- */
-
-unroll_status flow_run_open(flow_run *run, unroll_device *device, unroll_error *err) {
-  TRY(unroll_graph_status(run->graph, err));
-  TRY(unroll_compile(run->graph, &device, 1, NULL, &run->exe, err));
-  return unroll_binding_create(run->exe, &run->binding, err);
-}
-
-void flow_run_close(flow_run *run) {
-  unroll_binding_destroy(run->binding);
-  unroll_executable_destroy(run->exe);
-  unroll_graph_destroy(run->graph);
-  *run = (flow_run){.graph = NULL};
-}
-
-unroll_status flow_run_put(flow_run *run, const char *name, const double *data, int64_t n, unroll_error *err) {
-  if (run->dtype == UNROLL_F64)
-    return unroll_binding_write(run->binding, name, data, (uint64_t)n * sizeof *data, err);
-  float *const x = mem_array(NULL, (uint64_t)n, sizeof *x);
-  if (!x)
-    return fail(err, UNROLL_E_MEMORY, "no memory for %s", name);
-  for (int64_t i = 0; i < n; i++)
-    x[i] = (float)data[i];
-  const unroll_status status = unroll_binding_write(run->binding, name, x, (uint64_t)n * sizeof *x, err);
-  mem_free(NULL, x);
-  return status;
-}
-
-unroll_status flow_run_get(flow_run *run, const char *name, double *data, int64_t n, unroll_error *err) {
-  if (run->dtype == UNROLL_F64)
-    return unroll_binding_read(run->binding, name, data, (uint64_t)n * sizeof *data, err);
-  float *const x = mem_array(NULL, (uint64_t)n, sizeof *x);
-  if (!x)
-    return fail(err, UNROLL_E_MEMORY, "no memory for %s", name);
-  const unroll_status status = unroll_binding_read(run->binding, name, x, (uint64_t)n * sizeof *x, err);
-  for (int64_t i = 0; i < n && status == UNROLL_OK; i++)
-    data[i] = (double)x[i];
-  mem_free(NULL, x);
-  return status;
-}
-
-/* ---- what is asked for ---- */
->>>>>>> 1f15046efdf6107c96dfb93ed59fc6cd38cacae2
 
 static unroll_status check_batch(const flow_task *t, unroll_error *err) {
   const unroll_flow_batch *b = &t->batch;
@@ -156,7 +106,7 @@ unroll_status flow_ask(const flow_task *t, unroll_error *err) {
   return t->o.cancel && t->o.cancel(t->o.ctx) ? fail(err, UNROLL_E_CANCELLED, "gradient flow: cancelled") : UNROLL_OK;
 }
 
-unroll_status flow_go(const flow_task *t, flow_run *run, unroll_error *err) {
+unroll_status flow_go(const flow_task *t, net_run *run, unroll_error *err) {
   TRY(flow_ask(t, err));
   return unroll_run(run->binding, NULL, err);
 }
