@@ -146,7 +146,7 @@ static bool make_figures(diagnosis *d) {
   for (size_t k = 0; k < d->model.n; k++) {
     d->spectra[2 * k] = d->spectra[2 * k + 1] = (double)NAN;
     d->figures[k] = unroll_layer_figures_none();
-    d->figures[k].cell = d->model.layers[k].weights.cell;
+    d->figures[k].cell = d->model.layers[k].options.cell;
     d->figures[k].layer = d->model.layers[k].name;
   }
   return true;
@@ -200,10 +200,10 @@ const command_spec command_diagnose = {
     .n_options = COUNT(options),
     .values_size = sizeof(diagnose_values),
     .notes =
-        "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured. The "
-        "recurrent\n"
-        "layers are run over the data on the host, in double; gradients, the search for numbers that are not finite and\n"
-        "attention run on the device. Ctrl-C writes what there is, marked as a part.\n",
+        "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured, by graphs on "
+        "the\n"
+        "device: layers, their maps and gradients in double, on the cpu where the device has none, and the search for\n"
+        "numbers that are not finite in the precision of the weights. Ctrl-C writes what there is, marked as a part.\n",
     .example =
         "  unroll diagnose book.safetensors --text book.txt --out book-report\n"
         "  unroll diagnose digits.safetensors --data digits.csv --label digit --out digits-report\n"

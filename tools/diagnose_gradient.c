@@ -9,8 +9,6 @@
 #include "diagnose_stack.h"
 #include "interrupt.h"
 
-#define PARTS 12
-
 /* ---- the loss of a language model: its own ---- */
 
 static const char targets_name[] = "targets";
@@ -65,106 +63,18 @@ static bool find_loss(const diagnosis *d, int64_t T, diagnose_loss *l) {
          l->W.dtype == UNROLL_F32 && l->b.dtype == UNROLL_F32;
 }
 
-/* ---- the network ---- */
-
-static void add_weight(diagnose_weights *w, const layer_view *l, const char *what, const double *data, int64_t count) {
-  if (!data)
-    return;
-  snprintf(w->names[w->n], sizeof w->names[w->n], "%s%s%s.%d.%d", l->stack, *l->stack ? "." : "", what, l->layer,
-           l->direction);
-  w->list[w->n] = (unroll_network_weight){w->names[w->n], data, (uint64_t)count};
-  w->n++;
-}
-
-static bool list_weights(const diagnosis *d, diagnose_weights *w) {
-  *w = (diagnose_weights){.list = calloc(PARTS * d->n_activities, sizeof *w->list),
-                          .names = calloc(PARTS * d->n_activities, sizeof *w->names)};
-  for (size_t k = 0; w->list && w->names && k < d->n_activities; k++) {
-    const layer_view *l = d->activities[k].layer;
-    const unroll_cell_weights *c = &l->weights;
-    const unroll_cell_extras *e = &l->extras;
-    const int64_t H = c->hidden, GH = layer_gates(l) * H;
-    add_weight(w, l, "W_x", c->W_x, GH * c->input);
-    add_weight(w, l, "W_h", c->W_h, GH * H);
-    add_weight(w, l, "b", c->b, GH);
-    add_weight(w, l, "b_n", c->b_n, H);
-    add_weight(w, l, "p_i", e->p_i, H);
-    add_weight(w, l, "p_f", e->p_f, H);
-    add_weight(w, l, "p_o", e->p_o, H);
-    add_weight(w, l, "ln_x", e->ln_x, GH);
-    add_weight(w, l, "ln_h", e->ln_h, GH);
-    add_weight(w, l, "ln_c", e->ln_c, H);
-    add_weight(w, l, "ln_s", e->ln_s, H);
-  }
-  return w->list && w->names;
-}
-
-static unroll_rnn_options options_of(const diagnosis *d) {
-  const layer_view *first = d->activities[0].layer, *last = d->activities[d->n_activities - 1].layer;
-  const unroll_cell_weights *w = &first->weights;
-  return (unroll_rnn_options){
-      .struct_size = sizeof(unroll_rnn_options),
-      .cell = w->cell,
-      .activation = w->cell == UNROLL_CELL_RNN && !first->extras.linear ? w->activation : 0,
-      .f = unroll_activation_of(first->extras.linear ? UNROLL_ACTIVATION_IDENTITY : UNROLL_ACTIVATION_DEFAULT),
-      .layers = last->layer + 1,
-      .hidden = w->hidden,
-      .bidirectional = last->direction,
-      .lengths = unroll_none(),
-      .inference = 1,
-      .zoneout_h = first->extras.zoneout_h,
-      .zoneout_c = first->extras.zoneout_c,
-      .peepholes = first->extras.p_i != NULL,
-      .layer_norm = first->extras.ln_x != NULL};
-}
-
-/* [T,n,width] and lengths [n]. */
-static bool fill_batch(const diagnosis *d, double *x, int32_t *lengths) {
-  if (!x || !lengths)
-    return false;
-  for (int64_t i = 0; i < d->data.n; i++) {
-    lengths[i] = (int32_t)d->data.lengths[i];
-    for (int64_t t = 0; t < d->data.lengths[i]; t++)
-      memcpy(x + (t * d->data.n + i) * d->data.width, d->data.x[i] + t * d->data.width,
-             (size_t)d->data.width * sizeof *x);
-  }
-  return true;
-}
-
 /* ---- layers, data and loss together ---- */
 
-bool diagnose_stack_open(const diagnosis *d, diagnose_stack *s) {
-  int64_t T = 0;
-  *s = (diagnose_stack){.x = NULL};
-  for (int64_t i = 0; i < d->data.n; i++)
-    T = d->data.lengths[i] > T ? d->data.lengths[i] : T;
-  s->x = calloc((size_t)(T * d->data.n * d->data.width) + 1, sizeof *s->x);
-  s->lengths = calloc((size_t)d->data.n, sizeof *s->lengths);
-  if (!list_weights(d, &s->weights) || !fill_batch(d, s->x, s->lengths))
-    return false;
-  s->rnn = options_of(d);
-  s->network = (unroll_network){.struct_size = sizeof s->network,
-                                .options = &s->rnn,
-                                .prefix = d->model.layers[0].stack,
-                                .input = d->data.width,
-                                .weights = s->weights.list,
-                                .n_weights = s->weights.n};
-  s->has_loss = find_loss(d, T, &s->own);
+void diagnose_stack_make(const diagnosis *d, diagnose_stack *s) {
+  *s = (diagnose_stack){.network = &d->network.network};
+  s->has_loss = find_loss(d, d->T, &s->own);
   s->loss = (unroll_flow_loss){build_loss, fill_loss, &s->own};
   s->batch = (unroll_flow_batch){.struct_size = sizeof s->batch,
-                                 .steps = T,
+                                 .steps = d->T,
                                  .batch = d->data.n,
-                                 .x = s->x,
-                                 .lengths = s->lengths,
+                                 .x = d->x,
+                                 .lengths = d->lengths,
                                  .loss = s->has_loss ? &s->loss : NULL};
-  return true;
-}
-
-void diagnose_stack_close(diagnose_stack *s) {
-  free(s->weights.list);
-  free(s->weights.names);
-  free(s->x);
-  free(s->lengths);
 }
 
 /* ---- the section ---- */
@@ -209,11 +119,6 @@ static json_t *layer_json(diagnosis *d, const unroll_flow *flow, const unroll_fl
   return one;
 }
 
-static int stop(void *ctx) {
-  (void)ctx;
-  return interrupt_asked();
-}
-
 static void add_flow(diagnosis *d, const unroll_flow *flow, bool has_loss, bool is_part) {
   json_t *all = json_array();
   for (uint32_t k = 0; k < flow->n_layers && k < d->n_activities; k++)
@@ -230,19 +135,17 @@ void diagnose_gradient(diagnosis *d) {
   unroll_flow *flow = NULL;
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_device *const device = diagnose_device(d);
-  const bool made = diagnose_stack_open(d, &s);
+  diagnose_stack_make(d, &s);
   if (!device)
     diagnose_missing(d, "gradient", "the device can't be opened");
-  else if (!made)
-    diagnose_missing(d, "gradient", "out of memory");
   else {
     const unroll_flow_options o = {.struct_size = sizeof o,
-                                   .device = device,
+                                   .device = diagnose_double_device(d),
                                    .probes = 4,
                                    .seed = (uint64_t)d->values->seed,
                                    .spectra = d->spectra,
-                                   .cancel = stop};
-    const unroll_status status = unroll_flow_measure(&s.network, &s.batch, &o, &flow, &err);
+                                   .cancel = diagnose_cancel};
+    const unroll_status status = unroll_flow_measure(s.network, &s.batch, &o, &flow, &err);
     if (status == UNROLL_E_CANCELLED)
       diagnose_missing(d, "gradient", "interrupted");
     else if (status != UNROLL_OK)
@@ -251,5 +154,4 @@ void diagnose_gradient(diagnosis *d) {
       add_flow(d, flow, s.has_loss, status != UNROLL_OK);
   }
   unroll_flow_free(flow);
-  diagnose_stack_close(&s);
 }

@@ -73,7 +73,8 @@ struct run {
 /* The precision in which the first layer is stored. */
 static int32_t dtype_of(const diagnosis *d, const diagnose_stack *s) {
   unroll_stored_tensor t;
-  return unroll_safetensors_find(d->model.file, s->weights.list[0].name, &t, NULL) == UNROLL_OK && t.dtype == UNROLL_F64
+  return unroll_safetensors_find(d->model.file, s->network->weights[0].name, &t, NULL) == UNROLL_OK &&
+                 t.dtype == UNROLL_F64
              ? UNROLL_F64
              : UNROLL_F32;
 }
@@ -83,15 +84,15 @@ static unroll_tensor build_forward(struct run *r) {
   const diagnose_stack *s = &r->stack;
   const unroll_flow_batch *b = &s->batch;
   unroll_graph *g = r->graph;
-  const int32_t D = s->rnn.bidirectional ? 2 : 1, n = s->rnn.layers * D;
-  unroll_rnn_options o = s->rnn;
-  const unroll_tensor x = unroll_input(g, "x", r->dtype, 3, (int64_t[]){b->steps, b->batch, s->network.input});
+  const int32_t D = s->network->options->bidirectional ? 2 : 1, n = s->network->options->layers * D;
+  unroll_rnn_options o = *s->network->options;
+  const unroll_tensor x = unroll_input(g, "x", r->dtype, 3, (int64_t[]){b->steps, b->batch, s->network->input});
   o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &b->batch);
   unroll_tensor *const last = calloc((size_t)n, sizeof *last), sum = unroll_none();
   if (!last)
     return sum;
   const unroll_tensor y =
-      unroll_rnn(x, s->network.prefix, &o, NULL, s->has_loss ? NULL : &(unroll_rnn_state){last, NULL});
+      unroll_rnn(x, s->network->prefix, &o, NULL, s->has_loss ? NULL : &(unroll_rnn_state){last, NULL});
   for (int32_t i = n - D; i < n && !s->has_loss; i++) {
     const unroll_tensor part = unroll_reduce(last[i], UNROLL_SUM, 0, 0);
     sum = sum.graph ? unroll_add(sum, part) : part;
@@ -140,11 +141,11 @@ static unroll_status put(const struct run *r, const char *name, const double *va
 static unroll_status fill(const struct run *r, unroll_error *err) {
   const diagnose_stack *s = &r->stack;
   const unroll_flow_batch *b = &s->batch;
-  unroll_status status = put(r, "x", b->x, (uint64_t)(b->steps * b->batch * s->network.input), err);
+  unroll_status status = put(r, "x", b->x, (uint64_t)(b->steps * b->batch * s->network->input), err);
   if (status == UNROLL_OK)
     status = unroll_binding_write(r->binding, "lengths", b->lengths, (uint64_t)b->batch * sizeof *b->lengths, err);
-  for (uint32_t i = 0; i < s->weights.n && status == UNROLL_OK; i++)
-    status = put(r, s->weights.list[i].name, s->weights.list[i].data, s->weights.list[i].count, err);
+  for (uint32_t i = 0; i < s->network->n_weights && status == UNROLL_OK; i++)
+    status = put(r, s->network->weights[i].name, s->network->weights[i].data, s->network->weights[i].count, err);
   if (status == UNROLL_OK && s->has_loss)
     status = s->loss.fill(s->loss.ctx, r->binding, err);
   return status;
@@ -157,9 +158,11 @@ static unroll_status search(const diagnosis *d, struct run *r, unroll_device *de
     return status;
   r->dtype = dtype_of(d, &r->stack);
   const unroll_tensor loss = build_forward(r);
-  if (!loss.graph || !build_backward(r, loss))
-    return UNROLL_E_MEMORY;
   status = unroll_graph_status(r->graph, err);
+  if (status == UNROLL_OK && (!loss.graph || !build_backward(r, loss)))
+    return UNROLL_E_MEMORY;
+  if (status == UNROLL_OK)
+    status = unroll_graph_status(r->graph, err);
   if (status == UNROLL_OK)
     status = unroll_compile(r->graph, &device, 1, NULL, &r->exe, err);
   if (status == UNROLL_OK)
@@ -173,7 +176,6 @@ static void close_run(struct run *r) {
   unroll_binding_destroy(r->binding);
   unroll_executable_destroy(r->exe);
   unroll_graph_destroy(r->graph);
-  diagnose_stack_close(&r->stack);
 }
 
 /* false: in "missing" it stands why. */
@@ -182,8 +184,8 @@ static bool look_at_run(diagnosis *d, unroll_nonfinite *found) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_device *const device = diagnose_device(d);
   unroll_status status = UNROLL_E_MEMORY;
-  const bool made = diagnose_stack_open(d, &r.stack);
-  if (device && made)
+  diagnose_stack_make(d, &r.stack);
+  if (device)
     status = search(d, &r, device, found, &err);
   if (status != UNROLL_OK)
     diagnose_missing(d, "nonfinite", "%s: weights alone were looked at",

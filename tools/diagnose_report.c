@@ -12,6 +12,7 @@
 #include "console.h"
 #include "cost_report.h"
 #include "diagnosis.h"
+#include "interrupt.h"
 #include "report_draw.h"
 #include "sha256.h"
 
@@ -42,14 +43,26 @@ void diagnose_missing(diagnosis *d, const char *section, const char *why, ...) {
 }
 
 unroll_device *diagnose_device(diagnosis *d) {
-  if (!d->ctx)
-    d->ctx = open_context(&d->values->common);
-  if (d->ctx && !d->device) {
-    d->device = open_device(d->ctx, &d->values->common);
-    if (d->device)
-      json_object_set_new(d->report, "device", json_string(unroll_device_id(d->device)));
-  }
+  if (d->device || d->device_failed)
+    return d->device;
+  d->ctx = open_context(&d->values->common);
+  d->device = d->ctx ? open_device(d->ctx, &d->values->common) : NULL;
+  d->device_failed = !d->device;
+  if (d->device)
+    json_object_set_new(d->report, "device", json_string(unroll_device_id(d->device)));
   return d->device;
+}
+
+unroll_device *diagnose_double_device(diagnosis *d) {
+  unroll_device *const device = diagnose_device(d);
+  const bool has = device && (unroll_device_describe(device)->dtypes >> UNROLL_F64 & 1u);
+  json_object_set_new(d->report, "double_device", json_string(has ? unroll_device_id(device) : "cpu"));
+  return has ? device : NULL;
+}
+
+int diagnose_cancel(void *ctx) {
+  (void)ctx;
+  return interrupt_asked();
 }
 
 unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer) {
@@ -65,27 +78,54 @@ static bool sha256(const char *path, char hash[65]) {
   return false;
 }
 
+static const char *activation_of(const unroll_activation *a) {
+  return a->kind ? unroll_activation_name(a->kind) : NULL;
+}
+
+/* Those that the cell has beyond its plain form, as unroll.model and --help name them. */
+static json_t *options_json(const layer_view *l) {
+  static const char *const residuals[] = {NULL, "outputs", "states"};
+  const unroll_rnn_options *o = &l->options;
+  const struct {
+    const char *name;
+    const char *text;
+  } texts[] = {{o->cell == UNROLL_CELL_RNN ? "activation" : "f", activation_of(&o->f)},
+               {"g", activation_of(&o->g)},
+               {"h", activation_of(&o->h)},
+               {"residual", residuals[o->residual]}};
+  const struct {
+    const char *name;
+    double value;
+  } numbers[] = {{"gate_clip", o->clip}, {"cell_clip", o->cell_clip}, {"skip", o->skip}};
+  json_t *all = json_object();
+  json_object_set_new(all, "layer_norm", json_boolean(o->layer_norm));
+  json_object_set_new(all, "peepholes", json_boolean(o->peepholes));
+  json_object_set_new(all, "zoneout_h", diagnose_number(o->zoneout_h));
+  json_object_set_new(all, "zoneout_c", diagnose_number(o->zoneout_c));
+  if (o->projection)
+    json_object_set_new(all, "projection", json_integer((json_int_t)o->projection));
+  for (size_t i = 0; i < COUNT(texts); i++)
+    if (texts[i].text)
+      json_object_set_new(all, texts[i].name, json_string(texts[i].text));
+  for (size_t i = 0; i < COUNT(numbers); i++)
+    if (numbers[i].value != 0)
+      json_object_set_new(all, numbers[i].name, diagnose_number(numbers[i].value));
+  return all;
+}
+
 static json_t *model_json(const diagnosis *d, const char *hash) {
   const model_view *m = &d->model;
   const layer_view *l = &m->layers[0];
   int32_t last = 0;
-  const char *activation = json_string_value(json_object_get(m->model, "activation"));
   bool both = false;
   for (size_t i = 0; i < m->n && strcmp(m->layers[i].stack, l->stack) == 0; i++) {
     both |= m->layers[i].direction == 1;
     last = m->layers[i].layer;
   }
-  json_t *options = json_object();
-  json_object_set_new(options, "layer_norm", json_boolean(l->extras.ln_x));
-  json_object_set_new(options, "peepholes", json_boolean(l->extras.p_i));
-  json_object_set_new(options, "zoneout_h", diagnose_number(l->extras.zoneout_h));
-  json_object_set_new(options, "zoneout_c", diagnose_number(l->extras.zoneout_c));
-  if (activation)
-    json_object_set_new(options, "activation", json_string(activation));
   return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:s, s:o}", "path", m->path, "task", m->task, "cell",
-                   train_cell_name(l->weights.cell), "layers", (json_int_t)(last + 1), "hidden",
-                   (json_int_t)l->weights.hidden, "bidirectional", both, "parameters", (json_int_t)m->parameters,
-                   "sha256", hash, "options", options);
+                   unroll_rnn_cell_name(l->options.cell), "layers", (json_int_t)(last + 1), "hidden",
+                   (json_int_t)l->options.hidden, "bidirectional", both, "parameters", (json_int_t)m->parameters,
+                   "sha256", hash, "options", options_json(l));
 }
 
 static json_t *data_json(const diagnosis *d, const char *hash) {
@@ -286,7 +326,7 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   const unroll_layer_figures *f = &d->figures[l - d->model.layers];
   size_t i;
   const json_t *entry;
-  printf("layer     %s: %s, %" PRId64 " units\n", l->name, train_cell_name(l->weights.cell), l->weights.hidden);
+  printf("layer     %s: %s, %" PRId64 " units\n", l->name, unroll_rnn_cell_name(l->options.cell), l->options.hidden);
   json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l))
       printf("  %-24s spectral radius %.3g, norm %.3g, departure from normality %.3g\n", text_in(entry, "matrix"),
              number_in(entry, "radius"), number_in(entry, "norm"), number_in(entry, "departure"));

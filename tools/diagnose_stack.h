@@ -6,12 +6,6 @@
 
 #include "diagnosis.h"
 
-typedef struct diagnose_weights {
-  unroll_network_weight *list; /* named as the model's file names them */
-  char (*names)[160];
-  uint32_t n;
-} diagnose_weights;
-
 typedef struct diagnose_loss {
   unroll_stored_tensor W, b; /* of the last layer, f32 */
   const int32_t *targets;    /* [T,n] */
@@ -19,20 +13,14 @@ typedef struct diagnose_loss {
   int32_t dtype; /* of the graph that it was last built in */
 } diagnose_loss;
 
-typedef struct diagnose_stack { /* has pointers into itself */
-  unroll_network network;
+typedef struct diagnose_stack { /* has pointers into itself and into the diagnosis */
+  const unroll_network *network;
   unroll_flow_batch batch;
   unroll_flow_loss loss;
   bool has_loss; /* else that of gradients is the sum of the last states */
-  unroll_rnn_options rnn;
-  diagnose_weights weights;
   diagnose_loss own;
-  double *x; /* [T,n,width] */
-  int32_t *lengths;
 } diagnose_stack;
 
-/* false: out of memory. diagnose_stack_close is due in any case. */
-bool diagnose_stack_open(const diagnosis *d, diagnose_stack *s);
-void diagnose_stack_close(diagnose_stack *s);
+void diagnose_stack_make(const diagnosis *d, diagnose_stack *s);
 
 #endif
