@@ -257,8 +257,8 @@ unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_scan *scan, unroll_ten
       xw = nn_cell_product(&d->layer[l], "W_x", x, unroll_none());
     }
     nn_cell_split(&d->layer[l], xw, in);
-    after->layer[l] =
-        nn_cell_step(&d->layer[l], scan, in, before->layer[l], residual == UNROLL_RESIDUAL_STATES ? x : unroll_none());
+    after->layer[l] = nn_cell_step(&d->layer[l], scan, in, before->layer[l],
+                                   residual == UNROLL_RESIDUAL_STATES ? x : unroll_none(), NULL);
     y = after->layer[l].h;
     if (x.graph && residual == UNROLL_RESIDUAL_OUTPUTS)
       y = unroll_add(y, x);

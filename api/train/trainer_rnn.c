@@ -86,4 +86,4 @@ unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training)
                               .checkpoint = training && !keeps_all ? &r->checkpoint : NULL};
 }
 
-int64_t trainer_rnn_width(const unroll_recurrent *r) { return nn_gates(r->cell) * r->hidden; }
+int64_t trainer_rnn_width(const unroll_recurrent *r) { return unroll_gate_count(r->cell) * r->hidden; }

@@ -106,7 +106,7 @@ unroll_status translator_extents_check(const unroll_translator *t, unroll_error 
   const unroll_translator_options *o = &t->options;
   const struct translator_class *last = &t->classes[t->n_classes - 1];
   const int64_t longest = last->source > last->target ? last->source : last->target;
-  const int64_t encoder = nn_gates(o->rnn.cell) * translator_encoder_hidden(o);
+  const int64_t encoder = unroll_gate_count(o->rnn.cell) * translator_encoder_hidden(o);
   int64_t widest = trainer_rnn_width(&o->rnn);
   widest = widest < encoder ? encoder : widest;
   widest = widest < o->embedding ? o->embedding : widest;
