@@ -449,7 +449,17 @@ class Mistakes(Diagnose):
         cell = self.write("cell.safetensors", safetensors(one, {"unroll.model": '{"cell": "mgu"}'}))
         self.refuses("the cell 'mgu' is not known", cell, "--data", data, "--out", self.out())
         modrelu = self.write("modrelu.safetensors", safetensors(one, {"unroll.model": '{"activation": "modrelu"}'}))
-        self.refuses("the activation 'modrelu' of its cells is not known", modrelu, "--data", data, "--out", self.out())
+        self.refuses("r.b_m.0.0 is missing: expected [1]", modrelu, "--data", data, "--out", self.out())
+        swish = self.write("swish.safetensors", safetensors(one, {"unroll.model": '{"activation": "swish"}'}))
+        self.refuses("the activation 'swish' is not known: expected one of default, tanh,", swish, "--data", data, "--out",
+                     self.out())
+        short = self.write("short.safetensors", safetensors({**one, "r.b.0.0": ([2], [0.0, 0.0])}))
+        self.refuses("r.b.0.0 is f64 [2]: expected f32 or f64 [1]", short, "--data", data, "--out", self.out())
+        blind = self.write("blind.safetensors", safetensors({"r.W_h.0.0": ([1, 1], [1.0])}))
+        self.refuses("r.W_x.0.0 is missing: expected [1,inputs]", blind, "--data", data, "--out", self.out())
+        other = self.write("other.safetensors", safetensors(one, {"unroll.model": '{"cell": "lstm"}'}))
+        self.refuses("r.W_h.0.0 is f64 [1,1]: expected 4 rows for each unit of lstm", other, "--data", data, "--out",
+                     self.out())
         projected = self.write("projected.safetensors", safetensors({**one, "r.W_r.0.0": ([1, 1], [1.0])}))
         self.refuses("has a projection", projected, "--data", data, "--out", self.out())
         self.refuses("nowhere.safetensors", self.path("nowhere.safetensors"), "--data", data, "--out", self.out())

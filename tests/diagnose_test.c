@@ -418,9 +418,10 @@ static void wrong_input(void **state) {
   unroll_lyapunov_options o = {.struct_size = sizeof o, .steps = 100};
   assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_RANGE, "after step 30");
   int64_t steps_left = 20;
-  o.stop = (unroll_map_stop){stops_after, &steps_left};
+  o.cancel = stops_after;
+  o.ctx = &steps_left;
   h = 1;
-  assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_CANCELLED, "interrupted");
+  assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_CANCELLED, "cancelled");
   assert_int_equal(steps_left, -1);
   o.steps = 0;
   assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_INVALID, "steps 0");
@@ -434,12 +435,12 @@ static void wrong_input(void **state) {
   assert_error(unroll_fixed_points(map, starts, 0, NULL, points, found, &n, &err), UNROLL_E_INVALID, "0 starts");
   /* Stopped in its second search, it has what the first one found. */
   const double again[] = {1, 2};
-  const unroll_fixed_point_options stopped = {.struct_size = sizeof stopped, .stop = {stops_after, &steps_left}};
+  const unroll_fixed_point_options stopped = {.struct_size = sizeof stopped, .cancel = stops_after, .ctx = &steps_left};
   steps_left = 1000000;
   assert_ok(unroll_fixed_points(map, again, 1, &stopped, points, found, &n, &err));
   steps_left = 1000000 - steps_left + 2;
   assert_error(unroll_fixed_points(map, again, 2, &stopped, points, found, &n, &err), UNROLL_E_CANCELLED,
-               "interrupted");
+               "cancelled");
   assert_int_equal(n, 1);
   unroll_map_destroy(map);
 }

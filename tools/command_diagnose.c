@@ -169,13 +169,23 @@ static bool can_read(const char *option, const char *path) {
   return false;
 }
 
+/* What is computed on the host is so by equations that some options are not in. */
+static bool is_known(const model_view *m) {
+  for (size_t k = 0; k < m->n; k++)
+    if (m->layers[k].beyond) {
+      complain("%s: layer %s has %s, which a diagnosis does not know", m->path, m->layers[k].name, m->layers[k].beyond);
+      return false;
+    }
+  return true;
+}
+
 static int run(const command_spec *command, const void *p) {
   diagnosis d = {.values = p, .nonfinite = -1};
   int code = EXIT_FAILED;
   if (!check_usage(command, p))
     return EXIT_USAGE;
-  if (can_read("--training", d.values->training) && model_view_open(d.values->model, &d.model) && make_figures(&d) &&
-      diagnose_read_data(&d) && diagnose_begin_report(&d) && diagnose_trace(&d) &&
+  if (can_read("--training", d.values->training) && model_view_open(d.values->model, &d.model) && is_known(&d.model) &&
+      make_figures(&d) && diagnose_read_data(&d) && diagnose_begin_report(&d) && diagnose_trace(&d) &&
       make_folder(d.values->out, d.values->force)) {
     interrupt_catch("\nunroll: stopping and writing what there is; once more quits at once\n");
     code = diagnose_all(&d);

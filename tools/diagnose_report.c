@@ -83,7 +83,7 @@ static json_t *model_json(const diagnosis *d, const char *hash) {
   if (activation)
     json_object_set_new(options, "activation", json_string(activation));
   return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:s, s:o}", "path", m->path, "task", m->task, "cell",
-                   train_cell_name(l->weights.cell), "layers", (json_int_t)(last + 1), "hidden",
+                   unroll_rnn_cell_name(l->weights.cell), "layers", (json_int_t)(last + 1), "hidden",
                    (json_int_t)l->weights.hidden, "bidirectional", both, "parameters", (json_int_t)m->parameters,
                    "sha256", hash, "options", options);
 }
@@ -273,7 +273,7 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   const unroll_layer_figures *f = &d->figures[l - d->model.layers];
   size_t i;
   const json_t *entry;
-  printf("layer     %s: %s, %" PRId64 " units\n", l->name, train_cell_name(l->weights.cell), l->weights.hidden);
+  printf("layer     %s: %s, %" PRId64 " units\n", l->name, unroll_rnn_cell_name(l->weights.cell), l->weights.hidden);
   json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l))
       printf("  %-24s spectral radius %.3g, norm %.3g, departure from normality %.3g\n", text_in(entry, "matrix"),
              number_in(entry, "radius"), number_in(entry, "norm"), number_in(entry, "departure"));

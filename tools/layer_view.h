@@ -9,14 +9,30 @@
 #include <stdbool.h>
 #include <unroll/activity.h>
 #include <unroll/io.h>
+#include <unroll/network.h>
+
+#define LAYER_TENSORS 13 /* at most */
+typedef struct layer_tensor {
+  const char *what; /* "W_h" */
+  const double *data;
+  int64_t rows, columns; /* columns 0: a vector */
+} layer_tensor;
 
 typedef struct layer_view { /* of one direction */
   char name[96];            /* "0 forward"; where a file has several stacks "encoder 0 forward" */
   char stack[64];           /* the parameters' prefix: "rnn", "encoder", "decoder", .. */
   int32_t layer, direction; /* direction 1: reverse */
-  /* x stands at NULL: each user has its own. Of a decoder W_x is of the token read, the context's part is not here. */
+  int64_t input;            /* I */
+  /* Of its stack, as unroll_rnn has them for inference; layers and bidirectional are filled once all layers are read. */
+  unroll_rnn_options options;
+  /* All that unroll_rnn wants; a bias that the file lacks is 0. Of a decoder W_x is of the token read, the context's part
+   * is not here. */
+  layer_tensor tensors[LAYER_TENSORS];
+  size_t n_tensors;
+  /* The same for the equations of activity.h; x stands at NULL: each user has its own. */
   unroll_cell_weights weights;
   unroll_cell_extras extras;
+  const char *beyond; /* what the layer has that these equations lack, "a projection"; NULL: nothing */
 } layer_view;
 
 typedef struct model_view {
@@ -36,11 +52,27 @@ void model_view_close(model_view *view);
 /* Is a tensor of a file one? What belongs to an optimizer or a sequence is none; files of this library list them by name. */
 bool model_is_parameter(const char *name);
 
-int64_t layer_gates(const layer_view *layer);      /* G: row blocks of W_h */
-int64_t layer_state_size(const layer_view *layer); /* H, of an lstm 2H */
+/* A stack as network.h has it; the view stays open, and `network` points into this struct, which stays where it is. */
+typedef struct network_view {
+  unroll_network network;
+  unroll_rnn_options options;
+  unroll_network_weight *weights;
+  char *names;
+} network_view;
+/* stack: as in layer_view. false: said on stderr. network_view_close is due all the same. */
+bool model_view_network(const model_view *view, const char *stack, network_view *out);
+void network_view_close(network_view *network);
+
+bool layer_is_lstm(const layer_view *layer);        /* with c, coupled gates or not */
+bool layer_is_minimal(const layer_view *layer);     /* without W_h */
+int64_t layer_gates(const layer_view *layer);       /* G: row blocks of W_x */
+int64_t layer_output_size(const layer_view *layer); /* P: of h; H without a projection */
+int64_t layer_state_size(const layer_view *layer);  /* P, with c P + H */
 /* "input", "forget", "candidate", "output"; "reset", "update"; of an rnn "state". */
 const char *layer_gate_name(const layer_view *layer, int64_t gate);
-bool layer_gate_is_sigmoid(const layer_view *layer, int64_t gate); /* else a tanh, or an rnn's own */
+/* What makes the gate's values, its alpha and beta filled. */
+unroll_activation layer_gate_activation(const layer_view *layer, int64_t gate);
+bool layer_gate_is_sigmoid(const layer_view *layer, int64_t gate);
 /* The map of a layer's state, driven by an input. */
 typedef struct layer_map {
   unroll_map *map;

@@ -372,6 +372,7 @@ int training_run(const training_task *task, const training_job *job, const char 
                 .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
+                .radii = {.cell = task->state(model).cell},
                 .watch = watch_start(task->state(model).clip, task->pace),
                 .validation = NAN,
                 .tells_skips = strcmp(options->nonfinite, "skip") == 0};

@@ -182,7 +182,7 @@ static unroll_activation activation_of(const flow_task *t) {
     return t->net.rnn.f;
   return unroll_activation_of(t->net.rnn.activation == UNROLL_SIGMOID ? UNROLL_ACTIVATION_SIGMOID
                               : t->net.rnn.activation == UNROLL_RELU  ? UNROLL_ACTIVATION_RELU
-                                                                  : UNROLL_ACTIVATION_TANH);
+                                                                      : UNROLL_ACTIVATION_TANH);
 }
 
 static bool is_vanilla(const flow_task *t) {

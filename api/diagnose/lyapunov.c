@@ -9,11 +9,12 @@
 
 #define BATCHES 20
 #define LEAST_TURNING 10
-#define FEW 8 /* a Jacobian of n numbers costs less than n products: its are sparse, and the rest is BLAS's */
+#define FEW 4 /* a Jacobian of n numbers costs less than n products: its are sparse, and the rest is BLAS's */
 
 struct walk {
   const unroll_map *map;
-  unroll_map_stop stop;
+  int (*cancel)(void *ctx);
+  void *ctx;
   struct lapack lapack;
   int64_t n, k, t;
   bool by_products;         /* a few directions go through the map without its Jacobian */
@@ -28,7 +29,7 @@ struct walk {
 /* t steps, with the directions or without. */
 static unroll_status walk(struct walk *w, int64_t steps, bool turning, unroll_error *err) {
   for (int64_t i = 0; i < steps; i++, w->t++) {
-    TRY(map_may_go_on(&w->stop, err));
+    TRY(map_ask(w->cancel, w->ctx, err));
     if (turning && w->by_products)
       TRY(map_product(w->map, w->t, w->state, w->next, w->k, w->Q, w->turned, err));
     else
@@ -153,7 +154,7 @@ unroll_status unroll_lyapunov(const unroll_map *map, double *state, const unroll
                 "lyapunov: count %lld of %lld, transient %lld, steps %lld, every %lld: one is out of its range",
                 (long long)o->count, (long long)map->n, (long long)o->transient, (long long)o->steps,
                 (long long)o->every);
-  struct walk w = {.map = map, .stop = o->stop, .n = map->n, .k = o->count > 0 ? o->count : map->n};
+  struct walk w = {.map = map, .cancel = o->cancel, .ctx = o->ctx, .n = map->n, .k = o->count > 0 ? o->count : map->n};
   w.state = state;
   w.by_products = map->product && w.k * FEW <= w.n;
   double *memory;

@@ -41,8 +41,8 @@ static unroll_status check_next(const unroll_map *map, int64_t t, const double *
   return UNROLL_OK;
 }
 
-unroll_status map_may_go_on(const unroll_map_stop *s, unroll_error *err) {
-  return s->stop && s->stop(s->ctx) ? fail(err, UNROLL_E_CANCELLED, "interrupted") : UNROLL_OK;
+unroll_status map_ask(int (*cancel)(void *ctx), void *ctx, unroll_error *err) {
+  return cancel && cancel(ctx) ? fail(err, UNROLL_E_CANCELLED, "cancelled") : UNROLL_OK;
 }
 
 unroll_status map_step(const unroll_map *map, int64_t t, const double *state, double *next, double *jacobian,

@@ -19,7 +19,7 @@ struct unroll_map {
 /* unroll_map_step, with the Jacobian as map->columns says. */
 unroll_status map_step(const unroll_map *map, int64_t t, const double *state, double *next, double *jacobian,
                        unroll_error *err);
-unroll_status map_may_go_on(const unroll_map_stop *stop, unroll_error *err);
+unroll_status map_ask(int (*cancel)(void *ctx), void *ctx, unroll_error *err);
 /* Of a map with products: their step. */
 unroll_status map_product(const unroll_map *map, int64_t t, const double *state, double *next, int64_t count,
                           const double *V, double *w, unroll_error *err);

@@ -5,6 +5,19 @@
 #include <math.h>
 #include <string.h>
 
+const char *unroll_rnn_cell_name(int32_t cell) {
+  switch (cell) {
+#define NAME_OF(code, value, text) \
+  case code: return text;
+    UNROLL_CELLS(NAME_OF)
+#undef NAME_OF
+  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
+  case UNROLL_RNN_MIN_GRU: return "min_gru";
+  case UNROLL_RNN_MIN_LSTM: return "min_lstm";
+  default: return NULL;
+  }
+}
+
 static bool check_numbers(unroll_graph *g, const char *who, const unroll_rnn_options *o) {
   const struct {
     const char *name;
@@ -41,20 +54,6 @@ static bool check_numbers(unroll_graph *g, const char *who, const unroll_rnn_opt
   return !graph_failed(g);
 }
 
-static const char *cell_name(int32_t cell) {
-  static const char *const names[] = {
-#define NAMED(code, value, text) [value] = text,
-      UNROLL_CELLS(NAMED)
-#undef NAMED
-  };
-  switch (cell) {
-  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
-  case UNROLL_RNN_MIN_GRU: return "min_gru";
-  case UNROLL_RNN_MIN_LSTM: return "min_lstm";
-  default: return names[cell];
-  }
-}
-
 /* What only some cells have. */
 static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   const unroll_rnn_options *o = &r->o;
@@ -83,7 +82,8 @@ static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   for (size_t i = 0; i < sizeof parts / sizeof *parts && !graph_failed(g); i++)
     /* a LAYER of another cell never looked at its activation */
     if (parts[i].given && !parts[i].had && !(i == 0 && o->cell < UNROLL_CELL_COUNT))
-      graph_fail(g, UNROLL_E_INVALID, "%s: %s is no option of cell %s", who, parts[i].name, cell_name(o->cell));
+      graph_fail(g, UNROLL_E_INVALID, "%s: %s is no option of cell %s", who, parts[i].name,
+                 unroll_rnn_cell_name(o->cell));
   return !graph_failed(g);
 }
 

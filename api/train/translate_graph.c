@@ -16,8 +16,8 @@ static void encode(const unroll_translator *t, unroll_graph *g, int64_t S, int64
   const int32_t D = o->bidirectional ? 2 : 1;
   const unroll_tensor ids = unroll_input(g, "source", UNROLL_I32, 2, (int64_t[]){S, rows});
   e->lengths = unroll_input(g, "source_lengths", UNROLL_I32, 1, &rows);
-  unroll_rnn_options rnn = trainer_rnn_options(&o->rnn, training);
-  rnn.hidden = translator_encoder_hidden(o);
+  const unroll_recurrent cells = translator_encoder_cells(o), decoder = translator_decoder_cells(o);
+  unroll_rnn_options rnn = trainer_rnn_options(&cells, training);
   rnn.bidirectional = o->bidirectional;
   rnn.output_dropout = o->rnn.dropout;
   rnn.lengths = e->lengths;
@@ -26,22 +26,22 @@ static void encode(const unroll_translator *t, unroll_graph *g, int64_t S, int64
     h[i] = c[i] = unroll_none();
   for (int i = 0; i < TRAINER_MAX_LAYERS; i++)
     e->h[i] = e->c[i] = unroll_none();
-  const bool has_c = o->rnn.cell == UNROLL_CELL_LSTM;
+  const bool has_c = trainer_rnn_has_c(&o->rnn);
   unroll_rnn_state last = {h, has_c ? c : NULL}, first = {e->h, e->c};
   const unroll_tensor embedded =
       unroll_embedding_layer(ids, "embed", UNROLL_F32, unroll_tokens_count(t->sources), o->embedding);
   e->source = unroll_rnn(embedded, "encoder", &rnn, NULL, &last);
-  unroll_bridge(&last, (int32_t)o->rnn.layers, D, "bridge", o->rnn.hidden, &first);
+  const unroll_rnn_state last_h = {h, NULL}, last_c = {NULL, c}; /* which may differ in width */
+  unroll_bridge(&last_h, (int32_t)o->rnn.layers, D, "bridge", trainer_rnn_outputs(&decoder), &first);
+  if (has_c)
+    unroll_bridge(&last_c, (int32_t)o->rnn.layers, D, "bridge", decoder.hidden, &first);
 }
 
 /* The decoder's cells; plain ones have no option but the dropout of what goes in and out. Steps of targets are a run-time
  * size, which no plan of checkpoints knows. */
 static unroll_rnn_options decoder_cells(const unroll_translator_options *o, bool training) {
-  unroll_recurrent cells = o->rnn;
+  unroll_recurrent cells = translator_decoder_cells(o);
   cells.checkpoint.kind = UNROLL_CHECKPOINT_ALL;
-  if (o->plain_decoder)
-    cells = (unroll_recurrent){
-        .cell = cells.cell, .layers = cells.layers, .hidden = cells.hidden, .dropout = cells.dropout};
   unroll_rnn_options rnn = trainer_rnn_options(&cells, training);
   rnn.input_dropout = cells.input_dropout > 0 ? cells.input_dropout : cells.dropout;
   rnn.output_dropout = cells.dropout;

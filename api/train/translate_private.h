@@ -82,7 +82,8 @@ int64_t translator_steps(const unroll_translator *t, int64_t source);
 unroll_status translator_options_check(const unroll_translator_options *o, unroll_error *err);
 /* Is a batch of such lengths within the bounds? */
 unroll_status translator_extents_check(const unroll_translator *t, unroll_error *err);
-int64_t translator_encoder_hidden(const unroll_translator_options *o);
+unroll_recurrent translator_encoder_cells(const unroll_translator_options *o);
+unroll_recurrent translator_decoder_cells(const unroll_translator_options *o);
 bool translator_samples(const unroll_translator_options *o);
 unroll_translator_options translator_options_in_use(const unroll_translator *t);
 

@@ -78,12 +78,6 @@ UNROLL_API unroll_status unroll_map_of_layer(const unroll_network *network, int3
                                              const double *x, int64_t steps, unroll_device *device,
                                              const unroll_allocator *allocator, unroll_map **map, unroll_error *err);
 
-/* Asked before every step of a map; not 0 ends what works with it with UNROLL_E_CANCELLED. */
-typedef struct unroll_map_stop {
-  int (*stop)(void *ctx); /* NULL: never */
-  void *ctx;
-} unroll_map_stop;
-
 /* ---- fixed points ---- */
 
 typedef struct unroll_fixed_point {
@@ -95,10 +89,13 @@ typedef struct unroll_fixed_point {
 typedef struct unroll_fixed_point_options { /* zero: as said */
   uint32_t struct_size;
   int32_t reserved;
-  int64_t iterations;   /* of each start; 0: 200 */
-  double speed;         /* a point counts where q is at most this; 0: 1e-20. Larger values find slow points. */
-  double distance;      /* points nearer than that, in the largest difference of a unit, are one; 0: 1e-6 */
-  unroll_map_stop stop; /* what was found until then stands */
+  int64_t iterations; /* of each start; 0: 200 */
+  double speed;       /* a point counts where q is at most this; 0: 1e-20. Larger values find slow points. */
+  double distance;    /* points nearer than that, in the largest difference of a unit, are one; 0: 1e-6 */
+  int (*cancel)(
+      void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED, and what was found
+                               until then stands */
+  void *ctx;
 } unroll_fixed_point_options;
 /*
  * Fixed points h* = F(h*), by Levenberg and Marquardt's minimisation of q from each of `starts` [n_starts,n], visited
@@ -121,7 +118,8 @@ typedef struct unroll_lyapunov_options {
   int64_t steps;     /* that are counted, at least 1 */
   int64_t every;     /* steps between two decompositions; 0: 1 */
   uint64_t seed;     /* of the first directions */
-  unroll_map_stop stop;
+  int (*cancel)(void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED */
+  void *ctx;
 } unroll_lyapunov_options;
 typedef struct unroll_lyapunov_info {
   uint32_t struct_size, reserved;

@@ -33,7 +33,10 @@ enum {
   UNROLL_RNN_MIN_GRU = 65,
   /* Feng et al. 2024, minLSTM: no W_h. G = 3: f i n; h = f'⊙h₋ + i'⊙n with f' = f/(f+i), i' = i/(f+i), f and i = σ(..) */
   UNROLL_RNN_MIN_LSTM = 66,
+  UNROLL_RNN_END = 67 /* above all cells, with gaps below; it may grow */
 };
+/* "lstm", "coupled_lstm"; NULL for a number that is no cell. Static. [any] */
+UNROLL_API const char *unroll_rnn_cell_name(int32_t cell);
 
 /*
  * Activations of cells. All but the last two are ONNX's, with its formulas (operators RNN, LSTM, GRU); alpha and beta
@@ -64,6 +67,8 @@ typedef struct unroll_activation {
 /* That kind with ONNX's default alpha and beta; where it names none, those of the plain function: affine 1 and 0, scaled tanh
  * 1 and 1. Pure. [any] */
 UNROLL_API unroll_activation unroll_activation_of(int32_t kind);
+/* "leaky_relu", "default"; NULL for a number that is no activation. Static. [any] */
+UNROLL_API const char *unroll_activation_name(int32_t kind);
 
 /* Where a layer's input is as wide as its output; x is what the layer sees, after the dropout before it. */
 enum {
