@@ -8,17 +8,11 @@
 #include "console.h"
 
 int32_t layer_cell(const layer_values *values) {
-#define CELL_OF(code, number, text)    \
-  if (strcmp(values->cell, text) == 0) \
-    return code;
-  UNROLL_CELLS(CELL_OF)
-#undef CELL_OF
-  if (strcmp(values->cell, "coupled_lstm") == 0)
-    return UNROLL_RNN_COUPLED_LSTM;
-  if (strcmp(values->cell, "min_gru") == 0)
-    return UNROLL_RNN_MIN_GRU;
-  if (strcmp(values->cell, "min_lstm") == 0)
-    return UNROLL_RNN_MIN_LSTM;
+  for (int32_t cell = UNROLL_CELL_NONE + 1; cell < UNROLL_RNN_END; cell++) {
+    const char *name = unroll_rnn_cell_name(cell);
+    if (name && strcmp(name, values->cell) == 0)
+      return cell;
+  }
   return UNROLL_CELL_NONE;
 }
 

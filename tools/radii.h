@@ -9,7 +9,7 @@
 #define RADII_SHARE 0.05
 #define RADII_SECONDS 0.02
 
-/* Of one gate's W_h [H,H]. */
+/* Of one gate's W_h [H,H]; with a projection of W_r·W_h [P,P], by which h comes back to h. */
 typedef struct radius {
   const char *name; /* "rnn.W_h.0.0" */
   const char *gate; /* "f"; "" where a cell has one matrix */
@@ -19,6 +19,7 @@ typedef struct radius {
 typedef struct radii {
   radius *all; /* the latest, in the order of the model's parameters */
   uint32_t n, capacity;
+  int32_t cell;      /* the model's, UNROLL_CELL_* or UNROLL_RNN_* */
   double cost, next; /* what they took, and the second of the run from which on they may be computed again */
   bool started;
   bool failed; /* said on stderr; there are none from then on */

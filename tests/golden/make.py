@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import insides
 import options
 import sequences
 from cells import GATES, run_layers
@@ -345,6 +346,7 @@ def main():
     for make in (losses, layer_norm, optimizers, clip, dense, schedules):
         make(folder)
     sequences.make(folder, random_source, write)
+    insides.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))
     size = sum(f.stat().st_size for f in files)
     for other in ("ONNX Runtime", "torch.nn"):

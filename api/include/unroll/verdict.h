@@ -41,8 +41,8 @@ typedef struct unroll_layer_figures {
   double time_constant; /* the largest of a unit's τ = -1/ln f, f what it keeps of its state in a step: an lstm's forget
                            gate, a gru's z */
   double exponent, exponent_error; /* the largest Lyapunov exponent, nats a step, and its standard error */
-  int64_t nonfinite;               /* numbers that were not finite, weights and values; */
-  const char *nonfinite_first;     /* where the first one was, or NULL */
+  int64_t nonfinite;               /* numbers that were not finite: weights, values, gradients */
+  const char *nonfinite_first;     /* the first one as a sentence (unroll_nonfinite_text), or NULL */
 } unroll_layer_figures;
 /* All of them not measured. */
 UNROLL_API unroll_layer_figures unroll_layer_figures_none(void);
