@@ -20,8 +20,9 @@ static const char *gate_name(int64_t gates, int64_t i) {
   return gates == 3 ? gru[i] : gates == 4 ? lstm[i] : "";
 }
 
-static bool append(radii *r, radius found) {
-  if (r->n == r->capacity) {
+/* As the i-th of a round. */
+static bool keep(radii *r, uint32_t i, radius found) {
+  if (i == r->capacity) {
     const uint32_t capacity = r->capacity ? 2 * r->capacity : 16;
     radius *const grown = realloc(r->all, capacity * sizeof *grown);
     if (!grown)
@@ -29,15 +30,27 @@ static bool append(radii *r, radius found) {
     r->all = grown;
     r->capacity = capacity;
   }
-  r->all[r->n++] = found;
+  r->all[i] = found;
   return true;
 }
 
+/* One piece of a round: where it is, and until when it takes up matrices. */
+typedef struct piece {
+  uint32_t i;
+  double end;
+  bool is_over;
+} piece;
+
 /* values [gates·H,H] */
-static unroll_status look_at_gates(radii *r, const unroll_train_parameter *p, const float *values, double *square,
-                                   unroll_error *err) {
+static unroll_status look_at_gates(radii *r, piece *now, const unroll_train_parameter *p, const float *values,
+                                   double *square, unroll_error *err) {
   const int64_t H = p->shape[1], gates = p->shape[0] / H;
-  for (int64_t g = 0; g < gates; g++) {
+  for (int64_t g = 0; g < gates; g++, now->i++) {
+    if (now->i < r->at)
+      continue;
+    now->is_over = now->i > r->at && seconds() >= now->end;
+    if (now->is_over)
+      return UNROLL_OK;
     radius found = {.name = p->name, .gate = gate_name(gates, g), .value = NAN};
     for (int64_t i = 0; i < H * H; i++)
       square[i] = (double)values[g * H * H + i];
@@ -46,31 +59,38 @@ static unroll_status look_at_gates(radii *r, const unroll_train_parameter *p, co
       return status;
     if (status != UNROLL_OK)
       found.value = NAN;
-    if (!append(r, found))
+    if (!keep(r, now->i, found))
       return UNROLL_E_MEMORY;
   }
   return UNROLL_OK;
 }
 
 static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_error *err) {
-  r->n = 0;
-  for (uint32_t i = 0; i < unroll_train_parameters_count(all); i++) {
+  piece now = {.end = seconds() + RADII_PIECE};
+  for (uint32_t i = 0; i < unroll_train_parameters_count(all) && !now.is_over; i++) {
     unroll_train_parameter p = {.struct_size = sizeof p};
     unroll_status status = unroll_train_parameters_get(all, i, &p, err);
     if (status != UNROLL_OK)
       return status;
     if (!p.recurrent || p.rank != 2 || p.shape[1] == 0 || p.shape[0] % p.shape[1] != 0)
       continue;
+    const uint32_t gates = (uint32_t)(p.shape[0] / p.shape[1]);
+    if (now.i + gates <= r->at) { /* known of this round */
+      now.i += gates;
+      continue;
+    }
     float *values = malloc(p.count * sizeof *values);
     double *square = malloc((size_t)(p.shape[1] * p.shape[1]) * sizeof *square);
     status = values && square ? unroll_train_parameters_read(all, i, values, err) : UNROLL_E_MEMORY;
     if (status == UNROLL_OK)
-      status = look_at_gates(r, &p, values, square, err);
+      status = look_at_gates(r, &now, &p, values, square, err);
     free(values);
     free(square);
     if (status != UNROLL_OK)
       return status;
   }
+  r->at = now.is_over ? now.i : 0;
+  r->n = now.is_over ? r->n : now.i;
   return UNROLL_OK;
 }
 
@@ -97,7 +117,7 @@ bool radii_look(radii *r, const unroll_train_progress *p) {
   r->cost = seconds() - before;
   r->next = p->seconds + r->cost / RADII_SHARE;
   if (status == UNROLL_OK)
-    return r->n > 0;
+    return r->at == 0 && r->n > 0;
   r->failed = true;
   r->n = 0;
   complain("no spectral radii: %s", err.code != UNROLL_OK ? err.message : "no memory");
