@@ -9,7 +9,7 @@
 #define RADII_SHARE 0.05
 #define RADII_SECONDS 0.02
 /* No matrix more at one time after so many seconds: the others are looked at later, and all are shown then. */
-#define RADII_PIECE 0.25
+#define RADII_PIECE 1.0
 
 /* Of one gate's W_h [H,H]. */
 typedef struct radius {
