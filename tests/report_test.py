@@ -315,6 +315,18 @@ class Plots(Report):
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), outside)
         self.assertEqual(sum("f9" in c.get("class").split() for c in svg.iter(SVG + "circle")), 30 - outside)
 
+    def test_leading_eigenvalues_alone(self):
+        report = report_sample.report("rnn", 1.2, layers=("0",), hidden=30)
+        report["spectra"][0].update(rows=4096, leading=True, departure=None)
+        self.draw(report)
+        svg = ET.parse(os.path.join(self.path("r"), "plots", "eigenvalues-1.svg")).getroot()
+        self.assertIn("ρ = 1.2; the 30 leading of 4096", [t.text for t in svg.iter(SVG + "text")])
+        self.assertIn("The 30 leading of 4096 eigenvalues of W_h", self.text)
+        self.assertIn("only the leading ones were computed", self.text)
+        report["spectra"][0].update(rows=30, leading=False)
+        self.draw(report)
+        self.assertNotIn("leading", self.text)
+
     def test_fixed_points_by_their_stability(self):
         self.draw(report_sample.report())
         svg = ET.parse(os.path.join(self.path("r"), "plots", "fixed-points-1.svg")).getroot()
