@@ -92,8 +92,9 @@ typedef struct unroll_flow_layer {
   double slope_mean, slope_max; /* of f at the visited states, where f is tanh, sigmoid or relu; else NaN */
   double rate;                  /* product[k]^(1/k) at the largest lag at which product is above 0 */
   /*
-   * The effective memory: the first lag at which product is below the threshold, -1: there is none in T. 1/e is what
-   * makes it the "characteristic forgetting time" of Tallec & Ollivier 2018.
+   * The effective memory: the first lag at which product is below the threshold, -1: there is none in T. With 1/e, a
+   * choice of ours, it is of a leaky unit h = (1-a)·h₋ + .. about 1/a, since (1-a)^(1/a) is about 1/e: what Tallec &
+   * Ollivier 2018, sec. 1, call its characteristic forgetting time.
    */
   int64_t memory;
   const char *why; /* in a sentence or two: condition and measurement, and where they differ, why */
