@@ -345,6 +345,81 @@ static void overflows_in_a_run_of_fewer_steps(void **state) {
   }
 }
 
+/* What was not finite first is found first: step by step, also where products with all inputs come before; and of a step its
+ * first gate, whichever sequence has it. */
+static void first_of_several(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = overflowing(LONG, 3, NULL);
+    model m = model_open(g, dev, false);
+    fill_overflowing(&m, 3);
+    double x[LONG * 3 * 2];
+    for (int i = 0; i < LONG * 3 * 2; i++)
+      x[i] = i / 6 == FIRST_STEP + 10 ? (i % 2 ? 3.4e38 : -3.4e38) : ((5 * (i / 2 / 3) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+    model_put(&m, "x", x, LONG * 3 * 2);
+    unroll_nonfinite at = find(g, dev, &m);
+    assert_first_overflow(&at);
+    /* Past its end a sequence's state stands still, and the product that nobody reads overflows. */
+    fill_overflowing(&m, 3);
+    model_put_i32(&m, "lengths", (int32_t[]){FIRST_STEP, 60, FIRST_STEP}, 3);
+    at = find(g, dev, &m);
+    assert_int_equal(at.values, 0);
+    /* Products of what stands there, 0, with an infinite weight are not looked at either. */
+    double W[WIDE * WIDE] = {0}, W_x[WIDE * 2] = {[2] = (double)INFINITY};
+    model_put(&m, "rnn.W_h.0.0", W, WIDE * WIDE);
+    model_put(&m, "rnn.W_x.0.0", W_x, WIDE * 2);
+    for (int i = 0; i < LONG * 3 * 2; i++)
+      x[i] = -1;
+    model_put(&m, "x", x, LONG * 3 * 2);
+    at = find(g, dev, &m);
+    assert_int_equal(at.given, 1);
+    assert_int_equal(at.values, 2 * (FIRST_STEP + 60 + FIRST_STEP)); /* x·W, + W·h; the relu of -inf is 0 */
+    model_close(&m);
+    unroll_graph_destroy(g);
+
+    g = network((unroll_rnn_options){.cell = UNROLL_CELL_LSTM});
+    m = filled(g, dev);
+    double gates[4 * H * I] = {[2 * I] = 3e38, [(H + 1) * I + 1] = 3e38}, y[T * B * I];
+    for (int i = 0; i < T * B * I; i++)
+      y[i] = i / I / B < lengths[i / I % B] ? 0 : (double)NAN;
+    y[2 * I] = 2;     /* of sequence 2, into the input gate; */
+    y[1 * I + 1] = 2; /* of sequence 1, into the forget gate */
+    model_put(&m, "rnn.W_x.0.0", gates, 4 * H * I);
+    model_put(&m, "x", y, T * B * I);
+    at = find(g, dev, &m);
+    assert_true(at.found && at.layer == 0 && at.direction == UNROLL_FORWARD && at.step == 0);
+    assert_int_equal(at.gate, 0);
+    assert_int_equal(at.sequence, 2);
+    assert_int_equal(at.unit, 2);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+/* A recurrence of the caller's own, in no layer, which goes backwards. */
+static void reverse_linear_scan(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    enum { N = 8 };
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const int64_t shape[3] = {N, 2, 1};
+    const unroll_tensor a = unroll_input(g, "a", UNROLL_F32, 3, shape), b = unroll_input(g, "b", UNROLL_F32, 3, shape);
+    unroll_output(unroll_linear_scan(a, b, unroll_none(), unroll_none(), UNROLL_REVERSE, NULL), "h");
+    model m = model_open(g, dev, false);
+    double ones[2 * N], u[2 * N] = {[2 * 6] = 3e38, [2 * 5] = 3e38, [2 * 3 + 1] = 3e38, [2 * 2 + 1] = 3e38};
+    for (int i = 0; i < 2 * N; i++)
+      ones[i] = 1;
+    model_put(&m, "a", ones, 2 * N);
+    model_put(&m, "b", u, 2 * N);
+    const unroll_nonfinite at = find(g, dev, &m);
+    assert_true(at.found && at.value == (double)INFINITY);
+    assert_int_equal(at.step, 5);
+    assert_int_equal(at.sequence, 0);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
 /* ---- given ---- */
 
 static void given(void **state) {
@@ -456,7 +531,7 @@ static unroll_nonfinite planted_at_the_top(const struct rig *r, unroll_graph *g,
     snprintf(name, sizeof name, "%s", n->name);
     layer = n->layer;
     direction = n->direction;
-    kind = op == UNROLL_OP_MATMUL ? n->attr.matmul.trans_b : -1;
+    kind = op == UNROLL_OP_MATMUL ? n->attr.matmul.trans_b : op == UNROLL_OP_BINARY ? n->attr.binary.kind : -1;
   }
   unroll_graph_destroy(lowered);
   assert_true(name[0]);
@@ -493,11 +568,14 @@ static void as_many_sequences_as_units(void **state) {
   const unroll_tensor next = unroll_input(g, "targets", UNROLL_I32, 2, (int64_t[]){N, N});
   const unroll_rnn_options o = {.struct_size = sizeof o, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = N};
   const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL);
-  const unroll_tensor loss = unroll_cross_entropy(unroll_linear(y, "head", 3, 0), next, UNROLL_LOSS_MEAN);
-  unroll_tensor W = unroll_graph_find(g, "rnn.W_h.0.0"), d;
+  const unroll_tensor twice = unroll_scale(unroll_param(g, "V", UNROLL_F32, 2, (int64_t[]){N, N}), 2);
+  const unroll_tensor loss =
+      unroll_cross_entropy(unroll_linear(unroll_matmul(y, twice), "head", 3, 0), next, UNROLL_LOSS_MEAN);
+  unroll_tensor W[2] = {unroll_graph_find(g, "rnn.W_h.0.0"), unroll_graph_find(g, "V")}, d[2];
   unroll_output(loss, "loss");
-  unroll_gradient(loss, &W, 1, &d);
-  unroll_output(d, "d");
+  unroll_gradient(loss, W, 2, d);
+  unroll_output(d[0], "d of W");
+  unroll_output(d[1], "d of V");
   model m = filled_whole(g, r.cpu);
   model_put_i32(&m, "targets", (int32_t[N * N]){0}, N * N);
   assert_false(find(g, r.device, &m).found);
@@ -506,6 +584,9 @@ static void as_many_sequences_as_units(void **state) {
   assert_int_equal(at.step, -1);
   assert_int_equal(at.sequence, -1);
   assert_int_equal(at.unit, 2 * N + 1);
+  at = planted_at_the_top(&r, g, &m, UNROLL_OP_BINARY, true, 3 * N + 2); /* by 2, on the way back to V */
+  assert_int_equal(at.sequence, -1);
+  assert_int_equal(at.unit, 3 * N + 2);
   at = planted_at_the_top(&r, g, &m, UNROLL_OP_CROSS_ENTROPY, false, 3 * N + 1);
   assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), "the loss, step 3, sequence 1 became NaN");
   model_close(&m);
@@ -706,6 +787,8 @@ int main(void) {
       {"overflows_onednn", overflows, NULL, NULL, "onednn"},
       DEVICE_TESTS(overflows_in_a_segment),
       DEVICE_TESTS(overflows_in_a_run_of_fewer_steps),
+      DEVICE_TESTS(first_of_several),
+      DEVICE_TESTS(reverse_linear_scan),
       DEVICE_TESTS(given),
       DEVICE_TESTS(given_of_other_shapes),
       cmocka_unit_test(as_many_sequences_as_units),

@@ -170,12 +170,41 @@ static void gradients(void **state) {
   unroll_lm_destroy(lm);
 }
 
+/* Finite in each part of a batch, and not in their sum: what the parts before have left is looked at with the last one. */
+static void sums_of_parts(void **state) {
+  (void)state;
+  unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  o.training.batch = 8;
+  o.training.accumulate = 2;
+  *plan = (planter){.armed = 1,
+                    .op = UNROLL_OP_LSTM_GATES_GRAD,
+                    .kind = -1,
+                    .output = 0,
+                    .layer = 1,
+                    .direction = UNROLL_REVERSE,
+                    .t = 6,
+                    .element = 2 * 4 * 12 + 3 * 12 + 5, /* sequence 2, output gate, unit 5 */
+                    .value = 1e19f, /* whose square is a float yet */
+                    .update = 6,
+                    .row0 = -1};
+  unroll_lm *lm = create(&o);
+  const unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 20, .check_finite = 1};
+  unroll_error found = UNROLL_ERROR_INIT;
+  assert_int_equal(unroll_lm_train(lm, &run, &found), UNROLL_E_RANGE);
+  /* the sum of the squares of all gradients */
+  static const char words[] = "update 7: in the update the value of ";
+  if (strncmp(found.message, words, strlen(words)) != 0)
+    fail_msg("%s", found.message);
+  unroll_lm_destroy(lm);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(stops, begin_planting, end),
       cmocka_unit_test_setup_teardown(stops_in_a_part, begin_planting, end),
       cmocka_unit_test_setup_teardown(skips, begin_planting, end),
       cmocka_unit_test_setup_teardown(gradients, begin_planting, end),
+      cmocka_unit_test_setup_teardown(sums_of_parts, begin_planting, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -254,6 +254,8 @@ static bool survey_top(struct survey *s, uint32_t i) {
                       .spec = g->tensors[id].spec};
     x.reduced = x.spec.rank >= 2;
     x.param = x.phase == UNROLL_PHASE_FORWARD ? GRAPH_NONE : s->param[id];
+    if (x.phase == UNROLL_PHASE_UPDATE && x.label.quantity == UNROLL_QUANTITY_LOSS) /* a norm, a factor */
+      x.label.quantity = UNROLL_QUANTITY_VALUE;
     if (x.param != GRAPH_NONE)
       x.label = (struct label){UNROLL_QUANTITY_PARAMETER, -1, 0};
     const int64_t steps = !scan ? 0 : is_linear(scan) ? g->tensors[scan->in[0]].spec.shape[0] : scan->body->steps;

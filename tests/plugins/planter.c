@@ -133,7 +133,7 @@ static unroll_status run(unroll_backend_binding *binding, unroll_backend_queue *
   const bool whole = is_whole(p);
   const int64_t at = whole ? 0 : args->direction == UNROLL_REVERSE ? args->first - p->t : p->t - args->first;
   if (!p->armed || !b || at < 0 || (!whole && at >= args->count) ||
-      (p->update != UINT64_MAX && p->update != args->update) || p->row0 != args->row0)
+      (p->update != UINT64_MAX && p->update != args->update) || (p->row0 >= 0 && p->row0 != args->row0))
     return inner->run(binding, queue, args, event, err);
   const int64_t t = b->period ? p->t % (int64_t)b->period : p->t;
   const uint64_t offset = b->offset + (uint64_t)(t * b->step) + (uint64_t)p->element * sizeof p->value;

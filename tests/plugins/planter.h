@@ -17,7 +17,7 @@ typedef struct planter {
   int64_t t, element; /* the step in memory; which number of that step's output */
   float value;
   uint64_t update; /* in runs of this update alone, UINT64_MAX: in all; */
-  int64_t row0;    /* and whose first row of the whole batch is this */
+  int64_t row0;    /* and whose first row of the whole batch is this; -1: any */
   int hits;        /* how often it was planted */
 } planter;
 
