@@ -354,7 +354,8 @@ static void first_of_several(void **state) {
     fill_overflowing(&m, 3);
     double x[LONG * 3 * 2];
     for (int i = 0; i < LONG * 3 * 2; i++)
-      x[i] = i / 6 == FIRST_STEP + 10 ? (i % 2 ? 3.4e38 : -3.4e38) : ((5 * (i / 2 / 3) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+      x[i] = i / 6 == FIRST_STEP + 10 ? (i % 2 ? 3.4e38 : -3.4e38)
+                                      : ((5 * (i / 2 / 3) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
     model_put(&m, "x", x, LONG * 3 * 2);
     unroll_nonfinite at = find(g, dev, &m);
     assert_first_overflow(&at);

@@ -170,6 +170,22 @@ static void gradients(void **state) {
   unroll_lm_destroy(lm);
 }
 
+/* A report of that update alone: what it has left in the sums of its parts is nothing that it began with. */
+static void alone_in_its_report(void **state) {
+  (void)state;
+  unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  o.training.batch = 8;
+  o.training.accumulate = 2;
+  plant(3, 4);
+  unroll_lm *lm = create(&o);
+  const unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 9, .report_every = 1, .check_finite = 1};
+  unroll_error found = UNROLL_ERROR_INIT;
+  assert_int_equal(unroll_lm_train(lm, &run, &found), UNROLL_E_RANGE);
+  if (strncmp(found.message, "update 3: " PLACE_4, strlen("update 3: " PLACE_4)) != 0)
+    fail_msg("%s", found.message);
+  unroll_lm_destroy(lm);
+}
+
 /* Finite in each part of a batch, and not in their sum: what the parts before have left is looked at with the last one. */
 static void sums_of_parts(void **state) {
   (void)state;
@@ -184,7 +200,7 @@ static void sums_of_parts(void **state) {
                     .direction = UNROLL_REVERSE,
                     .t = 6,
                     .element = 2 * 4 * 12 + 3 * 12 + 5, /* sequence 2, output gate, unit 5 */
-                    .value = 1e19f, /* whose square is a float yet */
+                    .value = 1e19f,                     /* whose square is a float yet */
                     .update = 6,
                     .row0 = -1};
   unroll_lm *lm = create(&o);
@@ -204,6 +220,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(stops_in_a_part, begin_planting, end),
       cmocka_unit_test_setup_teardown(skips, begin_planting, end),
       cmocka_unit_test_setup_teardown(gradients, begin_planting, end),
+      cmocka_unit_test_setup_teardown(alone_in_its_report, begin_planting, end),
       cmocka_unit_test_setup_teardown(sums_of_parts, begin_planting, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
