@@ -153,6 +153,20 @@ class Pages(Report):
         self.assertEqual(len(self.page.all("caption")), len(self.page.all("table")))
         for control in self.page.all("select") + self.page.all("input"):
             self.assertIn("label", control["path"])
+        names = [self.page.one(id=e["aria-labelledby"])["text"].strip() for e in self.page.elements
+                 if "wide" in e.get("class", "").split()]
+        self.assertEqual(len(names), len(pictures) + len(self.page.all("table")) - 1)  # units of a span: not so wide
+        self.assertTrue(all(names))
+
+    def test_directions_of_texts_are_not_turned(self):
+        """Embeddings, overrides and isolates of Unicode's bidirectional algorithm are shown as what they are: strange."""
+        turned = "a\u202eb\u202ac\u2066d\u2069"
+        report = report_sample.report(layers=(turned, "1"))
+        report["model"]["path"] = report["verdict"]["text"] = turned
+        self.draw(report)
+        text = re.sub(r"<script.*?</script>", "", self.text, flags=re.DOTALL)
+        self.assertNotRegex(text, "[\u202a-\u202e\u2066-\u2069]")
+        self.assertIn("a\ufffdb\ufffdc\ufffdd\ufffd", self.page.one(id="verdict")["text"])
 
     def test_it_loads_nothing(self):
         self.draw(report_sample.report())

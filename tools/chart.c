@@ -19,6 +19,8 @@ void axis_fit_value(axis *a, double value) {
   if (!isfinite(value) || (a->is_log && value <= 0))
     return;
   value = value < -FARTHEST ? -FARTHEST : value > FARTHEST ? FARTHEST : value;
+  if (a->is_log && value < 1 / FARTHEST) /* nor its logarithm: the power of ten below the least number is 0 */
+    value = 1 / FARTHEST;
   a->low = fmin(a->low, value);
   a->high = fmax(a->high, value);
 }

@@ -101,8 +101,9 @@ typedef struct unroll_flow_layer {
    * The effective memory: the first lag at which product is below the threshold, -1: there is none in T, or product is NaN
    * before. 0.01 is what verdicts (verdict.h) are about: the 1% settling time of a system, 4.6 time constants where it
    * decays evenly (Franklin, Powell, Emami-Naeini, Feedback Control of Dynamic Systems, on time-domain specifications).
-   * 1/e gives one time constant, the "characteristic forgetting time" of Tallec & Ollivier 2018, over which a third of
-   * a gradient is left, and that is no sign of one that has vanished.
+   * 1/e gives one time constant, over which a third of a gradient is left, and that is no sign of one that has vanished:
+   * of a leaky unit h = (1-a)·h₋ + .. about 1/a, what Tallec & Ollivier 2018, sec. 1, call its characteristic forgetting
+   * time.
    */
   int64_t memory;
   const char *why; /* in a sentence or two: condition and measurement, and where they differ, why */
