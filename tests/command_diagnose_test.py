@@ -234,9 +234,21 @@ class Tasks(Diagnose):
         model = self.path("p.safetensors")
         self.succeeds("train", "seq2seq", "--pairs", data, *CPU, "--hidden", "6", "--embedding", "4", "--updates", "3", "--out",
                       model)
-        report, _ = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100")
-        self.assertEqual([e["section"] for e in report["missing"]], ["gates"])
-        self.assertIn("decoder 0 forward", report["missing"][0]["why"])
+        report, text = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100", page=())
+        self.assertEqual(report["missing"], [])
+        decoder = [gate for gate in report["gates"] if gate["layer"] == "decoder 0 forward"]
+        self.assertEqual([gate["gate"] for gate in decoder], ["reset", "update", "candidate"])
+        longest = 7  # tokens of the longest target, with </s>
+        said = report["data"]["sequences"]
+        for gate in decoder:
+            self.assertEqual(len(gate["mean"]), longest)
+            self.assertGreaterEqual(sum(gate["counts"]), 6 * 2 * said)  # units, and at least a token and </s> of each
+            self.assertTrue(all(gate["mean"]))
+        self.assertEqual(len(decoder[1]["time_constants"]), 21)
+        flow = report["gradient"]["layers"][-1]
+        self.assertEqual((flow["layer"], len(flow["norm"])), ("decoder 0 forward", longest))
+        self.assertTrue(all(norm > 0 for norm in flow["norm"]))
+        self.assertIn("norms by step alone", text)
         for entry in report["attention"]:
             self.assertEqual(len(entry["weights"]), len(entry["target"]))
             for row in entry["weights"]:
