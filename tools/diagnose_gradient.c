@@ -66,7 +66,8 @@ static bool find_loss(const diagnosis *d, int64_t T, diagnose_loss *l) {
 /* ---- layers, data and loss together ---- */
 
 void diagnose_stack_make(const diagnosis *d, diagnose_stack *s) {
-  *s = (diagnose_stack){.network = &d->network.network, .has_loss = find_loss(d, d->T, &s->own)};
+  *s = (diagnose_stack){.network = &d->network.network};
+  s->has_loss = find_loss(d, d->T, &s->own);
   s->loss = (unroll_flow_loss){build_loss, fill_loss, &s->own};
   s->batch = (unroll_flow_batch){.struct_size = sizeof s->batch,
                                  .steps = d->T,
