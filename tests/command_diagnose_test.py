@@ -206,6 +206,37 @@ class Tasks(Diagnose):
             self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
             self.assertEqual(len(report["lyapunov"]), 1)
 
+    def test_every_cell_and_option(self):
+        """Of each, all sections but those that it cannot have; and what its report says of it."""
+        for options, cell, gates, said in (
+                (["--cell", "coupled_lstm"], "coupled_lstm", ["input", "candidate", "output"], {}),
+                (["--cell", "min_gru"], "min_gru", ["update", "candidate"], {}),
+                (["--cell", "min_lstm"], "min_lstm", ["forget", "input", "candidate"], {}),
+                (["--cell", "lstm", "--projection", "3"], "lstm", ["input", "forget", "candidate", "output"],
+                 {"projection": 3}),
+                (["--cell", "lstm", "--gate-clip", "0.9", "--cell-clip", "0.7"], "lstm",
+                 ["input", "forget", "candidate", "output"], {"gate_clip": 0.9, "cell_clip": 0.7}),
+                (["--cell", "gru", "--skip", "0.25", "--candidate-activation", "softsign"], "gru",
+                 ["reset", "update", "candidate"], {"skip": 0.25, "g": "softsign"}),
+                (["--cell", "rnn", "--activation", "elu", "--layers", "2", "--residual", "outputs"], "rnn", ["state"] * 2,
+                 {"activation": "elu", "residual": "outputs"})):
+            with self.subTest(options=options):
+                model = self.model(*options, name="any.safetensors")
+                report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
+                missing = [e["section"] for e in report["missing"]]
+                self.assertEqual(missing, (["spectra"] if cell.startswith("min_") else []) + ["attention"])
+                self.assertEqual(report["model"]["cell"], cell)
+                self.assertEqual([g["gate"] for g in report["gates"]], gates)
+                self.assertLessEqual(said.items(), report["model"]["options"].items())
+                self.assertEqual(report["double_device"], "cpu:0")
+                for gate in report["gates"]:
+                    keeps = (cell, gate["gate"]) in (("coupled_lstm", "input"), ("min_gru", "update"), ("min_lstm", "forget"),
+                                                     ("lstm", "forget"), ("gru", "update"))
+                    self.assertEqual(gate["time_constants"] is not None, keeps)
+                for flow in report["gradient"]["layers"]:
+                    self.assertGreater(flow["product"][0], 0)
+                self.assertIn(cell, text)
+
     def test_classifiers(self):
         dice = random.Random(1)
         rows = "".join(f"{k}," + ",".join(str(math.sin(t * (1 + k)) + dice.random()) for t in range(12)) + "\n"
@@ -236,9 +267,21 @@ class Tasks(Diagnose):
         model = self.path("p.safetensors")
         self.succeeds("train", "seq2seq", "--pairs", data, *CPU, "--hidden", "6", "--embedding", "4", "--updates", "3", "--out",
                       model)
-        report, _ = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100")
-        self.assertEqual([e["section"] for e in report["missing"]], ["gates"])
-        self.assertIn("decoder 0 forward", report["missing"][0]["why"])
+        report, text = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100", page=())
+        self.assertEqual(report["missing"], [])
+        decoder = [gate for gate in report["gates"] if gate["layer"] == "decoder 0 forward"]
+        self.assertEqual([gate["gate"] for gate in decoder], ["reset", "update", "candidate"])
+        longest = 7  # tokens of the longest target, with </s>
+        said = report["data"]["sequences"]
+        for gate in decoder:
+            self.assertEqual(len(gate["mean"]), longest)
+            self.assertGreaterEqual(sum(gate["counts"]), 6 * 2 * said)  # units, and at least a token and </s> of each
+            self.assertTrue(all(gate["mean"]))
+        self.assertEqual(len(decoder[1]["time_constants"]), 21)
+        flow = report["gradient"]["layers"][-1]
+        self.assertEqual((flow["layer"], len(flow["norm"])), ("decoder 0 forward", longest))
+        self.assertTrue(all(norm > 0 for norm in flow["norm"]))
+        self.assertIn("norms by step alone", text)
         for entry in report["attention"]:
             self.assertEqual(len(entry["weights"]), len(entry["target"]))
             for row in entry["weights"]:
@@ -292,26 +335,30 @@ class Known(Diagnose):
         self.assertIn("edge of chaos", text)
 
     def test_time_constants(self):
-        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU."""
+        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU, i and z of 0.05 in others."""
         logit = math.log(0.95 / 0.05)
         data = self.write("still.npy", npy([100, 2, 1], [1.0] * 200))
-        for cell, gates, keeps in (("lstm", 4, "forget"), ("gru", 3, "update")):
+        for cell, gates, keeps, at, sign in (("lstm", 4, "forget", 1, 1), ("gru", 3, "update", 1, 1),
+                                             ("coupled_lstm", 3, "input", 0, -1), ("min_gru", 2, "update", 0, -1)):
             bias = [0.0] * (2 * gates)
-            bias[2] = logit
-            model = self.write(f"still-{cell}.safetensors", safetensors({
-                "r.W_h.0.0": ([2 * gates, 2], [0.0] * (4 * gates)), "r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)),
-                "r.b.0.0": ([2 * gates], bias)}))
+            bias[2 * at] = sign * logit
+            weights = {"r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)), "r.b.0.0": ([2 * gates], bias)}
+            if not cell.startswith("min_"):
+                weights["r.W_h.0.0"] = [2 * gates, 2], [0.0] * (4 * gates)
+            model = self.write(f"still-{cell}.safetensors",
+                               safetensors(weights, {"unroll.model": json.dumps({"cell": cell})} if sign < 0 else None))
             report, text = self.diagnose(model, "--data", data)
             self.assertEqual(report["model"]["cell"], cell)
-            gate = report["gates"][1]
+            gate = report["gates"][at]
             self.assertEqual(gate["gate"], keeps)
             self.assertAlmostEqual(gate["time_constants"][0], -1 / math.log(0.5), 7)
             self.assertAlmostEqual(gate["time_constants"][-1], -1 / math.log(0.95), 6)
             for mean, low, high in zip(gate["mean"], gate["low"], gate["high"]):
-                self.assertAlmostEqual(mean, 0.725, 8)
-                self.assertEqual((low, high), (0, 0.5))
+                self.assertAlmostEqual(mean, 0.5 + 0.225 * sign, 8)
+                self.assertEqual((low, high), (0, 0.5) if sign > 0 else (0.5, 0))
             self.assertEqual(sum(gate["counts"]), 400)
             self.assertIn(f"even the slowest {keeps} gate keeps for only 19.5 of 100 steps", text)
+            self.assertIn(f"begin with {'larger' if sign > 0 else 'smaller'} biases of the {keeps} gate", text)
             # with W_h 0 the slowest direction is that unit's own path: 0.95 a step
             self.assertAlmostEqual(report["lyapunov"][0]["exponents"][0], math.log(0.95), 7)
 

@@ -104,11 +104,8 @@ bool diagnose_trace(diagnosis *d) {
     d->activities[k] = (layer_activity){&m->layers[k], &d->activity->layers[k]};
     diagnose_figures(d, &m->layers[k])->steps = d->data.steps;
   }
-  for (size_t k = d->n_activities; k < m->n; k++)
-    diagnose_missing(d, "gates",
-                     "%s: what it reads is made step by step (attention, tokens said before); its weights alone "
-                     "are looked at",
-                     m->layers[k].name);
+  for (size_t k = d->n_activities; k < m->n && !d->data.targets_of; k++)
+    diagnose_missing(d, "gates", "%s: what it reads is not known; its weights alone are looked at", m->layers[k].name);
   return true;
 }
 
@@ -265,11 +262,15 @@ static json_t *gate_json(diagnosis *d, struct gate *g) {
 }
 
 void diagnose_gates(diagnosis *d) {
-  json_t *all = json_array();
+  json_t *all = json_object_get(d->report, "gates");
   const int64_t T = d->T, H = d->network.options.hidden;
   double steps = 0;
   for (int64_t i = 0; i < d->data.n; i++)
     steps += (double)d->data.lengths[i];
+  if (!all) {
+    all = json_array();
+    json_object_set_new(d->report, "gates", all);
+  }
   double *const memory = room(4 * T + H);
   bool *const active = calloc((size_t)H + 1, sizeof *active);
   for (size_t k = 0; memory && active && k < d->n_activities; k++) {
@@ -301,7 +302,6 @@ void diagnose_gates(diagnosis *d) {
     diagnose_missing(d, "gates", "out of memory");
   free(memory);
   free(active);
-  json_object_set_new(d->report, "gates", all);
 }
 
 /* ---- units over the first sequence ---- */

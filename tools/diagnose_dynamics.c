@@ -9,7 +9,6 @@
 
 #include "console.h"
 #include "diagnosis.h"
-#include "interrupt.h"
 
 #define NOISE 0.1   /* of a start, in units of the state's own deviation */
 #define FIXED 1e-20 /* q of what counts as a fixed point; */
@@ -23,6 +22,10 @@
 #define STARTS 256
 #define EVERY 10 /* steps between two QR */
 #define EXPONENTS 16
+
+static const char *why_of(const unroll_error *err) {
+  return err->code == UNROLL_E_CANCELLED ? "interrupted" : err->message;
+}
 
 static unroll_status map_of(diagnosis *d, const layer_activity *a, const double *x, int64_t steps, unroll_map **map,
                             unroll_error *err) {
@@ -268,7 +271,7 @@ static json_t *fixed_points(diagnosis *d, const layer_activity *a) {
   else if (!states || !make_portrait(states, T, n, (uint64_t)d->values->seed, &p))
     diagnose_missing(d, "fixed_points", "%s: out of memory", a->layer->name);
   else if (!(one = search(d, a, &p, states, T, input, &err)))
-    diagnose_missing(d, "fixed_points", "%s: %s", a->layer->name, err.message);
+    diagnose_missing(d, "fixed_points", "%s: %s", a->layer->name, why_of(&err));
   free(p.mean);
   free(p.axes);
   free(states);
@@ -350,7 +353,7 @@ void diagnose_lyapunov(diagnosis *d) {
     if (one)
       json_array_append_new(all, one);
     else
-      diagnose_missing(d, "lyapunov", "%s: %s", a->layer->name, err.message);
+      diagnose_missing(d, "lyapunov", "%s: %s", a->layer->name, why_of(&err));
     free(x);
     free(room);
   }

@@ -154,4 +154,5 @@ void diagnose_gradient(diagnosis *d) {
       add_flow(d, flow, s.has_loss, status != UNROLL_OK);
   }
   unroll_flow_free(flow);
+  diagnose_decoder(d);
 }

@@ -241,6 +241,8 @@ void diagnose_nonfinite(diagnosis *d) {
   for (size_t k = 0; k < d->model.n; k++)
     d->figures[k].nonfinite = d->nonfinite;
   const char *text = unroll_nonfinite_text(&first, d->nonfinite_first, sizeof d->nonfinite_first);
+  if (!has_run && !first.found)
+    snprintf(d->nonfinite_first, sizeof d->nonfinite_first, "the weights are finite; no run was looked at");
   json_object_set_new(d->report, "nonfinite",
                       json_pack("{s:I, s:o, s:o, s:s}", "values", (json_int_t)given + (json_int_t)found.values,
                                 "gradients", number_or_none(has_run ? (int64_t)found.gradients : -1), "first",

@@ -303,7 +303,9 @@ static bool is_of(const json_t *entry, const layer_view *l) { return strcmp(text
 /* Where the text's condition says something, with it. */
 static void print_gradient(const json_t *entry) {
   const double rate = number_in(entry, "rate");
-  if (!isfinite(rate))
+  if (!json_object_get(entry, "rate"))
+    printf("  %-24s norms by step alone\n", "gradient");
+  else if (!isfinite(rate))
     printf("  %-24s no product of Jacobians is finite\n", "gradient");
   else if (!isfinite(number_in(entry, "condition")))
     printf("  %-24s changes by a factor of %.3g a step\n", "gradient", rate);

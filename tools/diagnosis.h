@@ -28,13 +28,14 @@ typedef struct diagnose_values {
 /* Sequences as the first recurrent layer reads them. */
 typedef struct diagnose_data {
   const char *path;
-  int64_t n, width; /* sequences, numbers a step */
-  int64_t *lengths; /* [n] */
-  double **x;       /* [n] of [length,width] */
-  int64_t steps;    /* over which the model is meant to remember: T */
-  char **tokens;    /* [lengths[0]] of the first one, or NULL */
-  char **texts;     /* [n] the sources of a translator, or NULL */
-  int32_t *targets; /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
+  int64_t n, width;  /* sequences, numbers a step */
+  int64_t *lengths;  /* [n] */
+  double **x;        /* [n] of [length,width] */
+  int64_t steps;     /* over which the model is meant to remember: T */
+  char **tokens;     /* [lengths[0]] of the first one, or NULL */
+  char **texts;      /* [n] the sources of a translator, or NULL */
+  char **targets_of; /* [n] and what they are in the data */
+  int32_t *targets;  /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
 } diagnose_data;
 
 typedef struct layer_activity { /* what a layer did */
@@ -96,8 +97,10 @@ void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
 void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
 void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
-void diagnose_training(diagnosis *d);     /* diagnose_training.c */
-void diagnose_cost(diagnosis *d);         /* diagnose_report.c */
+void diagnose_decoder(
+    diagnosis *d); /* diagnose_decoder.c: to the gates and gradients that are there. No section of its own */
+void diagnose_training(diagnosis *d); /* diagnose_training.c */
+void diagnose_cost(diagnosis *d);     /* diagnose_report.c */
 
 /* diagnose_report.c */
 bool diagnose_begin_report(diagnosis *d);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unroll/nn.h>
 #include <unroll/verdict.h>
 
 #include "base/base_private.h"
@@ -45,6 +46,20 @@ typedef bool (*rule)(const unroll_layer_figures *f, unroll_finding *to);
 #define SAY(to, ...) (void)snprintf((to), sizeof(to), __VA_ARGS__)
 
 static bool is_gated(const unroll_layer_figures *f) { return f->cell != UNROLL_CELL_RNN; }
+
+/* The gate that says how much of a state is kept, and which biases of it let it keep more. */
+typedef struct keeper {
+  const char *name, *biases;
+  double sign;
+} keeper;
+static keeper keeper_of(const unroll_layer_figures *f) {
+  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = f->cell};
+  unroll_gate gate = {.struct_size = sizeof gate};
+  for (int64_t i = 0; unroll_gate_of(&o, i, &gate, NULL) == UNROLL_OK; i++)
+    if (gate.keeps)
+      return gate.keeps == UNROLL_KEEPS ? (keeper){gate.name, "larger", 1} : (keeper){gate.name, "smaller", -1};
+  return (keeper){"update", "larger", 1};
+}
 
 /* "0.61", and large ones in short. */
 static const char *radius_text(double radius, char text[24]) {
@@ -104,22 +119,21 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
   }
   if (f->cell == UNROLL_CELL_RNN)
     SAY(to->advice, "%s an LSTM or a GRU", f->radius < 0.95 ? "try orthogonal initialisation or" : "try");
-  else if (f->cell == UNROLL_CELL_LSTM)
-    SAY(to->advice, "if the task needs more, begin with larger biases of the forget gate (chrono initialisation)");
   else
-    SAY(to->advice, "if the task needs more, begin with larger biases of the update gate (chrono initialisation)");
+    SAY(to->advice, "if the task needs more, begin with %s biases of the %s gate (chrono initialisation)",
+        keeper_of(f).biases, keeper_of(f).name);
   return true;
 }
 
 static bool forgetful(const unroll_layer_figures *f, unroll_finding *to) {
   if (!(f->time_constant < (double)f->steps / 4) || f->memory >= f->steps)
     return false;
-  const char *gate = f->cell == UNROLL_CELL_LSTM ? "forget" : "update";
+  const keeper gate = keeper_of(f);
   *to = (unroll_finding){.level = UNROLL_LEVEL_WARNING, .what = "forgetful", .figure = f->time_constant};
-  SAY(to->text, "even the slowest %s gate keeps for only %.3g of %" PRId64 " steps (its time constant)", gate,
+  SAY(to->text, "even the slowest %s gate keeps for only %.3g of %" PRId64 " steps (its time constant)", gate.name,
       f->time_constant, f->steps);
-  SAY(to->advice, "if the task needs more, begin with larger biases of the %s gate: about ln(%" PRId64 ") = %.1f", gate,
-      f->steps, log((double)f->steps));
+  SAY(to->advice, "if the task needs more, begin with %s biases of the %s gate: about %sln(%" PRId64 ") = %.1f",
+      gate.biases, gate.name, gate.sign < 0 ? "-" : "", f->steps, gate.sign * log((double)f->steps));
   return true;
 }
 
@@ -176,7 +190,7 @@ static bool remembers(const unroll_layer_figures *f, unroll_finding *to) {
   *to = (unroll_finding){.level = UNROLL_LEVEL_GOOD, .what = "remembers", .figure = (double)f->memory};
   if (f->time_constant >= 0)
     SAY(to->text, "gradients reach back over all %" PRId64 " steps; the slowest %s gate keeps for %.3g", f->steps,
-        f->cell == UNROLL_CELL_LSTM ? "forget" : "update", f->time_constant);
+        keeper_of(f).name, f->time_constant);
   else if (isnan(f->radius))
     SAY(to->text, "gradients reach back over all %" PRId64 " steps", f->steps);
   else
