@@ -42,8 +42,8 @@ def enumerators(header):
 
 
 def is_a_choice(enumerator):
-    """Neither the number of the others nor what stands where nothing is said."""
-    return not enumerator.endswith(("_COUNT", "_DEFAULT"))
+    """Neither the number of the others, nor one above them, nor what stands where nothing is said."""
+    return not enumerator.endswith(("_COUNT", "_END", "_DEFAULT"))
 
 
 def building_calls(header):
