@@ -6,11 +6,12 @@ import math
 import os
 import resource
 import struct
+import subprocess
 import time
 import unittest
 
 import event_records
-from command_test import CPU, LM, TINY, WORDS, Case
+from command_test import CPU, LM, TINY, UNROLL, WORDS, Case
 
 
 def spectral_radius(matrix):
@@ -138,12 +139,31 @@ class Board(Case):
         first, second = (self.board("r", i) for i in (0, 1))
         both = {**first["loss/training"][1], **second["loss/training"][1]}
         self.assertEqual(sorted(second["loss/training"][1]), [9, 10, 11, 12])
+        self.assertEqual([event_records.restart(path) for path in event_records.files(folder)], [None, 9])
         self.assertEqual(both, self.board("s")["loss/training"][1])
         (step, text), = second["configuration"][1].items()
         self.assertEqual(step, 8)
         self.assertRegex(text, r'(?m)^    unroll\.training +\{.*"dropout": ?0\.1')
         self.assertNotIn("unroll.vocabulary", text)
         self.assertNotRegex(text, r"(?m)^    cell ")
+
+    def test_killed_leaves_whole_records(self):
+        """And what it told after its last save is void where the training goes on from there."""
+        model, folder = self.path("k.safetensors"), self.path("k")
+        self.train(*TINY, "--out", model, "--updates", "20")
+        child = subprocess.Popen([UNROLL, *LM, self.text(), *CPU, "--resume", model, "--updates", "1000000",
+                                  "--tensorboard", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.time() + 60
+        told = {}
+        while time.time() < deadline and len(told) < 30:
+            time.sleep(0.1)
+            if event_records.files(folder):
+                told = self.board("k").get("loss/training", (None, {}))[1]
+        child.kill()
+        child.wait()
+        told = self.board("k")["loss/training"][1]
+        self.assertEqual(sorted(told), list(range(21, 21 + len(told))))
+        self.assertGreaterEqual(len(told), 30)
 
     def test_what_is_not_finite(self):
         self.train(*TINY, "--out", self.path("n.safetensors"), "--log", self.path("n.jsonl"), "--updates", "20",

@@ -153,6 +153,20 @@ class Pages(Report):
         self.assertEqual(len(self.page.all("caption")), len(self.page.all("table")))
         for control in self.page.all("select") + self.page.all("input"):
             self.assertIn("label", control["path"])
+        names = [self.page.one(id=e["aria-labelledby"])["text"].strip() for e in self.page.elements
+                 if "wide" in e.get("class", "").split()]
+        self.assertEqual(len(names), len(pictures) + len(self.page.all("table")) - 1)  # units of a span: not so wide
+        self.assertTrue(all(names))
+
+    def test_directions_of_texts_are_not_turned(self):
+        """Embeddings, overrides and isolates of Unicode's bidirectional algorithm are shown as what they are: strange."""
+        turned = "a\u202eb\u202ac\u2066d\u2069"
+        report = report_sample.report(layers=(turned, "1"))
+        report["model"]["path"] = report["verdict"]["text"] = turned
+        self.draw(report)
+        text = re.sub(r"<script.*?</script>", "", self.text, flags=re.DOTALL)
+        self.assertNotRegex(text, "[\u202a-\u202e\u2066-\u2069]")
+        self.assertIn("a\ufffdb\ufffdc\ufffdd\ufffd", self.page.one(id="verdict")["text"])
 
     def test_it_loads_nothing(self):
         self.draw(report_sample.report())
@@ -315,6 +329,18 @@ class Plots(Report):
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), outside)
         self.assertEqual(sum("f9" in c.get("class").split() for c in svg.iter(SVG + "circle")), 30 - outside)
 
+    def test_leading_eigenvalues_alone(self):
+        report = report_sample.report("rnn", 1.2, layers=("0",), hidden=30)
+        report["spectra"][0].update(rows=4096, leading=True, departure=None)
+        self.draw(report)
+        svg = ET.parse(os.path.join(self.path("r"), "plots", "eigenvalues-1.svg")).getroot()
+        self.assertIn("ρ = 1.2; the 30 leading of 4096", [t.text for t in svg.iter(SVG + "text")])
+        self.assertIn("The 30 leading of 4096 eigenvalues of W_h", self.text)
+        self.assertIn("only the leading ones were computed", self.text)
+        report["spectra"][0].update(rows=30, leading=False)
+        self.draw(report)
+        self.assertNotIn("leading", self.text)
+
     def test_fixed_points_by_their_stability(self):
         self.draw(report_sample.report())
         svg = ET.parse(os.path.join(self.path("r"), "plots", "fixed-points-1.svg")).getroot()
@@ -385,6 +411,10 @@ class Refused(Report):
             (["gates", 0], 3, "gates[0] is the number 3, expected an object"),
             (["gates", 0, "counts"], [1, 2], "gates[0].counts has 2 values, expected 20"),
             (["gates", 0, "edges", 1], 5, "gates[0].edges does not ascend at [2]"),
+            (["gates", 0, "histogram_steps", 1], 0, "gates[0].histogram_steps does not ascend at [1]"),
+            (["gates", 0, "histogram_steps"], list(range(201)),
+             "gates[0].histogram_steps has 201 values, expected at most 200"),
+            (["gates", 0, "histogram", 1], [5], "gates[0].histogram[1] has 1 values, expected 20"),
             (["gates", 0, "gate"], None, "gates[0].gate is null, expected a string"),
             (["spectra", 0, "eigenvalues", 2], [1], "spectra[0].eigenvalues[2] has 1 values, expected 2"),
             (["fixed_points", 0, "points", 4, "place"], [0, 0],

@@ -7,7 +7,6 @@
 #define LAYER_VIEW_H
 #include <jansson.h>
 #include <stdbool.h>
-#include <unroll/activity.h>
 #include <unroll/io.h>
 #include <unroll/network.h>
 
@@ -29,10 +28,6 @@ typedef struct layer_view { /* of one direction */
    * is not here. */
   layer_tensor tensors[LAYER_TENSORS];
   size_t n_tensors;
-  /* The same for the equations of activity.h; x stands at NULL: each user has its own. */
-  unroll_cell_weights weights;
-  unroll_cell_extras extras;
-  const char *beyond; /* what the layer has that these equations lack, "a projection"; NULL: nothing */
 } layer_view;
 
 typedef struct model_view {
@@ -49,6 +44,8 @@ typedef struct model_view {
 /* false: said on stderr; a file without recurrence is one reason. model_view_close is due all the same. */
 bool model_view_open(const char *path, model_view *view);
 void model_view_close(model_view *view);
+/* Is a tensor of a file one? What belongs to an optimizer or a sequence is none; files of this library list them by name. */
+bool model_is_parameter(const char *name);
 
 /* A stack as network.h has it; the view stays open, and `network` points into this struct, which stays where it is. */
 typedef struct network_view {
@@ -66,20 +63,10 @@ bool layer_is_minimal(const layer_view *layer);     /* without W_h */
 int64_t layer_gates(const layer_view *layer);       /* G: row blocks of W_x */
 int64_t layer_output_size(const layer_view *layer); /* P: of h; H without a projection */
 int64_t layer_state_size(const layer_view *layer);  /* P, with c P + H */
-/* "input", "forget", "candidate", "output"; "reset", "update"; of an rnn "state". */
-const char *layer_gate_name(const layer_view *layer, int64_t gate);
-/* What makes the gate's values, its alpha and beta filled. */
-unroll_activation layer_gate_activation(const layer_view *layer, int64_t gate);
-bool layer_gate_is_sigmoid(const layer_view *layer, int64_t gate);
-/* The map of a layer's state, driven by an input. */
-typedef struct layer_map {
-  unroll_map *map;
-  unroll_map *own;
-  bool (*stop)(void); /* true: what works with the map ends with UNROLL_E_CANCELLED */
-} layer_map;
-/* x [steps,input] outlives the map; NULL: zeros. layer_map_close is due in any case. */
-unroll_status layer_map_open(layer_map *m, const layer_view *layer, const double *x, int64_t steps, bool (*stop)(void),
-                             unroll_error *err);
-void layer_map_close(layer_map *m);
+/* Gate number `gate` of G. */
+unroll_gate layer_gate(const layer_view *layer, int64_t gate);
+/* The gate that makes the new state, whose block of W_h the words spectral radius are meant of: the candidate, an rnn's own. */
+bool layer_gate_is_main(const layer_view *layer, int64_t gate);
+const double *layer_data(const layer_view *layer, const char *what); /* of the tensor "W_h"; NULL: there is none */
 
 #endif

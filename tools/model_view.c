@@ -244,58 +244,6 @@ static bool find_sizes(const model_view *v, layer_view *l, const unroll_stored_t
   return false;
 }
 
-static const char *beyond_equations(const layer_view *l) {
-  const unroll_rnn_options *o = &l->options;
-  const int32_t f = o->f.kind, g = o->g.kind, h = o->h.kind;
-  const bool rnn = o->cell == UNROLL_CELL_RNN;
-  const bool known = rnn ? f <= UNROLL_ACTIVATION_RELU || f == UNROLL_ACTIVATION_IDENTITY
-                         : f == UNROLL_ACTIVATION_DEFAULT || f == UNROLL_ACTIVATION_SIGMOID;
-  return o->cell == UNROLL_RNN_COUPLED_LSTM                                   ? "the cell coupled_lstm"
-         : o->cell == UNROLL_RNN_MIN_GRU                                      ? "the cell min_gru"
-         : o->cell == UNROLL_RNN_MIN_LSTM                                     ? "the cell min_lstm"
-         : o->projection                                                      ? "a projection, W_r"
-         : !known || g > UNROLL_ACTIVATION_TANH || h > UNROLL_ACTIVATION_TANH ? "an activation of its own"
-         : o->clip > 0 || o->cell_clip > 0                                    ? "bounds of its gates or its cell state"
-         : o->skip != 0                                                       ? "a skip from state to state"
-         : o->residual                                                        ? "residual connections"
-                                                                              : NULL;
-}
-
-static const double *data_of(const layer_view *l, const char *what) {
-  for (size_t i = 0; i < l->n_tensors; i++)
-    if (strcmp(l->tensors[i].what, what) == 0)
-      return l->tensors[i].data;
-  return NULL;
-}
-
-static void fill_equations(layer_view *l) {
-  static const int32_t unary[UNROLL_ACTIVATION_COUNT] = {
-      [UNROLL_ACTIVATION_SIGMOID] = UNROLL_SIGMOID, [UNROLL_ACTIVATION_RELU] = UNROLL_RELU};
-  const unroll_rnn_options *o = &l->options;
-  l->weights = (unroll_cell_weights){.struct_size = sizeof l->weights,
-                                     .cell = o->cell,
-                                     .activation = unary[o->f.kind] ? unary[o->f.kind] : UNROLL_TANH,
-                                     .input = l->input,
-                                     .hidden = o->hidden,
-                                     .W_x = data_of(l, "W_x"),
-                                     .W_h = data_of(l, "W_h"),
-                                     .b = data_of(l, "b"),
-                                     .b_n = data_of(l, "b_n")};
-  l->extras = (unroll_cell_extras){.struct_size = sizeof l->extras,
-                                   .linear = o->cell == UNROLL_CELL_RNN && o->f.kind == UNROLL_ACTIVATION_IDENTITY,
-                                   .p_i = data_of(l, "p_i"),
-                                   .p_f = data_of(l, "p_f"),
-                                   .p_o = data_of(l, "p_o"),
-                                   .ln_x = data_of(l, "ln_x"),
-                                   .ln_h = data_of(l, "ln_h"),
-                                   .ln_c = data_of(l, "ln_c"),
-                                   .ln_s = data_of(l, "ln_s"),
-                                   .epsilon = o->layer_norm_epsilon,
-                                   .zoneout_h = o->zoneout_h,
-                                   .zoneout_c = o->zoneout_c};
-  l->beyond = beyond_equations(l);
-}
-
 /* Its name's parts are there. */
 static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_tensor *W) {
   unroll_rnn_options *o = &l->options;
@@ -315,10 +263,7 @@ static bool read_layer(const model_view *v, layer_view *l, const unroll_stored_t
              o->projection ? "a projection, W_r" : "peepholes", unroll_rnn_cell_name(o->cell));
     return false;
   }
-  if (!read_tensors(v, l))
-    return false;
-  fill_equations(l);
-  return true;
+  return read_tensors(v, l);
 }
 
 /* ---- the file ---- */
@@ -362,8 +307,7 @@ static void finish_layers(model_view *v) {
   }
 }
 
-/* A tensor that belongs to an optimizer or a sequence is no parameter; files of this library list them by name. */
-static bool is_parameter(const char *name) {
+bool model_is_parameter(const char *name) {
   const size_t n = strlen(name);
   return !(n > 3 && (strcmp(name + n - 3, ".s1") == 0 || strcmp(name + n - 3, ".s2") == 0)) &&
          strncmp(name, "loss_scale", 10) != 0 && strcmp(name, "updates.made") != 0 &&
@@ -383,7 +327,7 @@ static bool read_layers(model_view *v) {
     layer_view *l = &v->layers[v->n];
     if (unroll_safetensors_get(v->file, i, &t, NULL) != UNROLL_OK)
       continue; /* of a dtype that no layer has */
-    int64_t numbers = is_parameter(t.name);
+    int64_t numbers = model_is_parameter(t.name);
     for (int32_t axis = 0; axis < t.rank; axis++)
       numbers *= t.shape[axis];
     v->parameters += numbers;

@@ -3,13 +3,16 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <unroll/verdict.h>
 
 #include "base/base_private.h"
 
-#define MARGINAL 1e-3 /* nats a step: over 1000 steps a factor of e, which no task notices */
-#define SURE 3.0      /* standard errors */
-#define GROWS 10.0    /* of a gradient on its way back */
+#define MARGINAL 1e-3  /* nats a step: over 1000 steps a factor of e, which no task notices */
+#define SURE 3.0       /* standard errors */
+#define GROWS 10.0     /* of a gradient on its way back */
+#define GIVEN "input " /* how unroll_nonfinite_text begins of data */
+#define FEW 0.1        /* of the states: they alone don't explain what happens to gradients */
 
 const char *unroll_level_name(int32_t level) {
   switch (level) {
@@ -54,9 +57,12 @@ static bool nonfinite(const unroll_layer_figures *f, unroll_finding *to) {
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_BAD, .what = "nonfinite", .figure = (double)f->nonfinite};
   SAY(to->text, "%" PRId64 " number%s not finite%s%s", f->nonfinite, f->nonfinite == 1 ? " is" : "s are",
-      f->nonfinite_first ? ", the first at " : "", f->nonfinite_first ? f->nonfinite_first : "");
-  SAY(to->advice, "go back to the last saved model; train with a smaller learning rate, clipped gradients and "
-                  "--nonfinite skip");
+      f->nonfinite_first ? ", the first: " : "", f->nonfinite_first ? f->nonfinite_first : "");
+  if (f->nonfinite_first && strncmp(f->nonfinite_first, GIVEN, sizeof GIVEN - 1) == 0)
+    SAY(to->advice, "look for it in the data");
+  else
+    SAY(to->advice, "go back to the last saved model; train with a smaller learning rate, clipped gradients and "
+                    "--nonfinite skip");
   return true;
 }
 
@@ -86,9 +92,13 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
   char *const rest = to->text + used;
   const size_t size = sizeof to->text - (size_t)used;
   if (!is_gated(f) && !isnan(f->radius)) {
-    if (f->radius >= 1 && f->saturated >= 0) /* ρ bounds what the product would do without the slopes of tanh */
+    /* ρ bounds what the product would do without the slopes of tanh */
+    if (f->radius >= 1 && f->saturated >= FEW)
       snprintf(rest, size, ": W_hh has spectral radius %s, but %.0f%% of the states stand at their ends",
                radius_text(f->radius, radius), 100 * f->saturated);
+    else if (f->radius >= 1)
+      snprintf(rest, size, ", although W_hh has spectral radius %s: what stands around it lets less through",
+               radius_text(f->radius, radius));
     else
       snprintf(rest, size, ": W_hh has spectral radius %s", radius_text(f->radius, radius));
   }

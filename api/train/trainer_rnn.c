@@ -187,7 +187,7 @@ unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training)
 int64_t trainer_rnn_outputs(const unroll_recurrent *r) { return r->projection ? r->projection : r->hidden; }
 
 int64_t trainer_rnn_width(const unroll_recurrent *r) {
-  const int64_t gates = nn_gates(r->cell) * r->hidden;
+  const int64_t gates = unroll_gate_count(r->cell) * r->hidden;
   return gates > r->projection ? gates : r->projection;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A translator's graphs. */
+#include <stdio.h>
+
 #include "train/translate_private.h"
 
 /* What the encoder hands to the decoder. */
@@ -167,6 +169,39 @@ unroll_status translator_graph_program(const unroll_translator *t, const struct 
     unroll_output(out.ids, "ids");
     unroll_output(out.lengths, "lengths");
     unroll_output(unroll_sequence_log_prob(out.logits, out.ids), "log_prob");
+  }
+  return trainer_graph_finish(g, graph, err);
+}
+
+static void output(unroll_tensor x, const char *what, int32_t layer) {
+  char name[32];
+  snprintf(name, sizeof name, "%s %d", what, layer);
+  unroll_output(x, name);
+}
+
+unroll_status translator_graph_steps(const unroll_translator *t, int64_t S, int64_t T, int64_t B, unroll_graph **graph,
+                                     unroll_error *err) {
+  unroll_graph *g;
+  struct encoded e;
+  const int32_t layers = (int32_t)t->options.rnn.layers;
+  const int64_t shape[2] = {T, B};
+  unroll_tensor taps[TRAINER_MAX_LAYERS], d[TRAINER_MAX_LAYERS], gates[TRAINER_MAX_LAYERS];
+  const unroll_rnn_state tapped = {taps, NULL};
+  TRY(unroll_graph_create(&t->trainer.allocator, &g, err));
+  encode(t, g, S, B, false, &e);
+  unroll_rnn_options cells = decoder_cells(&t->options, false);
+  for (int32_t l = 0; l < layers && unroll_graph_status(g, NULL) == UNROLL_OK; l++)
+    taps[l] = unroll_constant(g, UNROLL_F32, 3, (int64_t[]){T, B, unroll_tensor_describe(e.h[l]).shape[1]}, 0);
+  cells.taps = &tapped;
+  cells.gates = gates;
+  const unroll_decoder_options decoder = decoder_options(t, &e, &cells);
+  const unroll_decoder_feed feed = teacher(g, shape, true);
+  const unroll_decoder_outputs out = unroll_decode("decoder", &decoder, &feed);
+  const unroll_tensor targets = unroll_input(g, "targets", UNROLL_I32, 2, shape);
+  unroll_gradient(cross_entropy(g, out.logits, targets).loss, taps, (uint32_t)layers, d);
+  for (int32_t l = 0; l < layers && unroll_graph_status(g, NULL) == UNROLL_OK; l++) {
+    output(gates[l], "gates", l);
+    output(unroll_unary(unroll_reduce(d[l], UNROLL_SUM_SQUARES, 1u << 2, 0), UNROLL_SQRT), "norm", l);
   }
   return trainer_graph_finish(g, graph, err);
 }

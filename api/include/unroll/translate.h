@@ -187,6 +187,28 @@ UNROLL_API unroll_status unroll_translator_translate(unroll_translator *translat
                                                      int64_t n, const unroll_translate_options *options,
                                                      unroll_translation_fn each, void *ctx, unroll_error *err);
 
+/* ---- a decoder's steps, under a teacher ---- */
+
+/* What a decoder does when it is given the targets, step by step. */
+typedef struct unroll_translator_steps {
+  uint32_t struct_size;
+  int32_t layers;         /* of the decoder */
+  int64_t steps, batch;   /* T, the longest target with </s>, and B */
+  int64_t gates, hidden;  /* G and H */
+  const int32_t *lengths; /* [B], of the targets with </s> */
+  const float *norms;  /* [layers,T,B]: ‖∂L/∂h_t‖₂, L the mean cross entropy of the tokens of all targets */
+  const float *values; /* [layers,T,B,G,H]: the gates, as unroll_rnn_options.gates has them (nn.h) */
+} unroll_translator_steps;
+/*
+ * Of n pairs of texts, without dropout, in one batch. Freed with unroll_translator_steps_free. Also of a model that was not
+ * resumed; training is not disturbed.
+ *   UNROLL_E_FORMAT  a text without tokens, or not UTF-8: its number is named
+ */
+UNROLL_API unroll_status unroll_translator_follow(unroll_translator *translator, const char *const *sources,
+                                                  const char *const *targets, int64_t n,
+                                                  unroll_translator_steps **steps, unroll_error *err);
+UNROLL_API void unroll_translator_steps_free(unroll_translator_steps *steps); /* NULL does nothing */
+
 /* ---- scoring ---- */
 typedef struct unroll_translator_score_info {
   uint32_t struct_size, reserved;
