@@ -438,7 +438,7 @@ static void wrong_input(void **state) {
   assert_error(LEADING(2), UNROLL_E_INVALID, "asked for by a product");
   b = (struct blocks){.n = 200, .how = 3};
   o.conditions = 1;
-  assert_error(LEADING(2), UNROLL_E_RANGE, "the largest magnitude of A is 1, of A transposed 2");
+  assert_error(LEADING(2), UNROLL_E_RANGE, "the largest magnitude of A is 1, of A transposed ");
   b = (struct blocks){.n = 200}; /* and all is as before */
   assert_ok(LEADING(6));
   assert_blocks(found, 6);
