@@ -182,13 +182,13 @@ static void conditions_are_known(void **state) {
 /* Blocks of 0.8^i·e^(±iφ), φ = i + 1: of so many that no matrix could be stored. */
 struct blocks {
   int64_t n, products, stop_at; /* at that product a status, NaN or a call of ARPACK's */
-  int how;
+  int how;                      /* 3: the transposed has twice its eigenvalues */
 };
 static unroll_status multiply(void *ctx, int32_t transposed, const double *x, double *y, unroll_error *e) {
   struct blocks *const b = ctx;
-  const double sign = transposed ? -1 : 1;
+  const double sign = transposed ? -1 : 1, more = transposed && b->how == 3 ? 2 : 1;
   for (int64_t i = 0; i < b->n / 2; i++) {
-    const double r = pow(0.8, (double)i), s = sign * r * sin((double)i + 1), c = r * cos((double)i + 1);
+    const double r = more * pow(0.8, (double)i), s = sign * r * sin((double)i + 1), c = r * cos((double)i + 1);
     y[2 * i] = c * x[2 * i] - s * x[2 * i + 1];
     y[2 * i + 1] = s * x[2 * i] + c * x[2 * i + 1];
   }
@@ -262,7 +262,7 @@ static void threads_wait_for_each_other(void **state) {
 
 static void of_small_and_strange_ones(void **state) {
   (void)state;
-  enum { N = 12 };
+  enum { N = 12, SCALED = 120 };
   double *const a = numbers(N * N);
   const unroll_operator op = of_matrix(a, N, N);
   const unroll_iteration_options o = {.struct_size = sizeof o, .conditions = 1};
@@ -276,10 +276,10 @@ static void of_small_and_strange_ones(void **state) {
   assert_ok(unroll_leading_eigenvalues(&op, 4, NULL, found, NULL, &err));
   for (int i = 0; i < 4; i++) /* a threefold one */
     assert_near("threefold", found[i].real, i < 3 ? 2 : 0.1 * 11 / N, 1e-10);
-  /* As all of what is in a computer's range: ARPACK alone takes what is below 1e-11 for 0. */
+  /* ARPACK alone takes what is below 1e-11 for 0. */
   for (int e = -200; e <= 150; e += 50) {
-    double *const scaled = with_a_pair(N, pow(10, e), 1.1, 0.5 * pow(10, e));
-    const unroll_operator by = of_matrix(scaled, N, N);
+    double *const scaled = with_a_pair(SCALED, pow(10, e), 1.1, 0.5 * pow(10, e));
+    const unroll_operator by = of_matrix(scaled, SCALED, SCALED);
     assert_ok(unroll_leading_eigenvalues(&by, 2, &o, found, NULL, &err));
     assert_near("scaled", found[0].real / pow(10, e), cos(1.1), 1e-10);
     assert_near("scaled", found[1].imaginary / pow(10, e), -sin(1.1), 1e-10);
@@ -334,16 +334,33 @@ static void radius_of_an_orthogonal_matrix(void **state) {
   assert_radius("orthogonal", a, 0.9, 1e-11);
 }
 
-/* The only eigenvalue is 0, yet vectors (1, z, z², ..) with |z| < 1 leave a residual of |z|^n, which is nothing. */
+/*
+ * The only eigenvalue is 0, yet vectors (1, z, z², ..) with |z| < 1 leave a residual of |z|^n, which is nothing. The second
+ * one has a shift of 8 and small numbers on its diagonal: there an iteration converges to the 8th root of its rounding.
+ */
 static void radius_of_a_shift(void **state) {
   (void)state;
-  double *const a = shift(LARGE, 1, false);
-  const unroll_operator op = of_matrix(a, LARGE, LARGE);
-  const unroll_iteration_options o = {.struct_size = sizeof o, .conditions = 1};
-  unroll_leading_eigenvalue found[2];
-  const unroll_status status = unroll_leading_eigenvalues(&op, 2, &o, found, NULL, &err);
-  assert_true(status == UNROLL_E_RANGE || found[0].condition > 1e10);
+  double *a = shift(LARGE, 1, false);
   assert_radius("shift", a, 0, 1e-12);
+  a = shift(8, 1, false);
+  double *const b = numbers(LARGE * LARGE);
+  for (int i = 0; i < LARGE; i++)
+    if (i < 8)
+      memcpy(b + i * LARGE, a + i * 8, 8 * sizeof *b);
+    else
+      b[i * LARGE + i] = 1e-3 * i / LARGE;
+  free(a);
+  const unroll_operator op = of_matrix(b, LARGE, LARGE);
+  unroll_leading_eigenvalue found[4];
+  assert_ok(unroll_leading_eigenvalues(&op, 4, NULL, found, NULL, &err));
+  assert_true(magnitude(&found[0]) > 2e-3 && found[0].residual < 1e-12);
+  const unroll_iteration_options o = {.struct_size = sizeof o, .conditions = 1};
+  assert_true(unroll_leading_eigenvalues(&op, 4, &o, found, NULL, &err) == UNROLL_E_RANGE || found[0].condition > 1e9);
+  double *const c = numbers(LARGE * LARGE);
+  for (int i = 0; i < LARGE * LARGE; i++)
+    c[i] = b[i % LARGE * LARGE + i / LARGE];
+  assert_radius("part of a shift", b, 1e-3 * (LARGE - 1) / LARGE, 1e-15);
+  assert_radius("its transposed", c, 1e-3 * (LARGE - 1) / LARGE, 1e-15);
 }
 
 /* ---- singular values ---- */
@@ -419,6 +436,9 @@ static void wrong_input(void **state) {
   assert_error(LEADING(2), UNROLL_E_RANGE, "product 9 has nan at place 5");
   b = (struct blocks){.n = 200, .stop_at = 9, .how = 2};
   assert_error(LEADING(2), UNROLL_E_INVALID, "asked for by a product");
+  b = (struct blocks){.n = 200, .how = 3};
+  o.conditions = 1;
+  assert_error(LEADING(2), UNROLL_E_RANGE, "the largest magnitude of A is 1, of A transposed ");
   b = (struct blocks){.n = 200}; /* and all is as before */
   assert_ok(LEADING(6));
   assert_blocks(found, 6);

@@ -12,6 +12,7 @@
 #define STANDARD_RESTARTS 300
 #define ROUNDING 0x1p-44 /* of ‖A‖: what rounding leaves of a residual */
 #define SAME 1e-6        /* by which A and its transposed may differ */
+#define REACH 0.01       /* within which an eigenvalue must be known, to be the same as another one */
 #define MOST_VECTORS 16384
 
 /* An eigenvalue, and where its vector stands. */
@@ -108,7 +109,8 @@ static void conditions(const struct leading *l, const struct pair *right, int k,
         continue;
       const double c = condition_of(&right[i], &left[j], l->products.a->columns);
       const double distance = hypot(right[i].re - left[j].re, right[i].im - left[j].im);
-      if (distance <= 2 * c * (right[i].residual + left[j].residual + ROUNDING * l->products.largest))
+      const double reach = 2 * c * (right[i].residual + left[j].residual + ROUNDING * l->products.largest);
+      if (distance <= reach && reach <= REACH * hypot(right[i].re, right[i].im))
         found[i].condition = fmin(found[i].condition, c);
     }
   }
@@ -123,16 +125,19 @@ static unroll_status search(struct leading *l, bool both, unroll_leading_eigenva
     found[i] = (unroll_leading_eigenvalue){right[i].re, right[i].im, right[i].residual, (double)NAN};
   if (!both)
     return UNROLL_OK;
-  const int n_found = a->n_found;
+  /* Vectors of Aᵀ are there for angles, to which their residuals matter as much as the root of one matters to λ. */
+  const struct arnoldi of_a = *a;
   a->transposed = true;
+  a->tolerance = sqrt(a->tolerance);
   a->v += (int64_t)a->basis * l->products.a->columns;
   TRY(run(l, left, &n_left, err));
-  a->n_found = n_found;
+  *a = of_a;
+  conditions(l, right, a->k, left, n_left, found);
   const double here = hypot(right->re, right->im), there = hypot(left->re, left->im);
-  if (there > here * (1 + SAME) + ROUNDING * l->products.largest)
+  const double apart = isfinite(found->condition) ? 2 * found->condition * left->residual : 0;
+  if (there > here * (1 + SAME) + apart + ROUNDING * l->products.largest)
     return fail(err, UNROLL_E_RANGE, "%s: the largest magnitude of A is %.10g, of A transposed %.10g", WHAT, here,
                 there);
-  conditions(l, right, a->k, left, n_left, found);
   return UNROLL_OK;
 }
 
@@ -204,17 +209,17 @@ unroll_status unroll_leading_eigenvalues(const unroll_operator *a, int64_t k, co
   return status;
 }
 
-#define RADIUS_VALUES 4
+#define RADIUS_VALUES 2
 #define RADIUS_VECTORS 128
 #define RADIUS_ERROR 1e-8
 
 unroll_status leading_radius(const double *a, int64_t n, double *radius, unroll_error *err) {
   const unroll_operator by_products = {.struct_size = sizeof by_products, .rows = n, .columns = n, .matrix = a};
-  /* Random matrices need √n/8 restarts. What takes many more is faster by LAPACK. */
+  /* Random matrices need n/512 restarts. What takes many more is faster by LAPACK. */
   const unroll_iteration_options o = {.struct_size = sizeof o,
                                       .conditions = 1,
                                       .basis = n < RADIUS_VECTORS ? n : RADIUS_VECTORS,
-                                      .restarts = 6 + n / 256};
+                                      .restarts = 2 + n / 384};
   unroll_leading_eigenvalue found[RADIUS_VALUES];
   TRY(unroll_leading_eigenvalues(&by_products, RADIUS_VALUES, &o, found, NULL, err));
   *radius = hypot(found[0].real, found[0].imaginary);

@@ -66,11 +66,11 @@ typedef struct unroll_operator {
 } unroll_operator;
 typedef struct unroll_iteration_options { /* zero: as said */
   uint32_t struct_size;
-  int32_t conditions; /* of eigenvalues, not 0: their condition too, by as many products of the transposed */
-  int64_t basis;    /* vectors that are kept, of `columns` numbers each; 0: 2·k + 20, of singular values at most 400 */
-  int64_t restarts; /* of Arnoldi's iteration, at most; each takes at most basis - k products; 0: 300 */
-  double tolerance; /* relative, of a residual or of a singular value; 0: 1e-10 */
-  uint64_t seed;    /* of the first vector */
+  int32_t conditions; /* of eigenvalues, not 0: their condition too, by a search with products of the transposed */
+  int64_t basis;      /* vectors that are kept, of `columns` numbers each; 0: 2k + 20, of singular values 400 at most */
+  int64_t restarts;   /* of Arnoldi's iteration, at most, each of up to basis - k products; 0: 300 */
+  double tolerance;   /* relative, of a residual or of a singular value; 0: 1e-10 */
+  uint64_t seed;      /* of the first vector */
 } unroll_iteration_options;
 typedef struct unroll_iteration_info { /* written also where not all converged */
   uint32_t struct_size, reserved;
@@ -80,7 +80,7 @@ typedef struct unroll_leading_eigenvalue {
   double real, imaginary;
   double residual; /* ‖A·x - λ·x‖ of a unit x: λ is an eigenvalue of a matrix that is that far from A in norm */
   /* 1/|yᴴx| of the unit right and left vectors: λ is off by residual·condition, to the first order (Golub & Van Loan 2013,
-   * ch. 7.2.2); 1 of normal matrices. INFINITY: the transposed did not show λ. NaN: not asked for. */
+   * ch. 7.2.2); 1 of normal matrices. INFINITY: the transposed did not show λ within 1%. NaN: not asked for. */
   double condition;
 } unroll_leading_eigenvalue;
 /*
@@ -92,7 +92,7 @@ typedef struct unroll_leading_eigenvalue {
  * 6e-14 of the largest ‖A·x‖ that was met. UNROLL_E_RANGE: not all have converged, the message says how many did, or a product
  * is not finite, or with `conditions` the transposed has a larger one. Magnitudes that are all alike, as an orthogonal
  * matrix has them, do not converge; a small residual says little of matrices far from normal, as a shift is: ask for the
- * condition. [any]
+ * condition. Of an eigenvalue that is there several times fewer may be found. [any]
  */
 UNROLL_API unroll_status unroll_leading_eigenvalues(const unroll_operator *a, int64_t k,
                                                     const unroll_iteration_options *options,
