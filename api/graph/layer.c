@@ -227,6 +227,8 @@ void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, cons
   const unroll_layer_attr *attr = &n->attr.layer;
   unroll_tensor x[LAYER_INPUTS] = {unroll_none()}, from[8], d_from[8], y[3], dy[3];
   uint32_t n_from = 0, n_y = 0;
+  if (tangent_of_layer(g, n, in, saved, d_in, wanted, d_out))
+    return;
   const uint32_t first = g->n_nodes;
   for (uint32_t i = 0; i < n->n_in; i++) {
     x[i] = in[i];
@@ -273,6 +275,9 @@ void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_te
     x[i] = n.in[i] != GRAPH_NONE ? graph_handle(g, n.in[i]) : unroll_none();
   for (uint32_t i = 0; i < 4; i++)
     saved[i] = layer_saved_blocks(attr->cell, i) ? graph_handle(g, n.out[3 + i]) : unroll_none();
+  /* y is all that is needed here: so nobody reads what the layer saves, and a device runs it whole */
+  if (attr->cell == UNROLL_CELL_RNN && n.n_in == H_MASK)
+    saved[0] = saved[1] = graph_handle(g, n.out[0]);
   parts p = {.tap_h = graph_zeros_like(g, &state, 0.0)};
   if (attr->cell == UNROLL_CELL_LSTM)
     p.tap_c = graph_zeros_like(g, &state, 0.0);
