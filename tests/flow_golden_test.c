@@ -40,10 +40,15 @@ static int32_t cell_of(const char *text) {
   return 0;
 }
 
+static int32_t activation_of(const char *text) {
+  return strcmp(text, "relu") == 0 ? UNROLL_RELU : strcmp(text, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
+}
+
 static void net_open(net *n, const char *name) {
   *n = (net){.file = golden_open(name)};
   n->rnn = (unroll_rnn_options){.struct_size = sizeof n->rnn,
                                 .cell = cell_of(golden_text(&n->file, "cell")),
+                                .activation = activation_of(golden_text(&n->file, "activation")),
                                 .layers = (int32_t)golden_integer(&n->file, "layers"),
                                 .hidden = golden_integer(&n->file, "H"),
                                 .bidirectional = 1};

@@ -260,6 +260,41 @@ void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, cons
       d_out[i] = dy[n_y++];
 }
 
+/* The op that has it from y; -1: there is none. */
+static int32_t derivative_of(int32_t activation) {
+  switch (activation) {
+  case UNROLL_TANH: return UNROLL_TANH_GRAD;
+  case UNROLL_SIGMOID: return UNROLL_SIGMOID_GRAD;
+  case UNROLL_RELU: return UNROLL_RELU_GRAD;
+  default: return -1;
+  }
+}
+
+/*
+ * Of a vanilla RNN by hand: y is all that is needed, so that nobody reads what the layer saves, and a device runs it whole; and
+ * what comes from later steps is added to dy after the loop, so that a step is two nodes.
+ */
+static void rnn_states_gradient(unroll_graph *g, const node *n, int32_t derivative, const unroll_tensor *d_out,
+                                bool want_x, unroll_tensor *dx, unroll_tensor *dh) {
+  const tensor_spec y = g->tensors[n->out[0]].spec;
+  const tensor_spec state = graph_make_spec(y.dtype, 2, y.shape + 1);
+  const unroll_tensor first = d_out[1].graph ? d_out[1] : graph_zeros_like(g, &state, 0.0);
+  unroll_scan *s = scan_begin_unchecked(g, !n->attr.layer.direction, y.shape[0], y.dim[0]);
+  if (!s)
+    return;
+  s->lengths = n->in[7];
+  const unroll_tensor later = unroll_scan_carry(s, first);
+  const unroll_tensor sum = d_out[0].graph ? unroll_add(later, unroll_scan_input(s, d_out[0])) : later;
+  const unroll_tensor da = unroll_binary(sum, unroll_scan_input(s, graph_handle(g, n->out[0])), derivative);
+  unroll_scan_next(s, later, unroll_matmul(da, graph_handle(g, n->in[2])));
+  const unroll_tensor from_later = unroll_scan_output(s, later),
+                      all = want_x ? unroll_scan_output(s, da) : unroll_none();
+  unroll_scan_end(s);
+  *dh = d_out[0].graph ? unroll_add(from_later, d_out[0]) : from_later;
+  if (want_x)
+    *dx = unroll_matmul(all, graph_handle(g, n->in[1]));
+}
+
 void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_tensor *d_out, bool want_x,
                            unroll_tensor *dx, unroll_tensor *dh, unroll_tensor *dc) {
   *dx = *dh = *dc = unroll_none();
@@ -268,6 +303,11 @@ void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_te
   const node n = g->nodes[node_index]; /* the array moves as nodes are added */
   const unroll_layer_attr *attr = &n.attr.layer;
   const tensor_spec state = g->tensors[n.out[0]].spec;
+  const int32_t derivative = derivative_of(attr->activation);
+  if (attr->cell == UNROLL_CELL_RNN && n.n_in == H_MASK && derivative >= 0) {
+    rnn_states_gradient(g, &n, derivative, d_out, want_x, dx, dh);
+    return;
+  }
   unroll_tensor x[LAYER_INPUTS] = {unroll_none()}, saved[4], y[3], dy[3], wrt[3], d[3];
   unroll_tensor *const to[3] = {dh, dc, dx};
   uint32_t n_y = 0, n_wrt = 0;
@@ -275,9 +315,6 @@ void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_te
     x[i] = n.in[i] != GRAPH_NONE ? graph_handle(g, n.in[i]) : unroll_none();
   for (uint32_t i = 0; i < 4; i++)
     saved[i] = layer_saved_blocks(attr->cell, i) ? graph_handle(g, n.out[3 + i]) : unroll_none();
-  /* y is all that is needed here: so nobody reads what the layer saves, and a device runs it whole */
-  if (attr->cell == UNROLL_CELL_RNN && n.n_in == H_MASK)
-    saved[0] = saved[1] = graph_handle(g, n.out[0]);
   parts p = {.tap_h = graph_zeros_like(g, &state, 0.0)};
   if (attr->cell == UNROLL_CELL_LSTM)
     p.tap_c = graph_zeros_like(g, &state, 0.0);

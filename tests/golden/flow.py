@@ -84,9 +84,10 @@ def case(folder, cell, random_source, write):
             sigma[l, d, b, lag - 1] = torch.from_numpy(np.linalg.svd(J[l, d, b, lag - 1].numpy(), compute_uv=False))
     tensors = {**p, "x": x, "dy": dy, "lengths": torch.tensor(LENGTHS, dtype=torch.int32), "J": J, "sigma": sigma}
     tensors.update({f"{loss}.{part}": g.norm(dim=-1) for loss, of in grads.items() for part, g in zip("hc", of)})
-    write(folder, name, tensors, cell=cell.removesuffix("_tanh"), layers=LAYERS, bidirectional=D - 1, T=T, B=B, I=I, H=H)
+    kind, _, activation = cell.partition("_") if cell.startswith("rnn") else (cell, "", "tanh")
+    write(folder, name, tensors, cell=kind, activation=activation, layers=LAYERS, bidirectional=D - 1, T=T, B=B, I=I, H=H)
 
 
 def make(folder, random_source, write):
-    for cell in ("rnn_tanh", "lstm", "gru", "gru_after"):
+    for cell in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_after"):
         case(folder, cell, random_source, write)
