@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The flow of gradients through two bidirectional layers of an LSTM and of both kinds of GRU, on sequences of three lengths,
+ * The flow of gradients through two bidirectional layers of an RNN, an LSTM and both kinds of GRU, on sequences of three lengths,
  * against PyTorch in f64: every product of Jacobians by torch.func.jacrev, singular values by NumPy, gradients of states.
  */
 #include "devices.h"
@@ -40,10 +40,15 @@ static int32_t cell_of(const char *text) {
   return 0;
 }
 
+static int32_t activation_of(const char *text) {
+  return strcmp(text, "relu") == 0 ? UNROLL_RELU : strcmp(text, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
+}
+
 static void net_open(net *n, const char *name) {
   *n = (net){.file = golden_open(name)};
   n->rnn = (unroll_rnn_options){.struct_size = sizeof n->rnn,
                                 .cell = cell_of(golden_text(&n->file, "cell")),
+                                .activation = activation_of(golden_text(&n->file, "activation")),
                                 .layers = (int32_t)golden_integer(&n->file, "layers"),
                                 .hidden = golden_integer(&n->file, "H"),
                                 .bidirectional = 1};
@@ -118,6 +123,66 @@ static void check_jacobians(const net *n, unroll_device *dev) {
   free(sigma);
 }
 
+/* The norms of every step, of what stands in the file as WHAT.h and WHAT.c: sums of a few dozen products, 1e-13 of each. */
+static void check_norms(const net *n, const unroll_flow *f, const char *what) {
+  for (int part = 0; part < 2; part++) {
+    char name[16];
+    snprintf(name, sizeof name, "%s.%c", what, "hc"[part]);
+    double *norms = golden_has(&n->file, name) ? golden_values(&n->file, name, NULL) : NULL;
+    for (uint32_t i = 0; i < f->n_layers; i++) {
+      const unroll_flow_layer *at = &f->layers[i];
+      const double *got = part ? at->c_norm : at->norm, *got_most = part ? at->c_norm_max : at->norm_max;
+      assert_true(!got == !norms);
+      for (int64_t t = 0; norms && t < n->steps; t++) {
+        double mean = 0, most = 0, count = 0;
+        for (int64_t b = 0; b < n->batch; b++)
+          if (t < n->lengths[b]) {
+            const double norm = norms[(i * n->steps + t) * n->batch + b];
+            count++;
+            mean += norm;
+            most = fmax(most, norm);
+          }
+        assert_near("norm", t, got[t], mean / count, 1e-13, 0);
+        assert_near("largest norm", t, got_most[t], most, 1e-13, 0);
+      }
+    }
+    free(norms);
+  }
+}
+
+/* By themselves, when layers stay whole, and from the loss that is taken where none is given. */
+static void check_norms_alone(const net *n, unroll_device *dev) {
+  unroll_flow_options o = {.struct_size = sizeof o, .device = dev, .probes = -1, .n_lags = -1};
+  unroll_flow *f;
+  assert_ok(unroll_flow_measure(&n->net, &n->all, &o, &f, &err));
+  check_norms(n, f, "norm");
+  unroll_flow_free(f);
+  unroll_flow_batch batch = n->all;
+  batch.dy = NULL;
+  for (int32_t lags = -1; lags <= 1; lags += 2) {
+    o.n_lags = lags;
+    assert_ok(unroll_flow_measure(&n->net, &batch, &o, &f, &err));
+    check_norms(n, f, "last");
+    unroll_flow_free(f);
+  }
+}
+
+/* The same random vectors give the same products, whether layers stay whole or not. */
+static void check_products_alone(const net *n, unroll_device *dev) {
+  for (int32_t part = UNROLL_FLOW_STATE; part <= (n->N > n->rnn.hidden ? UNROLL_FLOW_ONLY_C : UNROLL_FLOW_STATE);
+       part++) {
+    unroll_flow_options o = {.struct_size = sizeof o, .device = dev, .part = part, .probes = 2, .n_lags = 1};
+    unroll_flow *with, *without;
+    assert_ok(unroll_flow_measure(&n->net, &n->all, &o, &with, &err));
+    o.n_lags = -1;
+    assert_ok(unroll_flow_measure(&n->net, &n->all, &o, &without, &err));
+    for (uint32_t i = 0; i < with->n_layers; i++)
+      assert_close("products", without->layers[i].product, with->layers[i].product, n->steps, 1e-13);
+    unroll_flow_free(with);
+    unroll_flow_free(without);
+  }
+}
+
 /*
  * The largest singular value of every lag without a matrix: 1e-11, as the iteration ends where its own bound of the error is
  * 1e-14 or all of the N dimensions are used up, and the root of a sum of squares halves the digits that cancel. And the norms
@@ -127,8 +192,6 @@ static void check_jacobians(const net *n, unroll_device *dev) {
 static void check_measured(const net *n, unroll_device *dev) {
   enum { PROBES = 300 };
   double *J = golden_values(&n->file, "J", NULL), *sigma = golden_values(&n->file, "sigma", NULL);
-  double *norms[2] = {golden_values(&n->file, "norm.h", NULL),
-                      n->N > n->rnn.hidden ? golden_values(&n->file, "norm.c", NULL) : NULL};
   const int64_t lags[] = {1, 2, 3, 4, 5, 6}, B = n->batch;
   const unroll_flow_options o = {.struct_size = sizeof o,
                                  .device = dev,
@@ -165,29 +228,9 @@ static void check_measured(const net *n, unroll_device *dev) {
       if (!(error <= 2 * spread / sqrt(PROBES * count)))
         fail_msg("product at %d: %g, expected the root of %g", (int)lag, at->product[lag], squares / count);
     }
-    for (int part = 0; part < 2; part++) {
-      const double *got = part ? at->c_norm : at->norm, *got_most = part ? at->c_norm_max : at->norm_max;
-      if (!norms[part]) {
-        assert_null(got);
-        continue;
-      }
-      for (int64_t t = 0; t < n->steps; t++) {
-        double mean = 0, most = 0, count = 0;
-        for (int64_t b = 0; b < B; b++)
-          if (t < n->lengths[b]) {
-            const double norm = norms[part][(i * n->steps + t) * B + b];
-            count++;
-            mean += norm;
-            most = fmax(most, norm);
-          }
-        assert_near("norm", t, got[t], mean / count, 1e-13, 0);
-        assert_near("largest norm", t, got_most[t], most, 1e-13, 0);
-      }
-    }
   }
+  check_norms(n, f, "norm");
   unroll_flow_free(f);
-  free(norms[0]);
-  free(norms[1]);
   free(J);
   free(sigma);
 }
@@ -206,8 +249,11 @@ static void run(const char *plugin, void (*check)(const net *n, unroll_device *d
 }
 static void jacobians(void **state) { run(*state, check_jacobians); }
 static void norms_products_singular_values(void **state) { run(*state, check_measured); }
+static void norms_alone(void **state) { run(*state, check_norms_alone); }
+static void products_alone(void **state) { run(*state, check_products_alone); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {DEVICE_TESTS(jacobians), DEVICE_TESTS(norms_products_singular_values)};
+  const struct CMUnitTest tests[] = {DEVICE_TESTS(jacobians), DEVICE_TESTS(norms_products_singular_values),
+                                     DEVICE_TESTS(norms_alone), DEVICE_TESTS(products_alone)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -24,7 +24,6 @@ static bool is_input(const struct net *n, const char *name) {
 /* The range of a parameter of that name: a step does not enlarge what the one before has left. */
 static void range_of(const unroll_tensor_info *info, double *lo, double *hi) {
   /* An alignment that hardly differs from step to step has a gradient that is nearly all cancellation. */
-  static unroll_tensor asked; /* stands for an array that gets the gates of every layer and direction */
   const double size = strstr(info->name, "attention") ? 3 : 1;
   const double scale = info->rank == 2 ? size / sqrt((double)info->shape[1]) : 1;
   *lo = -0.5 * scale;
@@ -84,6 +83,7 @@ void net_finish_model(struct net *n, struct net_model *m) {
 
 /* With blocks of 512 rows, 64 sequences of 33 steps have segments of 8 steps and a rest. */
 static const unroll_rnn_state tapped = {NULL, NULL}; /* stands for inputs of every layer and direction */
+static unroll_tensor asked; /* stands for an array that gets the gates of every layer and direction */
 static const unroll_checkpoint_policy
     all_steps = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_ALL},
     every_8 = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 8},

@@ -40,11 +40,12 @@ def advance(cell, p, at, x, steps, state):
 
 
 def through(cell, p, x, taps):
-    """y of the stack, and every layer's input. To each step's state its tap is added: first of h, then of c."""
+    """y of the stack, every layer's input, and the sum of the last layer's last states h. To each step's state its tap is
+    added: first of h, then of c."""
     inputs = []
     for l in range(LAYERS):
         inputs.append(x)
-        ways = []
+        ways, last = [], 0
         for d in range(D):
             rows = []
             for b, length in enumerate(LENGTHS):
@@ -55,10 +56,11 @@ def through(cell, p, x, taps):
                     state = step(cell, p[f"W_h.{l}.{d}"], p.get(f"b_n.{l}.{d}"), pre, state)
                     state = tuple(s + taps[k][l, d, t, b] for k, s in enumerate(state))
                     y[t] = state[0][0]
+                last = last + state[0].sum()
                 rows.append(torch.stack(y))
             ways.append(torch.stack(rows, 1))
         x = torch.cat(ways, 2)
-    return x, inputs
+    return x, inputs, last
 
 
 def case(folder, cell, random_source, write):
@@ -67,8 +69,9 @@ def case(folder, cell, random_source, write):
     p, x, dy = parameters(cell, randn), randn(T, B, I), randn(T, B, D * H)
     parts = 2 if cell == "lstm" else 1
     taps = [torch.zeros(LAYERS, D, T, B, H, dtype=torch.float64).requires_grad_() for _ in range(parts)]
-    y, inputs = through(cell, p, x, taps)
-    grads = torch.autograd.grad((y * dy).sum(), taps)
+    y, inputs, last = through(cell, p, x, taps)
+    losses = {"norm": (y * dy).sum(), "last": last}
+    grads = {loss: torch.autograd.grad(value, taps, retain_graph=True) for loss, value in losses.items()}
     N = parts * H
     J = torch.zeros(LAYERS, D, B, T - 1, N, N, dtype=torch.float64)  # lag k at k - 1; 0 where a sequence has no such lag
     sigma = torch.zeros(LAYERS, D, B, T - 1, N, dtype=torch.float64)
@@ -80,10 +83,11 @@ def case(folder, cell, random_source, write):
             J[l, d, b, lag - 1] = torch.func.jacrev(after)(before)
             sigma[l, d, b, lag - 1] = torch.from_numpy(np.linalg.svd(J[l, d, b, lag - 1].numpy(), compute_uv=False))
     tensors = {**p, "x": x, "dy": dy, "lengths": torch.tensor(LENGTHS, dtype=torch.int32), "J": J, "sigma": sigma}
-    tensors.update({f"norm.{part}": g.norm(dim=-1) for part, g in zip("hc", grads)})
-    write(folder, name, tensors, cell=cell, layers=LAYERS, bidirectional=D - 1, T=T, B=B, I=I, H=H)
+    tensors.update({f"{loss}.{part}": g.norm(dim=-1) for loss, of in grads.items() for part, g in zip("hc", of)})
+    kind, _, activation = cell.partition("_") if cell.startswith("rnn") else (cell, "", "tanh")
+    write(folder, name, tensors, cell=kind, activation=activation, layers=LAYERS, bidirectional=D - 1, T=T, B=B, I=I, H=H)
 
 
 def make(folder, random_source, write):
-    for cell in ("lstm", "gru", "gru_after"):
+    for cell in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru", "gru_after"):
         case(folder, cell, random_source, write)
