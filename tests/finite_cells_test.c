@@ -237,7 +237,39 @@ static void gates_of_every_cell(void **state) {
   assert_int_equal(found, places);
 }
 
+/* Cells without steps, whose layer is a linear scan over all of them at once. */
+static void min_cells(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    const int32_t both[] = {UNROLL_RNN_MIN_GRU, UNROLL_RNN_MIN_LSTM};
+    for (int i = 0; i < 2; i++) {
+      unroll_graph *g = network((unroll_rnn_options){.cell = both[i]});
+      model m = filled(g, dev);
+      assert_false(find(g, dev, &m).found);
+      double b[3 * H] = {0}, W[3 * H * I] = {0};
+      const int64_t rows = unroll_tensor_describe(unroll_graph_find(g, "rnn.b.0.1")).shape[0];
+      for (int k = 0; k < I; k++)
+        W[(rows - 2) * I + k] = 3e38;
+      b[rows - 2] = 3e38;
+      double x[T * B * I];
+      for (int k = 0; k < T * B * I; k++)
+        x[k] = k / I / B < lengths[k / I % B] ? 0.01 : (double)NAN;
+      x[(4 * B + 2) * I + 1] = x[(6 * B + 0) * I + 1] = 0.5; /* 3e38·(1 + 0.52): the reverse layer sees step 6 first */
+      model_put(&m, "x", x, T * B * I);
+      model_put(&m, "rnn.b.0.1", b, rows);
+      model_put(&m, "rnn.W_x.0.1", W, rows * I);
+      const unroll_nonfinite at = find(g, dev, &m);
+      assert_true(at.found && at.phase == UNROLL_PHASE_FORWARD && at.value == (double)INFINITY);
+      assert_int_equal(at.layer, 0);
+      assert_int_equal(at.direction, UNROLL_REVERSE);
+      assert_int_equal(at.step, 6);
+      assert_int_equal(at.sequence, 0);
+      model_close(&m);
+      unroll_graph_destroy(g);
+    }
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(gates_of_every_cell)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(gates_of_every_cell), DEVICE_TESTS(min_cells)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

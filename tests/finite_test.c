@@ -180,38 +180,6 @@ static void planted_in_options(void **state) {
   rig_close(&r);
 }
 
-/* Cells without steps, whose layer is a linear scan over all of them at once. */
-static void min_cells(void **state) {
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
-    const int32_t cells[] = {UNROLL_RNN_MIN_GRU, UNROLL_RNN_MIN_LSTM};
-    for (int i = 0; i < 2; i++) {
-      unroll_graph *g = network((unroll_rnn_options){.cell = cells[i]});
-      model m = filled(g, dev);
-      assert_false(find(g, dev, &m).found);
-      double b[3 * H] = {0}, W[3 * H * I] = {0};
-      const int64_t rows = unroll_tensor_describe(unroll_graph_find(g, "rnn.b.0.1")).shape[0];
-      for (int k = 0; k < I; k++)
-        W[(rows - 2) * I + k] = 3e38;
-      b[rows - 2] = 3e38;
-      double x[T * B * I];
-      for (int k = 0; k < T * B * I; k++)
-        x[k] = k / I / B < lengths[k / I % B] ? 0.01 : (double)NAN;
-      x[(4 * B + 2) * I + 1] = x[(6 * B + 0) * I + 1] = 0.5; /* 3e38·(1 + 0.52): the reverse layer sees step 6 first */
-      model_put(&m, "x", x, T * B * I);
-      model_put(&m, "rnn.b.0.1", b, rows);
-      model_put(&m, "rnn.W_x.0.1", W, rows * I);
-      const unroll_nonfinite at = find(g, dev, &m);
-      assert_true(at.found && at.phase == UNROLL_PHASE_FORWARD && at.value == (double)INFINITY);
-      assert_int_equal(at.layer, 0);
-      assert_int_equal(at.direction, UNROLL_REVERSE);
-      assert_int_equal(at.step, 6);
-      assert_int_equal(at.sequence, 0);
-      model_close(&m);
-      unroll_graph_destroy(g);
-    }
-  }
-}
-
 /* ---- come of itself: the network of golden/overflow.py, and what its NumPy loop says ---- */
 
 enum { LONG = 140, WIDE = 6, MOST_SEQUENCES = 96, FIRST_STEP = 88, FIRST_SEQUENCE = 2, FIRST_UNIT = 2 };
@@ -783,7 +751,6 @@ int main(void) {
       {"planted_opencl", planted, NULL, NULL, "opencl"},
       cmocka_unit_test(planted_in_a_whole_layer),
       cmocka_unit_test(planted_in_options),
-      DEVICE_TESTS(min_cells),
       DEVICE_TESTS(overflows),
       {"overflows_onednn", overflows, NULL, NULL, "onednn"},
       DEVICE_TESTS(overflows_in_a_segment),

@@ -3,6 +3,7 @@
 """The report's page in a headless Chromium: nothing complained of, nothing asked for, light and
 dark, narrow and wide, and the span of text that is selected with keys, with the mouse and by numbers."""
 import json
+import re
 import sys
 import time
 import unittest
@@ -103,11 +104,13 @@ class Shown(Case):
     def test_every_text_stands_out(self):
         """WCAG 2.1, 1.4.3, whatever stands behind it: boxes, and the colours of units at their strongest."""
         path = self.draw("c", report_sample.report())
+        with open(path, encoding="utf-8") as file:
+            strongest = float(re.search(r"STRONGEST = ([\d.]+)", file.read())[1])
         for dark in (False, True):
             self.opens(path, dark=dark)
             for colour in ("up", "down"):
                 self.browser.run(f"""document.querySelectorAll("#unit-text span").forEach((s) => {{
-                  s.className = "{colour}"; s.style.setProperty("--a", 0.5); }})""")
+                  s.className = "{colour}"; s.style.setProperty("--a", {strongest}); }})""")
                 texts = self.browser.run(self.TEXTS)
                 self.assertGreater(len(texts), 300)
                 for name, text, back, size in texts:

@@ -267,6 +267,21 @@ class Pages(Report):
         self.assertIn("▽ at the lower edge: 0; △ at the upper edge: infinite", self.page.one(id="gradient")["text"])
         self.assertIn("−∞", self.page.one(id="lyapunov")["text"])
 
+    def test_numbers_at_the_ends_of_double(self):
+        """Axes of what has all but vanished, or nearly overflowed, have an end and ticks with numbers."""
+        for value in (5e-324, 1e-310, 1.7e308):
+            with self.subTest(value=value):
+                report = report_sample.report(steps=8)
+                for layer in report["gradient"]["layers"]:
+                    layer["norm"] = [value, value / 2] * 4
+                report["training"]["loss"] = [value] * len(report["training"]["updates"])
+                done = self.draw(report)
+                self.assertEqual(done.stderr, "")
+                svg = ET.parse(self.path("r/plots/gradient-norm.svg"))
+                self.assertFalse([e for e in svg.iter() for text in e.attrib.values() if "nan" in text or "inf" in text])
+                ticks = [t.text for t in svg.iter(SVG + "text") if "10" in (t.text or "")]
+                self.assertTrue(2 <= len(ticks) < 20 and not any("nan" in t or "inf" in t for t in ticks), ticks)
+
     def test_many_values_are_thinned_and_it_is_said(self):
         report = report_sample.report(steps=30000)
         report["gates"] = report_sample.report(steps=10)["gates"] * 20

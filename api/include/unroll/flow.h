@@ -53,7 +53,7 @@ typedef struct unroll_flow_options { /* zero: as said */
   int32_t part;          /* UNROLL_FLOW_* */
   int32_t probes;        /* random vectors a sequence, for the products; 0: 1; below 0: no products */
   const int64_t *lags;   /* of the singular values, each from 1 to the longest sequence's steps - 1; NULL: a dozen */
-  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values */
+  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values. At most 4096 */
   int32_t spectrum;      /* below 0: no rho, norm_W and condition, which take LAPACK a few H³ */
   int32_t iterations;    /* of Lanczos, at most; 0: as many as keep the cost near 40 updates, from 6 to 30 */
   int64_t sequences;     /* the longest so many are looked at for singular values; 0: max(1, B/8) */
