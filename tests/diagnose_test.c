@@ -439,8 +439,7 @@ static void wrong_input(void **state) {
   steps_left = 1000000;
   assert_ok(unroll_fixed_points(map, again, 1, &stopped, points, found, &n, &err));
   steps_left = 1000000 - steps_left + 2;
-  assert_error(unroll_fixed_points(map, again, 2, &stopped, points, found, &n, &err), UNROLL_E_CANCELLED,
-               "cancelled");
+  assert_error(unroll_fixed_points(map, again, 2, &stopped, points, found, &n, &err), UNROLL_E_CANCELLED, "cancelled");
   assert_int_equal(n, 1);
   unroll_map_destroy(map);
 }

@@ -136,12 +136,12 @@ static void each_value(const diagnosis *d, struct gate *g,
                        void (*use)(struct gate *g, int64_t t, int64_t k, double value)) {
   const int64_t H = g->a->of->H;
   for (int64_t i = 0; i < d->data.n; i++)
-    for (int64_t t = 0; t < d->data.lengths[i]; t++)
-      for (int64_t k = 0; k < H; k++) {
-        const double value = activity_gates(d, g->a, i, t)[g->gate * H + k];
-        if (isfinite(value))
-          use(g, t, k, value);
-      }
+    for (int64_t t = 0; t < d->data.lengths[i]; t++) {
+      const double *const values = activity_gates(d, g->a, i, t) + g->gate * H;
+      for (int64_t k = 0; k < H; k++)
+        if (isfinite(values[k]))
+          use(g, t, k, values[k]);
+    }
 }
 
 static bool is_low(const struct gate *g, double v) {

@@ -7,7 +7,6 @@
 
 #include "console.h"
 #include "diagnose_stack.h"
-#include "interrupt.h"
 
 /* ---- the loss of a language model: its own ---- */
 
