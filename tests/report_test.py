@@ -253,6 +253,20 @@ class Pages(Report):
         self.assertIn("▽ at the lower edge: 0; △ at the upper edge: infinite", self.page.one(id="gradient")["text"])
         self.assertIn("−∞", self.page.one(id="lyapunov")["text"])
 
+    def test_what_is_not_known(self):
+        report = report_sample.report()
+        report["gradient"]["layers"][0]["memory"] = None
+        del report["gradient"]["layers"][1]["memory"]
+        report["nonfinite"] = {"values": 3, "gradients": None, "text": "the cell state of layer 1 became inf",
+                               "first": {"layer": "1 forward", "direction": None, "step": 41, "gate": None, "sequence": 3,
+                                         "unit": 17, "what": "cell state", "phase": "forward", "value": "inf"}}
+        self.draw(report)
+        self.assertEqual(self.page.one(id="gradient")["text"].count("longer than was looked at"), 1)
+        text = self.page.one(id="nonfinite")["text"]
+        for words in ("Values that are not finite3", "Gradients that are not finitenot looked at",
+                      "The first: the cell state of layer 1 became inf.", "17", "forward"):
+            self.assertIn(words, text.replace("\n", ""))
+
     def test_many_values_are_thinned_and_it_is_said(self):
         report = report_sample.report(steps=30000)
         report["gates"] = report_sample.report(steps=10)["gates"] * 20
