@@ -282,6 +282,20 @@ class Pages(Report):
                 ticks = [t.text for t in svg.iter(SVG + "text") if "10" in (t.text or "")]
                 self.assertTrue(2 <= len(ticks) < 20 and not any("nan" in t or "inf" in t for t in ticks), ticks)
 
+    def test_what_is_not_known(self):
+        report = report_sample.report()
+        report["gradient"]["layers"][0]["memory"] = None
+        del report["gradient"]["layers"][1]["memory"]
+        report["nonfinite"] = {"values": 3, "gradients": None, "text": "the cell state of layer 1 became inf",
+                               "first": {"layer": "1 forward", "direction": None, "step": 41, "gate": None, "sequence": 3,
+                                         "unit": 17, "what": "cell state", "phase": "forward", "value": "inf"}}
+        self.draw(report)
+        self.assertEqual(self.page.one(id="gradient")["text"].count("longer than was looked at"), 1)
+        text = self.page.one(id="nonfinite")["text"]
+        for words in ("Values that are not finite3", "Gradients that are not finitenot looked at",
+                      "The first: the cell state of layer 1 became inf.", "17", "forward"):
+            self.assertIn(words, text.replace("\n", ""))
+
     def test_many_values_are_thinned_and_it_is_said(self):
         report = report_sample.report(steps=30000)
         report["gates"] = report_sample.report(steps=10)["gates"] * 20
