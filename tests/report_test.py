@@ -345,6 +345,18 @@ class Plots(Report):
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), outside)
         self.assertEqual(sum("f9" in c.get("class").split() for c in svg.iter(SVG + "circle")), 30 - outside)
 
+    def test_leading_eigenvalues_alone(self):
+        report = report_sample.report("rnn", 1.2, layers=("0",), hidden=30)
+        report["spectra"][0].update(rows=4096, leading=True, departure=None)
+        self.draw(report)
+        svg = ET.parse(os.path.join(self.path("r"), "plots", "eigenvalues-1.svg")).getroot()
+        self.assertIn("ρ = 1.2; the 30 leading of 4096", [t.text for t in svg.iter(SVG + "text")])
+        self.assertIn("The 30 leading of 4096 eigenvalues of W_h", self.text)
+        self.assertIn("only the leading ones were computed", self.text)
+        report["spectra"][0].update(rows=30, leading=False)
+        self.draw(report)
+        self.assertNotIn("leading", self.text)
+
     def test_fixed_points_by_their_stability(self):
         self.draw(report_sample.report())
         svg = ET.parse(os.path.join(self.path("r"), "plots", "fixed-points-1.svg")).getroot()
@@ -415,6 +427,10 @@ class Refused(Report):
             (["gates", 0], 3, "gates[0] is the number 3, expected an object"),
             (["gates", 0, "counts"], [1, 2], "gates[0].counts has 2 values, expected 20"),
             (["gates", 0, "edges", 1], 5, "gates[0].edges does not ascend at [2]"),
+            (["gates", 0, "histogram_steps", 1], 0, "gates[0].histogram_steps does not ascend at [1]"),
+            (["gates", 0, "histogram_steps"], list(range(201)),
+             "gates[0].histogram_steps has 201 values, expected at most 200"),
+            (["gates", 0, "histogram", 1], [5], "gates[0].histogram[1] has 1 values, expected 20"),
             (["gates", 0, "gate"], None, "gates[0].gate is null, expected a string"),
             (["spectra", 0, "eigenvalues", 2], [1], "spectra[0].eigenvalues[2] has 1 values, expected 2"),
             (["fixed_points", 0, "points", 4, "place"], [0, 0],

@@ -72,7 +72,8 @@ bool label_body(const unroll_graph *g, uint32_t node, const struct body_labels *
 int label_linear_scan(const unroll_graph *g, uint32_t node, struct label *top);
 struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output);
 /* "forget gate"; "" where the family has no such names. */
-const char *label_gate_name(int family, int32_t gate);
+#define LABEL_NAME 24
+void label_gate_name(int family, int32_t gate, char name[LABEL_NAME]);
 
 /* ---- probe.c ---- */
 /* `from` without its updates, layers spelled out or kept, and its probes in the order of the nodes. */

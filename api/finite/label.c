@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* label.c: what the values of a recurrence are, told from the ops that make and read them. */
 #include "finite/finite_private.h"
+#include <stdio.h>
+#include <string.h>
+#include <unroll/nn.h>
 
 static const struct label NOTHING = {UNROLL_QUANTITY_VALUE, -1, 0};
 
@@ -397,15 +400,19 @@ struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output)
   return l;
 }
 
-const char *label_gate_name(int family, int32_t gate) {
-  static const char *const names[FAMILY_COUNT][4] = {
-      [FAMILY_NONE] = {"", "", "", ""},
-      [FAMILY_RNN] = {"", "", "", ""},
-      [FAMILY_LSTM] = {"input gate", "forget gate", "candidate", "output gate"},
-      [FAMILY_COUPLED] = {"input gate", "candidate", "output gate", ""},
-      [FAMILY_GRU] = {"reset gate", "update gate", "candidate", "candidate's h part"},
-      [FAMILY_MIN_GRU] = {"update gate", "candidate", "", ""},
-      [FAMILY_MIN_LSTM] = {"forget gate", "input gate", "candidate", ""},
-  };
-  return gate >= 0 && gate < 4 ? names[family][gate] : "";
+void label_gate_name(int family, int32_t gate, char name[LABEL_NAME]) {
+  static const int32_t cells[FAMILY_COUNT] = {[FAMILY_LSTM] = UNROLL_CELL_LSTM,
+                                              [FAMILY_COUPLED] = UNROLL_RNN_COUPLED_LSTM,
+                                              [FAMILY_GRU] = UNROLL_CELL_GRU,
+                                              [FAMILY_MIN_GRU] = UNROLL_RNN_MIN_GRU,
+                                              [FAMILY_MIN_LSTM] = UNROLL_RNN_MIN_LSTM};
+  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = cells[family]};
+  unroll_gate what = {.struct_size = sizeof what};
+  const bool named = cells[family] && unroll_gate_of(&o, gate, &what, NULL) == UNROLL_OK;
+  const bool inner = family == FAMILY_GRU && gate == unroll_gate_count(UNROLL_CELL_GRU); /* of gru_after, behind them */
+  snprintf(name, LABEL_NAME, "%s%s",
+           named   ? what.name
+           : inner ? "candidate's h part"
+                   : "",
+           named && strcmp(what.name, "candidate") != 0 ? " gate" : "");
 }

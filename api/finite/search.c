@@ -269,7 +269,9 @@ static void name_place(const struct search *k, const struct order *o, const stru
     const int64_t H = width / x->label.n;
     f->gate = x->label.first + (int32_t)(column / H);
     f->unit = column % H;
-    snprintf(f->gate_name, sizeof f->gate_name, "%s", label_gate_name(x->family, f->gate));
+    char name[LABEL_NAME];
+    label_gate_name(x->family, f->gate, name);
+    snprintf(f->gate_name, sizeof f->gate_name, "%s", name);
     if (x->family == FAMILY_RNN)
       f->gate = -1;
   }
@@ -349,7 +351,8 @@ static void say_beside(const struct search *k, const struct probe *x, int64_t st
              number(data, y->spec.dtype, row + (uint64_t)f->unit));
   for (int32_t g = 0; !y->before && g < y->label.n; g++) {
     const int64_t H = width / y->label.n;
-    const char *name = label_gate_name(x->family, y->label.first + g);
+    char name[LABEL_NAME];
+    label_gate_name(x->family, y->label.first + g, name);
     if (f->unit < H && name[0])
       add_text(f, name, f->phase == UNROLL_PHASE_GRADIENT ? "'s gradient" : "",
                number(data, y->spec.dtype, row + (uint64_t)(g * H + f->unit)));

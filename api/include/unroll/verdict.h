@@ -29,7 +29,7 @@ UNROLL_API const char *unroll_level_name(int32_t level);
 /* What was measured of a layer in one direction. A NaN, or a count below 0, says that it was not: no rule looks at it. */
 typedef struct unroll_layer_figures {
   uint32_t struct_size;
-  int32_t cell;      /* UNROLL_CELL_* */
+  int32_t cell;      /* UNROLL_CELL_* or UNROLL_RNN_* */
   const char *layer; /* its name, for the texts: "0 forward" */
   int64_t steps;     /* T, over which it is meant to remember */
   double radius;     /* the spectral radius of W_h; of a gated cell that of the candidate's block */
@@ -41,10 +41,10 @@ typedef struct unroll_layer_figures {
   const char *saturated_gate;
   double dead;          /* share of ReLU units that were never active */
   double time_constant; /* the largest of a unit's τ = -1/ln f, f what it keeps of its state in a step: an lstm's forget
-                           gate, a gru's z */
+                           gate, a gru's z, .. (unroll_gate.keeps) */
   double exponent, exponent_error; /* the largest Lyapunov exponent, nats a step, and its standard error */
-  int64_t nonfinite;               /* numbers that were not finite, weights and values; */
-  const char *nonfinite_first;     /* where the first one was, or NULL */
+  int64_t nonfinite;               /* numbers that were not finite: weights, values, gradients */
+  const char *nonfinite_first;     /* the first one as a sentence (unroll_nonfinite_text), or NULL */
 } unroll_layer_figures;
 /* All of them not measured. */
 UNROLL_API unroll_layer_figures unroll_layer_figures_none(void);
