@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import time
 import unittest
 import xml.etree.ElementTree as ET
@@ -511,6 +512,19 @@ class Refused(Report):
                    self.path("x"))
         self.assertLess(time.monotonic() - start, 5)
         self.assertFalse(os.path.exists(self.path("x")))
+
+    def test_a_pipe_is_read_as_far_as_a_report_goes(self):
+        sample, done = json.dumps(report_sample.report()), {}
+        for name, text in (("right", sample), ("large", '"' + "x" * 40_000_000)):
+            self.write("in.json", text)
+            with subprocess.Popen(["cat", self.path("in.json")], stdout=subprocess.PIPE) as cat:
+                done[name] = unroll("report", "/dev/stdin", "--out", self.path(name), stdin=cat.stdout,
+                                    env=self.without_cairo())
+                cat.stdout.close()
+        self.assertEqual(done["right"].returncode, 0, done["right"].stderr)
+        self.assertEqual(done["large"].returncode, 1)
+        self.assertIn("/dev/stdin has more than 33.6 MB, a report at most 33.6 MB", done["large"].stderr)
+        self.assertFalse(os.path.exists(self.path("large")))
 
     def test_where_it_cannot_write(self):
         self.write("ok.json", json.dumps(report_sample.report()))
