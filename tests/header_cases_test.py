@@ -15,7 +15,7 @@ import sys
 HEADERS = ("nn.h", "seq2seq.h", "ctc.h", "ssm.h", "checkpoint.h")
 SUITES = ("suite_layers_models.c", "suite_layers_sequences.c", "suite_layers_scans.c")
 # Of the host, or no node of their own.
-NO_CASE = {"unroll_activation_of"}
+NO_CASE = {"unroll_activation_of", "UNROLL_KEEPS_NOTHING", "UNROLL_KEEPS", "UNROLL_KEEPS_REST"}
 # Called by what is called, with all of its options.
 INDIRECT = {"unroll_attention_prepare": "unroll_decode", "unroll_attend": "unroll_decode"}
 NO_REDUCTION = {"cross_entropy": {"half_sum"}, "ctc": {"half_sum"}, "reinforce": {"half_sum", "none"}}
@@ -43,7 +43,7 @@ def enumerators(header):
 
 def is_a_choice(enumerator):
     """Neither the number of the others nor what stands where nothing is said."""
-    return not enumerator.endswith(("_COUNT", "_DEFAULT"))
+    return not enumerator.endswith(("_COUNT", "_DEFAULT", "_END"))
 
 
 def building_calls(header):
@@ -60,7 +60,7 @@ def judge_faults(headers, suites):
         for enumerator in enumerators(header):
             kind, _, tail = enumerator.rpartition("ACTIVATION_")
             written = f"ACTIVATION({tail}," if kind else enumerator
-            if not is_a_choice(enumerator):
+            if not is_a_choice(enumerator) or enumerator in NO_CASE:
                 continue
             if not re.search(re.escape(written) + r"(?!\w)", suites):
                 yield f"{name}: {enumerator} stands in no case of the judge"
@@ -124,10 +124,15 @@ def golden_faults(headers, files):
             if f"layer_rnn_{e[0][len('UNROLL_ACTIVATION_'):].lower()}_1x_uni_full" not in files:
                 yield f"{e[0]}: no golden cell has it"
     # what is of graphs, not of values: a golden cannot have it
-    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", "taps", *"fgh"}
+    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", "taps", "gates", *"fgh"}
     for field in fields_of(headers["nn.h"], "unroll_rnn_options"):
         if field not in own and not any(m.get(field, "0") not in ("0", "0.0") for m in cells):
             yield f"unroll_rnn_options.{field}: no golden cell has it"
+
+
+    for m in cells:  # gates of every cell stand in files of their own
+        if not any(f.startswith("inside_") and "gates.0.0" in h and h["__metadata__"]["cell"] == m["cell"] for f, h in files.items()):
+            yield f"cell {m['cell']}: no golden inside of it"
 
 
 def main():
