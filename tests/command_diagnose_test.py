@@ -101,6 +101,8 @@ class Diagnose(Case):
             for share in (*gate["low"], *gate["high"]):
                 self.assertTrue(0 <= share <= 1)
             self.assertEqual(len(gate["edges"]), len(gate["counts"]) + 1)
+            self.assertEqual([sum(column) for column in zip(*gate["histogram"])], gate["counts"])
+            self.assertEqual(gate["histogram_steps"][0], 0)
             if gate["time_constants"]:
                 self.assertEqual(gate["time_constants"], sorted(gate["time_constants"]))
         for finding in report["verdict"]["findings"]:
@@ -375,6 +377,45 @@ class Known(Diagnose):
             self.assertAlmostEqual(sigma / largest, 1, 4)  # Lanczos's tolerance
         self.assertEqual(report["verdict"]["findings"][0]["what"], "exploding")
         self.assertIn("clip the gradients' norm", text)
+
+    def test_large_matrices(self):
+        """2,048 units, W_h of 0.9^i on its diagonal and 0.3 beside the first: with ARPACK 32 eigenvalues, without all."""
+        H = 2048
+        W = [0.0] * (H * H)
+        for i in range(H):
+            W[i * H + i] = 0.9 ** i
+        W[1] = 0.3
+        model, data = self.layers(W, [1.0] * H, [1.0] * 3, 3, 1, name="large")
+        few = ["--exponents", "1", "--exponent-steps", "20", "--units", "1"]
+        report, text = self.diagnose(model, "--data", data, *few)
+        (found,) = report["spectra"]
+        self.assertEqual((found["rows"], found["leading"], found["departure"]), (H, True, None))
+        self.assertEqual(len(found["eigenvalues"]), 32)
+        for i, (real, imaginary) in enumerate(found["eigenvalues"]):  # numbers of 9 digits
+            self.assertAlmostEqual(real, 0.9 ** i, 8)
+            self.assertAlmostEqual(imaginary, 0, 8)
+        self.assertAlmostEqual(found["radius"], 1, 8)
+        # of [[1, 0.3], [0, 0.9]], the rest being orthogonal to it
+        norm = math.sqrt((1.9 + math.sqrt(1.9 ** 2 - 4 * 0.81)) / 2)
+        self.assertAlmostEqual(found["norm"], norm, 8)
+        self.assertEqual([e["why"] for e in report["missing"] if e["section"] == "spectra"],
+                         ["0 forward, W_h: the departure from normality needs all 2048 eigenvalues; of that many rows only "
+                          "the 32 leading ones are computed"])
+        self.assertIn("spectral radius 1, norm", text)
+        self.assertNotIn("departure from normality nan", text)
+        os.makedirs(self.path("lib"))
+        self.write("lib/libarpack.so.2", "this is no library\n")
+        libraries = ":".join(filter(None, [self.path("lib"), os.environ.get("LD_LIBRARY_PATH")]))
+        folder = self.out()
+        done = self.succeeds("diagnose", model, "--data", data, *few, "--no-page", *CPU, "--out", folder,
+                             env={**os.environ, "LD_LIBRARY_PATH": libraries})
+        self.assertRegex(done.stderr, r"all 2048 eigenvalues .* ARPACK can't be loaded: .*package is libarpack2")
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            (found,) = json.load(file)["spectra"]
+        self.assertEqual((found["leading"], len(found["eigenvalues"])), (False, H))
+        self.assertAlmostEqual(found["departure"], 0.3, 7)
+        self.assertAlmostEqual(found["radius"], 1, 8)
+        self.assertAlmostEqual(found["norm"], norm, 8)
 
     def test_dead_units(self):
         model, data = self.layers(diagonal(4, 0.5), [-1.0, -1.0, -1.0, 1.0], [1.0] * 20, 20, 1, activation="relu", name="dead")

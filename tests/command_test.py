@@ -260,6 +260,12 @@ class Layers(Case):
         text = self.succeeds("bench", "layer", *sizes, *options).stdout
         self.assertIn("options   input dropout 0.5, weight dropout 0.25, state dropout 0.125, zoneout 0.1, projection 2, "
                       "same mask, layer norm, peepholes\n", text)
+        around = ["--cell", "rnn", "--activation", "elu", "--skip", "-0.5", "--gate-clip", "2", "--residual", "states", "--layers", "2"]
+        self.assertIn("options   skip -0.5, gate clip 2, activation elu, residual states\n",
+                      self.succeeds("bench", "layer", *sizes, *around).stdout)
+        found = json.loads(self.succeeds("bench", "layer", *sizes, *around, "--json").stdout)
+        expected = {"activation": "elu", "skip": -0.5, "gate_clip": 2, "cell_clip": 0, "residual": "states"}
+        self.assertEqual({key: found[key] for key in expected}, expected)
         for cell in ("coupled_lstm", "min_gru", "min_lstm"):
             self.assertIn(cell, self.succeeds("bench", "layer", "--cell", cell, *sizes).stdout)
         self.fails(1, "peepholes is no option of cell gru", "bench", "layer", "--cell", "gru", "--peepholes", *sizes)
@@ -294,6 +300,12 @@ class Layers(Case):
         self.assertIn("layer", plain)
         laid_out = self.succeeds("graph", *self.SIZES, "--steps", "3").stdout
         self.assertGreater(laid_out.count("lstm_gates"), 2)
+        # modReLU is sign(x)·relu(|x| + b_m); a bound is a max and a min.
+        modrelu = self.succeeds("graph", *self.SIZES, "--cell", "rnn", "--activation", "modrelu", "--gate-clip", "1").stdout
+        for word in ("b_m.0.0", "sign", "relu", "max", "min"):
+            self.assertIn(word, modrelu)
+        self.assertIn("cell_clip is no option of cell gru", self.fails(
+            1, "cell_clip", "graph", *self.SIZES, "--cell", "gru", "--cell-clip", "1").stderr)
         dot = self.succeeds("graph", *self.SIZES, "--train", "--format", "dot").stdout
         self.assertRegex(dot, r"^digraph")
 

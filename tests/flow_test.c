@@ -396,8 +396,26 @@ static void wrong_input(void **state) {
   l.weights[1].count = 35;
   refused(UNROLL_E_INVALID, "the weight W_h.0.0 has 35 numbers, expected 36");
   l.weights[1].count = N * N;
+  const unroll_flow_batch batch = l.batch;
+  const unroll_network net = l.net;
+  l.net.input = INT64_MAX; /* with the units beside it no number at all */
+  refused(UNROLL_E_RANGE, "with 9223372036854775807 inputs");
+  l.net.input = net.input;
+  l.batch.steps = INT64_C(1) << 31;
+  refused(UNROLL_E_RANGE, "2147483648 steps of a batch of 3 through 1 layers are too many");
+  l.batch.steps = T;
+  l.batch.batch = INT64_C(1) << 60;
+  refused(UNROLL_E_RANGE, "are too many");
+  l.batch = batch;
+  l.rnn.layers = INT32_MAX / 2;
+  l.batch.batch = INT64_C(1) << 16;
+  refused(UNROLL_E_RANGE, "through 1073741823 layers are too many");
+  l.batch = batch;
+  l.rnn.layers = 1;
   const int64_t far[] = {1, T};
   o.lags = far;
+  o.n_lags = 4097;
+  refused(UNROLL_E_RANGE, "lags are given, but 4097 of them, expected 1 to 4096");
   o.n_lags = 2;
   refused(UNROLL_E_RANGE, "a lag of 13 steps, expected 1 to 12");
   o = exact();

@@ -39,7 +39,7 @@ static const option_spec options[] = {
     OPTIONS_TRAIN_LAYERS(seq2seq_values, "gru", "256", "1"),
     INTEGER("encoder-hidden", "N", AT(encoder_hidden), "0", 0, 16384,
             "units of the encoder's layers and directions; 0: as --hidden, or its half where dot products of both ways "
-            "want it, who without a choice halve --projection instead"),
+            "want it and there is no --projection, which they halve"),
     FLAG("one-way", AT(one_way), "the encoder reads from the left alone"),
     FLAG("plain-decoder", AT(plain_decoder),
          "all options of cells and all dropouts but --dropout are of the encoder alone"),

@@ -11,6 +11,7 @@
 #define LOW 0.1 /* of a sigmoid; a tanh's ends are past -0.9 and 0.9 */
 #define HIGH 0.9
 #define BINS 20
+#define MOST_COLUMNS 40 /* of a histogram by step */
 #define QUANTILES 21
 #define MOST_TOKENS 500
 #define MOST_NUMBERS 1e9
@@ -126,7 +127,7 @@ struct gate {
   double *low, *high, *mean, *taken; /* [T] */
   double *log_keep;                  /* [H] */
   bool *active;                      /* [H] */
-  double edges[BINS + 1], counts[BINS];
+  double edges[BINS + 1], counts[BINS], by_step[MOST_COLUMNS][BINS];
   double count, at_low, at_high;
   double all; /* those that are not finite too */
 };
@@ -168,12 +169,26 @@ static void add_value(struct gate *g, int64_t t, int64_t k, double v) {
   }
 }
 
+/* So many steps make a column of the histogram by step. */
+static int64_t column_steps(const struct gate *g) { return (g->T + MOST_COLUMNS - 1) / MOST_COLUMNS; }
+
 static void count_value(struct gate *g, int64_t t, int64_t k, double v) {
-  (void)t;
   (void)k;
   const double width = g->edges[BINS] - g->edges[0];
-  const int64_t bin = width > 0 ? (int64_t)((v - g->edges[0]) / width * BINS) : 0;
-  g->counts[bin < 0 ? 0 : bin < BINS ? bin : BINS - 1]++;
+  const int64_t place = width > 0 ? (int64_t)((v - g->edges[0]) / width * BINS) : 0;
+  const int64_t bin = place < 0 ? 0 : place < BINS ? place : BINS - 1;
+  g->counts[bin]++;
+  g->by_step[t / column_steps(g)][bin]++;
+}
+
+static void add_histogram_by_step(const struct gate *g, json_t *to) {
+  json_t *firsts = json_array(), *columns = json_array();
+  for (int64_t i = 0; i * column_steps(g) < g->T; i++) {
+    json_array_append_new(firsts, json_integer((json_int_t)(i * column_steps(g))));
+    json_array_append_new(columns, diagnose_numbers(g->by_step[i], BINS));
+  }
+  json_object_set_new(to, "histogram_steps", firsts);
+  json_object_set_new(to, "histogram", columns);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -237,11 +252,13 @@ static json_t *gate_json(diagnosis *d, struct gate *g) {
     dead += g->active[k] ? 0 : 1 / (double)H;
   if (is_whole) /* what is left is no picture of the layer */
     take_figures(g, f, dead);
-  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", l->name, "gate", g->is.name, "low",
-                   diagnose_numbers(g->low, g->T), "high", diagnose_numbers(g->high, g->T), "mean",
-                   diagnose_numbers(g->mean, g->T), "edges", diagnose_numbers(g->edges, BINS + 1), "counts",
-                   diagnose_numbers(g->counts, BINS), "dead", g->relu ? diagnose_number(dead) : json_null(),
-                   "time_constants", g->is.keeps && is_whole ? time_constants(g, f) : json_null());
+  json_t *one = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", l->name, "gate", g->is.name, "low",
+                          diagnose_numbers(g->low, g->T), "high", diagnose_numbers(g->high, g->T), "mean",
+                          diagnose_numbers(g->mean, g->T), "edges", diagnose_numbers(g->edges, BINS + 1), "counts",
+                          diagnose_numbers(g->counts, BINS), "dead", g->relu ? diagnose_number(dead) : json_null(),
+                          "time_constants", g->is.keeps && is_whole ? time_constants(g, f) : json_null());
+  add_histogram_by_step(g, one);
+  return one;
 }
 
 void diagnose_gates(diagnosis *d) {

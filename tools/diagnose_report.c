@@ -329,9 +329,13 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   size_t i;
   const json_t *entry;
   printf("layer     %s: %s, %" PRId64 " units\n", l->name, unroll_rnn_cell_name(l->options.cell), l->options.hidden);
-  json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l))
-      printf("  %-24s spectral radius %.3g, norm %.3g, departure from normality %.3g\n", text_in(entry, "matrix"),
-             number_in(entry, "radius"), number_in(entry, "norm"), number_in(entry, "departure"));
+  json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l)) {
+    printf("  %-24s spectral radius %.3g, norm %.3g", text_in(entry, "matrix"), number_in(entry, "radius"),
+           number_in(entry, "norm"));
+    if (!json_is_true(json_object_get(entry, "leading")))
+      printf(", departure from normality %.3g", number_in(entry, "departure"));
+    printf("\n");
+  }
   if (f->saturated >= 0)
     printf("  %-24s %.0f%% of '%s' at its ends\n", "saturation", 100 * f->saturated, f->saturated_gate);
   if (f->dead >= 0)

@@ -25,8 +25,9 @@ static const char *const *gate_names(int32_t cell) {
                                            : gru;
 }
 
-static bool append(radii *r, radius found) {
-  if (r->n == r->capacity) {
+/* As the i-th of a round. */
+static bool keep(radii *r, uint32_t i, radius found) {
+  if (i == r->capacity) {
     const uint32_t capacity = r->capacity ? 2 * r->capacity : 16;
     radius *const grown = realloc(r->all, capacity * sizeof *grown);
     if (!grown)
@@ -34,20 +35,36 @@ static bool append(radii *r, radius found) {
     r->all = grown;
     r->capacity = capacity;
   }
-  r->all[r->n++] = found;
+  r->all[i] = found;
   return true;
 }
 
-/* W_h [G·H,P], of W_r [P,H] or NULL, whose P is H; square [P,P] is written over. */
-static unroll_status look_at_gates(radii *r, const unroll_train_parameter *p, const float *W_h, const float *W_r,
-                                   double *square, unroll_error *err) {
-  const char *const *names = gate_names(r->cell);
-  int64_t G = 0;
-  while (names[G])
+/* One piece of a round: where it is, and until when it takes up matrices. */
+typedef struct piece {
+  uint32_t i;
+  double end;
+  bool is_over;
+} piece;
+
+static uint32_t count_gates(const radii *r) {
+  uint32_t G = 0;
+  for (const char *const *names = gate_names(r->cell); names[G];)
     G++;
+  return G;
+}
+
+/* W_h [G·H,P], of W_r [P,H] or NULL, whose P is H; square [P,P] is written over. */
+static unroll_status look_at_gates(radii *r, piece *now, const unroll_train_parameter *p, const float *W_h,
+                                   const float *W_r, double *square, unroll_error *err) {
+  const uint32_t G = count_gates(r);
   const int64_t P = p->shape[1], H = p->shape[0] / G;
-  for (int64_t g = 0; g < G; g++) {
-    radius found = {.name = p->name, .gate = names[g], .value = NAN};
+  for (uint32_t g = 0; g < G; g++, now->i++) {
+    if (now->i < r->at)
+      continue;
+    now->is_over = now->i > r->at && seconds() >= now->end;
+    if (now->is_over)
+      return UNROLL_OK;
+    radius found = {.name = p->name, .gate = gate_names(r->cell)[g], .value = NAN};
     const float *W = W_h + g * H * P;
     memset(square, 0, (size_t)(P * P) * sizeof *square);
     for (int64_t i = 0; i < P; i++)
@@ -61,7 +78,7 @@ static unroll_status look_at_gates(radii *r, const unroll_train_parameter *p, co
       return status;
     if (status != UNROLL_OK)
       found.value = NAN;
-    if (!append(r, found))
+    if (!keep(r, now->i, found))
       return UNROLL_E_MEMORY;
   }
   return UNROLL_OK;
@@ -92,8 +109,9 @@ static bool find_projection(const unroll_train_parameters *all, const char *W_h,
 }
 
 static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_error *err) {
-  r->n = 0;
-  for (uint32_t i = 0; i < unroll_train_parameters_count(all); i++) {
+  piece now = {.end = seconds() + RADII_PIECE};
+  const uint32_t gates = count_gates(r);
+  for (uint32_t i = 0; i < unroll_train_parameters_count(all) && !now.is_over; i++) {
     unroll_train_parameter p = {.struct_size = sizeof p}, back;
     unroll_status status = unroll_train_parameters_get(all, i, &p, err);
     uint32_t at;
@@ -101,11 +119,15 @@ static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_e
       return status;
     if (!p.recurrent || p.rank != 2)
       continue;
+    if (now.i + gates <= r->at) { /* known of this round */
+      now.i += gates;
+      continue;
+    }
     const bool projected = find_projection(all, p.name, &at, &back);
     float *W_h = read_parameter(all, i, p.count, err),
           *W_r = projected ? read_parameter(all, at, back.count, err) : NULL;
     double *square = malloc((size_t)(p.shape[1] * p.shape[1]) * sizeof *square);
-    status = W_h && square && (W_r || !projected) ? look_at_gates(r, &p, W_h, W_r, square, err)
+    status = W_h && square && (W_r || !projected) ? look_at_gates(r, &now, &p, W_h, W_r, square, err)
              : err->code != UNROLL_OK             ? err->code
                                                   : UNROLL_E_MEMORY;
     free(W_h);
@@ -114,6 +136,8 @@ static unroll_status look(radii *r, const unroll_train_parameters *all, unroll_e
     if (status != UNROLL_OK)
       return status;
   }
+  r->at = now.is_over ? now.i : 0;
+  r->n = now.is_over ? r->n : now.i;
   return UNROLL_OK;
 }
 
@@ -140,7 +164,7 @@ bool radii_look(radii *r, const unroll_train_progress *p) {
   r->cost = seconds() - before;
   r->next = p->seconds + r->cost / RADII_SHARE;
   if (status == UNROLL_OK)
-    return r->n > 0;
+    return r->at == 0 && r->n > 0;
   r->failed = true;
   r->n = 0;
   complain("no spectral radii: %s", err.code != UNROLL_OK ? err.message : "no memory");

@@ -87,10 +87,12 @@ typedef struct train_values {
       INTEGER("hidden", "N", offsetof(T, train.hidden), hidden_, 1, 16384, "units of a layer and direction"),        \
       INTEGER("layers", "N", offsetof(T, train.layers), layers_, 1, 16, "layers, one above the other"),              \
       INTEGER("projection", "N", offsetof(T, train.projection), "0", 0, 16384,                                       \
-              "lstm, coupled_lstm: numbers of h, which a matrix makes of the units; 0: as many as units"),           \
+              "lstm, coupled_lstm: width of h after a projection W_r; 0: none"),                                     \
       CHOICE("residual", "R", offsetof(T, train.residual), "none", "none outputs states",                            \
-             "what a layer reads is added to its outputs, or to its states, where it gives as many numbers"),        \
-      NUMBER("skip", offsetof(T, train.skip), "0", ANY, "of each state to the next: h + X times the h before it"),   \
+             "connections around the layers that give as many numbers as they read, to their outputs or to their "   \
+             "states"),                                                                                              \
+      NUMBER("skip", offsetof(T, train.skip), "0", ANY,                                                              \
+             "connection from state to state: X times the h before it is added to h"),                               \
       FLAG("layer-norm", offsetof(T, train.layer_norm), "layer normalisation within the cells"),                     \
       NUMBER("layer-norm-epsilon", offsetof(T, train.layer_norm_epsilon), NULL, ABOVE_0,                             \
              "added to the variance (default 1e-5)"),                                                                \
@@ -105,7 +107,7 @@ typedef struct train_values {
       TEXT("output-activation", "A", offsetof(T, train.output_activation),                                           \
            "lstm, coupled_lstm: of the cell state that the output gate lets out (default tanh)"),                    \
       NUMBER("gate-clip", offsetof(T, train.gate_clip), "0", FROM_0,                                                 \
-             "bound of what goes into these activations; 0: none"),                                                  \
+             "bound of what goes into the activations of gates; 0: none"),                                           \
       NUMBER("cell-clip", offsetof(T, train.cell_clip), "0", FROM_0,                                                 \
              "lstm, coupled_lstm: bound of the cell state; 0: none")
 

@@ -83,6 +83,7 @@ void net_finish_model(struct net *n, struct net_model *m) {
 
 /* With blocks of 512 rows, 64 sequences of 33 steps have segments of 8 steps and a rest. */
 static const unroll_rnn_state tapped = {NULL, NULL}; /* stands for inputs of every layer and direction */
+static unroll_tensor asked; /* stands for an array that gets the gates of every layer and direction */
 static const unroll_checkpoint_policy
     all_steps = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_ALL},
     every_8 = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 8},
@@ -91,17 +92,15 @@ static const unroll_checkpoint_policy
              .kind = UNROLL_CHECKPOINT_BYTES,
              .bytes = 170000};
 
-enum { STATES = 0, CELLS = 1, GATES = 2 };
-
 /* layers 0: one. I is 7, of residuals that of y. */
 static const struct rnn_case {
   const char *what;
   unroll_rnn_options o;
-  int reads; /* beside the states: c or the gates of every step */
+  bool cells; /* reads c of every step */
 } rnns[] = {
-    {"input dropout lstm", {.cell = UNROLL_CELL_LSTM, .input_dropout = 0.3}, STATES},
-    {"output dropout gru", {.cell = UNROLL_CELL_GRU, .output_dropout = 0.4}, STATES},
-    {"dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID, .layers = 3, .dropout = 0.3}, STATES},
+    {"input dropout lstm", {.cell = UNROLL_CELL_LSTM, .input_dropout = 0.3}, false},
+    {"output dropout gru", {.cell = UNROLL_CELL_GRU, .output_dropout = 0.4}, false},
+    {"dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID, .layers = 3, .dropout = 0.3}, false},
     {"same mask lstm",
      {.cell = UNROLL_CELL_LSTM,
       .layers = 2,
@@ -109,62 +108,62 @@ static const struct rnn_case {
       .dropout = 0.2,
       .input_dropout = 0.3,
       .output_dropout = 0.4},
-     STATES},
-    {"weight dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .weight_dropout = 0.4}, STATES},
-    {"state dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU, .state_dropout = 0.3}, STATES},
-    {"state dropout lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .state_dropout = 0.3}, STATES},
-    {"state dropout gru", {.cell = UNROLL_CELL_GRU, .state_dropout = 0.3}, STATES},
-    {"state dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .state_dropout = 0.3}, STATES},
-    {"zoneout rnn", {.cell = UNROLL_CELL_RNN, .bidirectional = 1, .zoneout_h = 0.3}, STATES},
-    {"zoneout lstm", {.cell = UNROLL_CELL_LSTM, .zoneout_h = 0.2, .zoneout_c = 0.4}, CELLS},
-    {"zoneout gru", {.cell = UNROLL_CELL_GRU, .zoneout_h = 0.3}, STATES},
-    {"zoneout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .zoneout_h = 0.3}, STATES},
-    {"zoneout inference lstm", {.cell = UNROLL_CELL_LSTM, .inference = 1, .zoneout_h = 0.2, .zoneout_c = 0.4}, STATES},
-    {"layer norm rnn", {.cell = UNROLL_CELL_RNN, .layer_norm = 1, .layer_norm_epsilon = 0.01}, STATES},
-    {"layer norm lstm", {.cell = UNROLL_CELL_LSTM, .layer_norm = 1, .bidirectional = 1}, CELLS},
-    {"layer norm gru", {.cell = UNROLL_CELL_GRU, .layer_norm = 1}, STATES},
-    {"layer norm gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1}, STATES},
-    {"layer norm coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .layer_norm = 1}, STATES},
-    {"peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1}, STATES},
-    {"peepholes coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .peepholes = 1}, STATES},
-    {"coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM}, CELLS},
-    {"projection lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .bidirectional = 1, .projection = 5}, STATES},
-    {"cell clip lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 0.3}, CELLS},
-    {"clip rnn", {.cell = UNROLL_CELL_RNN, .clip = 0.4}, STATES},
-    {"clip lstm", {.cell = UNROLL_CELL_LSTM, .clip = 0.4}, STATES},
-    {"clip gru", {.cell = UNROLL_CELL_GRU, .clip = 0.4}, STATES},
-    {"clip gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .clip = 0.4}, STATES},
-    {"min_gru", {.cell = UNROLL_RNN_MIN_GRU, .layers = 2, .bidirectional = 1}, STATES},
-    {"min_lstm", {.cell = UNROLL_RNN_MIN_LSTM, .g = ACTIVATION(TANH, 0, 0)}, STATES},
-    {"affine rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(AFFINE, 0.7, -0.1)}, STATES},
-    {"leaky relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(LEAKY_RELU, 0.1, 0)}, STATES},
-    {"thresholded relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(THRESHOLDED_RELU, 0.3, 0)}, STATES},
-    {"scaled tanh rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SCALED_TANH, 1.2, 0.6)}, STATES},
-    {"hard sigmoid rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(HARD_SIGMOID, 0.6, 0.4)}, STATES},
-    {"elu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(ELU, 0.8, 0)}, STATES},
-    {"softsign rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTSIGN, 0, 0)}, STATES},
-    {"softplus rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTPLUS, 0, 0)}, STATES},
-    {"identity rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(IDENTITY, 0, 0)}, STATES},
-    {"modrelu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(MODRELU, 0, 0)}, STATES},
+     false},
+    {"weight dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .weight_dropout = 0.4}, false},
+    {"state dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU, .state_dropout = 0.3}, false},
+    {"state dropout lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .state_dropout = 0.3}, false},
+    {"state dropout gru", {.cell = UNROLL_CELL_GRU, .state_dropout = 0.3}, false},
+    {"state dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .state_dropout = 0.3}, false},
+    {"zoneout rnn", {.cell = UNROLL_CELL_RNN, .bidirectional = 1, .zoneout_h = 0.3}, false},
+    {"zoneout lstm", {.cell = UNROLL_CELL_LSTM, .zoneout_h = 0.2, .zoneout_c = 0.4}, true},
+    {"zoneout gru", {.cell = UNROLL_CELL_GRU, .zoneout_h = 0.3}, false},
+    {"zoneout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .zoneout_h = 0.3}, false},
+    {"zoneout inference lstm", {.cell = UNROLL_CELL_LSTM, .inference = 1, .zoneout_h = 0.2, .zoneout_c = 0.4}, false},
+    {"layer norm rnn", {.cell = UNROLL_CELL_RNN, .layer_norm = 1, .layer_norm_epsilon = 0.01}, false},
+    {"layer norm lstm", {.cell = UNROLL_CELL_LSTM, .layer_norm = 1, .bidirectional = 1}, true},
+    {"layer norm gru", {.cell = UNROLL_CELL_GRU, .layer_norm = 1}, false},
+    {"layer norm gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1}, false},
+    {"layer norm coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .layer_norm = 1}, false},
+    {"peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1}, false},
+    {"peepholes coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .peepholes = 1}, false},
+    {"coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM}, true},
+    {"projection lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .bidirectional = 1, .projection = 5}, false},
+    {"cell clip lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 0.3}, true},
+    {"clip rnn", {.cell = UNROLL_CELL_RNN, .clip = 0.4}, false},
+    {"clip lstm", {.cell = UNROLL_CELL_LSTM, .clip = 0.4}, false},
+    {"clip gru", {.cell = UNROLL_CELL_GRU, .clip = 0.4}, false},
+    {"clip gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .clip = 0.4}, false},
+    {"min_gru", {.cell = UNROLL_RNN_MIN_GRU, .layers = 2, .bidirectional = 1}, false},
+    {"min_lstm", {.cell = UNROLL_RNN_MIN_LSTM, .g = ACTIVATION(TANH, 0, 0)}, false},
+    {"affine rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(AFFINE, 0.7, -0.1)}, false},
+    {"leaky relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(LEAKY_RELU, 0.1, 0)}, false},
+    {"thresholded relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(THRESHOLDED_RELU, 0.3, 0)}, false},
+    {"scaled tanh rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SCALED_TANH, 1.2, 0.6)}, false},
+    {"hard sigmoid rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(HARD_SIGMOID, 0.6, 0.4)}, false},
+    {"elu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(ELU, 0.8, 0)}, false},
+    {"softsign rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTSIGN, 0, 0)}, false},
+    {"softplus rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTPLUS, 0, 0)}, false},
+    {"identity rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(IDENTITY, 0, 0)}, false},
+    {"modrelu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(MODRELU, 0, 0)}, false},
     {"activations lstm",
      {.cell = UNROLL_CELL_LSTM,
       .f = ACTIVATION(HARD_SIGMOID, 0.25, 0.5),
       .g = ACTIVATION(ELU, 0.7, 0),
       .h = ACTIVATION(SOFTSIGN, 0, 0)},
-     STATES},
+     false},
     {"activations gru",
      {.cell = UNROLL_CELL_GRU, .f = ACTIVATION(HARD_SIGMOID, 0.3, 0.4), .g = ACTIVATION(RELU, 0, 0)},
-     STATES},
+     false},
     {"activations gru_after",
      {.cell = UNROLL_CELL_GRU_AFTER, .f = ACTIVATION(SIGMOID, 0, 0), .g = ACTIVATION(SCALED_TANH, 0.9, 1.3)},
-     STATES},
-    {"skip rnn", {.cell = UNROLL_CELL_RNN, .skip = 0.3}, STATES},
-    {"skip gru", {.cell = UNROLL_CELL_GRU, .skip = -0.3}, STATES},
+     false},
+    {"skip rnn", {.cell = UNROLL_CELL_RNN, .skip = 0.3}, false},
+    {"skip gru", {.cell = UNROLL_CELL_GRU, .skip = -0.3}, false},
     {"residual outputs gru",
      {.cell = UNROLL_CELL_GRU, .layers = 2, .bidirectional = 1, .residual = UNROLL_RESIDUAL_OUTPUTS},
-     STATES},
-    {"residual states lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .residual = UNROLL_RESIDUAL_STATES}, STATES},
-    {"no residual rnn", {.cell = UNROLL_CELL_RNN, .residual = UNROLL_RESIDUAL_NONE}, STATES},
+     false},
+    {"residual states lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .residual = UNROLL_RESIDUAL_STATES}, false},
+    {"no residual rnn", {.cell = UNROLL_CELL_RNN, .residual = UNROLL_RESIDUAL_NONE}, false},
     {"everything lstm",
      {.cell = UNROLL_CELL_LSTM,
       .input_dropout = 0.1,
@@ -180,16 +179,18 @@ static const struct rnn_case {
       .layer_norm = 1,
       .skip = 0.2,
       .residual = UNROLL_RESIDUAL_STATES},
-     CELLS},
-    {"checkpoint all lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .checkpoint = &all_steps}, STATES},
-    {"checkpoint every 8 lstm",
-     {.cell = UNROLL_CELL_LSTM, .layers = 2, .dropout = 0.2, .checkpoint = &every_8},
-     STATES},
-    {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, STATES},
-    {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, STATES},
-    {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, STATES},
-    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .bidirectional = 1, .inference = 1}, GATES},
-    {"gates cell clip lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1, .inference = 1}, GATES},
+     true},
+    {"checkpoint all lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .checkpoint = &all_steps}, false},
+    {"checkpoint every 8 lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .dropout = 0.2, .checkpoint = &every_8}, false},
+    {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, false},
+    {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, false},
+    {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, false},
+    {"gates rnn", {.cell = UNROLL_CELL_RNN, .gates = &asked}, false},
+    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .gates = &asked}, false},
+    {"gates bounded lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1, .gates = &asked}, false},
+    {"gates gru", {.cell = UNROLL_CELL_GRU, .gates = &asked}, false},
+    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .gates = &asked}, false},
+    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU, .gates = &asked}, false},
 };
 
 enum { RNN_STATES = 6 };
@@ -215,8 +216,8 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   const unroll_tensor x = net_in(n, UNROLL_ROLE_INPUT, "x", -0.5, 1.5, NET_TIME, 3, (int64_t[]){n->T, s->B, s->I});
   net_want(n, &m, x, "x", NET_TIME);
   o.lengths = net_lengths(n);
-  o.cells = c->reads == CELLS ? all : NULL;
-  o.gates = c->reads == GATES ? gates : NULL;
+  o.cells = c->cells ? all : NULL;
+  o.gates = o.gates ? gates : NULL;
   for (uint32_t i = 0; i < RNN_STATES; i++)
     h[i] = cell[i] = all[i] = gates[i] = unroll_none(); /* they stay so where the graph has an error */
   for (uint32_t i = 0; i < states; i++) {
@@ -242,7 +243,7 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   net_read(&m, h[states - 1], "h_last", NET_ROWS);
   if (lstm)
     net_read(&m, cell[states - 1], "c_last", NET_ROWS);
-  if (o.cells)
+  if (c->cells)
     net_read(&m, all[states - 1], "cells", NET_TIME);
   if (o.gates)
     net_read(&m, gates[states - 1], "gates", NET_TIME);

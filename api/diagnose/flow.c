@@ -221,14 +221,8 @@ static unroll_status decompose(const flow_task *t, int32_t i, unroll_flow_layer 
     return UNROLL_OK;
   const double *W = w->data + block * H * H;
   unroll_status status = unroll_spectral_radius(W, H, &l->rho, err);
-  double *const values = mem_array(NULL, (uint64_t)H, sizeof *values);
-  if (!values)
-    return fail(err, UNROLL_E_MEMORY, "no memory for %lld singular values", (long long)H);
   if (status == UNROLL_OK)
-    status = unroll_singular_values(W, H, H, values, err);
-  if (status == UNROLL_OK)
-    l->norm_W = values[0];
-  mem_free(NULL, values);
+    status = unroll_spectral_norm(W, H, H, &l->norm_W, err);
   return status == UNROLL_E_UNSUPPORTED || status == UNROLL_E_RANGE ? UNROLL_OK : status;
 }
 

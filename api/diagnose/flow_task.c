@@ -7,6 +7,10 @@
 
 #define GONE 0.01 /* of a gradient: what is left where the memory ends */
 
+enum { MOST_LAGS = 4096 };
+
+/* ---- what is asked for ---- */
+
 static unroll_status check_batch(const flow_task *t, unroll_error *err) {
   const unroll_flow_batch *b = &t->batch;
   uint64_t n;
@@ -19,13 +23,15 @@ static unroll_status check_batch(const flow_task *t, unroll_error *err) {
   if (b->steps < 2)
     return fail(err, UNROLL_E_RANGE, "gradient flow: %lld steps, expected at least 2: nothing flows",
                 (long long)b->steps);
-  if (b->batch < 1 || t->net.net->input < 1)
-    return fail(err, UNROLL_E_RANGE, "gradient flow: a batch of %lld with %lld inputs, expected at least 1",
-                (long long)b->batch, (long long)t->net.net->input);
-  if (!size_mul((uint64_t)b->steps, (uint64_t)b->batch, &n) ||
-      !size_mul(n, (uint64_t)(t->net.net->input + 2 * t->net.H + 2 * t->net.P), &n) || n > (uint64_t)1 << 48)
-    return fail(err, UNROLL_E_RANGE, "gradient flow: %lld steps of a batch of %lld are too many", (long long)b->steps,
-                (long long)b->batch);
+  if (b->batch < 1 || t->net.net->input < 1 || t->net.net->input > INT32_MAX)
+    return fail(err, UNROLL_E_RANGE, "gradient flow: a batch of %lld with %lld inputs, expected 1 to %d inputs",
+                (long long)b->batch, (long long)t->net.net->input, INT32_MAX);
+  /* Numbers of all steps of all layers: sizes that are made of them fit into 64 bits with much room. */
+  if (b->steps > INT32_MAX || !size_mul((uint64_t)b->steps, (uint64_t)b->batch, &n) ||
+      !size_mul(n, (uint64_t)(t->net.net->input + 2 * t->net.H + 2 * t->net.P), &n) ||
+      !size_mul(n, (uint64_t)t->net.n, &n) || n > (uint64_t)1 << 48)
+    return fail(err, UNROLL_E_RANGE, "gradient flow: %lld steps of a batch of %lld through %d layers are too many",
+                (long long)b->steps, (long long)b->batch, t->net.n);
   for (int64_t i = 0; b->lengths && i < b->batch; i++)
     if (b->lengths[i] < 1 || b->lengths[i] > b->steps)
       return fail(err, UNROLL_E_RANGE, "gradient flow: sequence %lld has a length of %d, expected 1 to %lld",
@@ -60,8 +66,11 @@ static unroll_status set_options(flow_task *t, const unroll_flow_options *o, unr
                 "gradient flow: tolerance %g, threshold %g, %lld sequences, %d iterations, expected numbers from 0 on, "
                 "the tolerance below 1",
                 to->tolerance, to->threshold, (long long)to->sequences, to->iterations);
-  if (to->lags && to->n_lags < 1)
-    return fail(err, UNROLL_E_RANGE, "gradient flow: lags are given, but %d of them", to->n_lags);
+  if (to->lags && (to->n_lags < 1 || to->n_lags > MOST_LAGS))
+    return fail(err, UNROLL_E_RANGE, "gradient flow: lags are given, but %d of them, expected 1 to %d", to->n_lags,
+                MOST_LAGS);
+  if (to->n_lags > MOST_LAGS)
+    to->n_lags = MOST_LAGS;
   to->probes = to->probes ? to->probes : 1;
   to->n_lags = to->n_lags ? to->n_lags : 12;
   to->tolerance = to->tolerance > 0 ? to->tolerance : 1e-4;

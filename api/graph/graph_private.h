@@ -198,6 +198,15 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
 /* The tangents of y, h_last and c_last from those of the inputs (none: zeros), where wanted; saved: the layer's. */
 void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
                    const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
+/* The same by numbers that the gates' gradient has, for cells and layers that allow it; else false. */
+bool tangent_of_layer(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
+                      const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
+/*
+ * The gradients of a layer's input x, where want_x, and of its states h and c at every step, from those of y, h_last and c_last
+ * (none: zeros). The layer itself stays one node; the way back is a scan that reads what it has saved.
+ */
+void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_tensor *d_out, bool want_x,
+                           unroll_tensor *dx, unroll_tensor *dh, unroll_tensor *dc);
 /* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
 void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 

@@ -79,6 +79,11 @@ static unroll_tensor reduced(unroll_tensor x, int32_t kind, const unroll_reduce_
 
 /* ---- the rules ---- */
 
+static unroll_tensor softmax(unroll_tensor y, unroll_tensor dx) {
+  const unroll_tensor d = unroll_mul(y, dx);
+  return unroll_sub(d, unroll_mul(y, sum_last(d, true)));
+}
+
 static void matmul(const rule *r) {
   const op_attr *attr = &r->n->attr;
   const unroll_tensor da = din(r, 0), db = din(r, 1), dc = din(r, 2), none = unroll_none();
@@ -165,6 +170,23 @@ static void reduce(const rule *r) {
   }
   }
   give(r, 0, plus(d, din(r, 1)));
+}
+
+/* Of (softmax - onehot)·dloss, 0 where a target is ignored. */
+static void cross_entropy_grad(const rule *r) {
+  const unroll_tensor dx = din(r, 0), dloss = din(r, 2);
+  const unroll_tensor x[3] = {in(r, 0), in(r, 1), dloss};
+  unroll_tensor d = dloss.graph ? graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, x, 3, NULL) : dloss;
+  if (dx.graph) {
+    const unroll_tensor none = filled(r, graph_make_spec(spec_in(r, 1).dtype, 0, NULL), 0.0);
+    const unroll_tensor counted =
+        unroll_select(unroll_binary(in(r, 1), none, UNROLL_GE), in(r, 2), filled(r, spec_in(r, 2), 0.0));
+    tensor_spec column = spec_in(r, 2);
+    column.dim[column.rank] = -1;
+    column.shape[column.rank++] = 1;
+    d = plus(d, unroll_mul(softmax(unroll_softmax(in(r, 0)), dx), graph_reshape(counted, &column)));
+  }
+  give(r, 0, d);
 }
 
 static void concat(const rule *r) {
@@ -313,11 +335,7 @@ void tangent_node(jvp *t, const node *n) {
   case UNROLL_OP_UNARY: give(r, 0, grad_unary(&t->v, t->to, n, din(r, 0))); break;
   case UNROLL_OP_BINARY: binary(r); break;
   case UNROLL_OP_REDUCE: reduce(r); break;
-  case UNROLL_OP_SOFTMAX: {
-    const unroll_tensor y = out(r, 0), d = unroll_mul(y, din(r, 0));
-    give(r, 0, unroll_sub(d, unroll_mul(y, sum_last(d, true))));
-    break;
-  }
+  case UNROLL_OP_SOFTMAX: give(r, 0, softmax(out(r, 0), din(r, 0))); break;
   case UNROLL_OP_LOG_SOFTMAX: {
     const unroll_tensor d = din(r, 0);
     give(r, 0, unroll_sub(d, sum_last(unroll_mul(unroll_unary(out(r, 0), UNROLL_EXP), d), true)));
@@ -328,6 +346,7 @@ void tangent_node(jvp *t, const node *n) {
     give(r, 0, sum_last(unroll_mul(graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, x, 3, NULL), din(r, 0)), false));
     break;
   }
+  case UNROLL_OP_CROSS_ENTROPY_GRAD: cross_entropy_grad(r); break;
   case UNROLL_OP_RESHAPE: {
     const tensor_spec y = of_tangent(r, spec_out(r, 0));
     give(r, 0, graph_reshape(din(r, 0), &y));
@@ -340,6 +359,12 @@ void tangent_node(jvp *t, const node *n) {
   case UNROLL_OP_REVERSE:
   case UNROLL_OP_GATHER:
   case UNROLL_OP_DROPOUT: linear(r); break;
+  case UNROLL_OP_EMBEDDING_GRAD:
+  case UNROLL_OP_GATHER_GRAD: {
+    const tensor_spec y = spec_out(r, 0);
+    give(r, 0, graph_op(n->op, &n->attr, (unroll_tensor[]){in(r, 0), din(r, 1)}, 2, &y));
+    break;
+  }
   case UNROLL_OP_CAST:
     if (gradient_is_real(&t->v.graph->tensors[n->out[0]].spec))
       linear(r);

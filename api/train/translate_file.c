@@ -206,9 +206,11 @@ static unroll_status read_tokens(const unroll_translator *t, const unroll_safete
   const unroll_status status = unroll_tokens_from_json(json, strlen(json), &t->trainer.allocator, tokens, &inner);
   if (status != UNROLL_OK)
     return fail(err, status, "metadata %s: %s", key, inner.message);
+  uint32_t found = 0;
   for (int32_t kind = 0; kind < UNROLL_TOKEN_KINDS; kind++)
-    if ((unroll_tokens_special(*tokens, kind) >= 0) != ((specials & UNROLL_TOKEN_BIT(kind)) != 0))
-      return fail(err, UNROLL_E_FORMAT, "metadata %s: other special tokens than a translator's", key);
+    found |= unroll_tokens_special(*tokens, kind) >= 0 ? UNROLL_TOKEN_BIT(kind) : 0;
+  if (found != specials)
+    return fail(err, UNROLL_E_FORMAT, "metadata %s: other special tokens than a translator's", key);
   return UNROLL_OK;
 }
 

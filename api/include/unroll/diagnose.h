@@ -10,11 +10,13 @@
  *     unroll_map_destroy(map);
  *
  * All of it is computed in double: a layer's steps on a device, the rest on the host. Dense algebra is LAPACK's and BLAS's:
- * liblapacke.so.3 is loaded at the first use, and stays. LAPACK may allocate memory of its own and run threads.
+ * liblapacke.so.3 is loaded at the first use, and stays. LAPACK may allocate memory of its own and run threads. Of large
+ * matrices ARPACK finds some eigenvalues, libarpack.so.2, loaded likewise. It allows one search at a time in a process, so
+ * that calls of several threads wait for each other, and the program itself may not call that library meanwhile.
  *
  * Statuses beside those named: UNROLL_E_INVALID (something is NULL or out of its range), UNROLL_E_MEMORY,
- * UNROLL_E_UNSUPPORTED (liblapacke.so.3 can't be loaded: Debian's package is liblapacke), UNROLL_E_RANGE (a number is not
- * finite, or LAPACK did not converge).
+ * UNROLL_E_UNSUPPORTED (liblapacke.so.3 or libarpack.so.2 can't be loaded: Debian's packages are liblapacke and
+ * libarpack2), UNROLL_E_RANGE (a number is not finite, or an iteration did not converge).
  */
 #ifndef UNROLL_DIAGNOSE_H
 #define UNROLL_DIAGNOSE_H
@@ -30,7 +32,11 @@ extern "C" {
  * one with the positive imaginary part first. [any] */
 UNROLL_API unroll_status unroll_eigenvalues(const double *a, int64_t n, double *real, double *imaginary,
                                             unroll_error *err);
-/* The largest magnitude of an eigenvalue of a [n,n]. [any] */
+/*
+ * The largest magnitude of an eigenvalue of a [n,n]. From 512 rows on by Arnoldi's iteration of a and of its transposed,
+ * where they agree and by the condition there are at most 1e-8 of it away; else, and without ARPACK, by all eigenvalues, which
+ * take a few n³. [any]
+ */
 UNROLL_API unroll_status unroll_spectral_radius(const double *a, int64_t n, double *radius, unroll_error *err);
 /* values [min(m,n)]: the singular values of a [m,n], the largest first. The first is the largest factor by which a
  * stretches a vector. [any] */
@@ -42,6 +48,65 @@ UNROLL_API unroll_status unroll_singular_values(const double *a, int64_t m, int6
  */
 UNROLL_API unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real,
                                                          const double *imaginary, double *departure, unroll_error *err);
+/* The first of them alone, ‖a‖₂: of large matrices within 1e-10 by Lanczos's iteration, where that converges. [any] */
+UNROLL_API unroll_status unroll_spectral_norm(const double *a, int64_t m, int64_t n, double *norm, unroll_error *err);
+
+/* ---- the largest ones of large matrices and of operators, by products with vectors ---- */
+
+/* y [rows] = A·x, x [columns]; transposed not 0: y [columns] = Aᵀ·x, x [rows]. Not UNROLL_OK ends what called it, with that
+ * status. A product does not ask for eigenvalues itself. */
+typedef unroll_status (*unroll_product_fn)(void *ctx, int32_t transposed, const double *x, double *y,
+                                           unroll_error *err);
+typedef struct unroll_operator {
+  uint32_t struct_size, reserved;
+  int64_t rows, columns; /* from 1 to 2^28 */
+  const double *matrix;  /* [rows,columns], row-major, whose products are BLAS's; or NULL: */
+  unroll_product_fn product;
+  void *ctx;
+} unroll_operator;
+typedef struct unroll_iteration_options { /* zero: as said */
+  uint32_t struct_size;
+  int32_t conditions; /* of eigenvalues, not 0: their condition too, by a search with products of the transposed */
+  int64_t basis;      /* vectors that are kept, of `columns` numbers each; 0: 2k + 20, of singular values 400 at most */
+  int64_t restarts;   /* of Arnoldi's iteration, at most, each of up to basis - k products; 0: 300 */
+  double tolerance;   /* relative, of a residual or of a singular value; 0: 1e-10 */
+  uint64_t seed;      /* of the first vector */
+} unroll_iteration_options;
+typedef struct unroll_iteration_info { /* written also where not all converged */
+  uint32_t struct_size, reserved;
+  int64_t products, converged;
+} unroll_iteration_info;
+typedef struct unroll_leading_eigenvalue {
+  double real, imaginary;
+  double residual; /* ‖A·x - λ·x‖ of a unit x: λ is an eigenvalue of a matrix that is that far from A in norm */
+  /* 1/|yᴴx| of the unit right and left vectors: λ is off by residual·condition, to the first order (Golub & Van Loan 2013,
+   * ch. 7.2.2); 1 of normal matrices. INFINITY: the transposed did not show λ within 1%. NaN: not asked for. */
+  double condition;
+} unroll_leading_eigenvalue;
+/*
+ * found [k]: the k eigenvalues of the largest magnitude of a square A, in unroll_eigenvalues' order, so that the last
+ * one may be without its conjugate; by ARPACK's implicitly restarted Arnoldi iteration (Lehoucq, Sorensen & Yang 1998).
+ *   k     from 1 to rows - 2
+ *   info  or NULL
+ * One has converged where its residual, measured by a product more, is at most tolerance·|λ|, or what rounding leaves of one,
+ * 6e-14 of the largest ‖A·x‖ that was met. UNROLL_E_RANGE: not all have converged, the message says how many did, or a product
+ * is not finite, or with `conditions` the transposed has a larger one. Magnitudes that are all alike, as an orthogonal
+ * matrix has them, do not converge; a small residual says little of matrices far from normal, as a shift is: ask for the
+ * condition. Of an eigenvalue that is there several times fewer may be found. [any]
+ */
+UNROLL_API unroll_status unroll_leading_eigenvalues(const unroll_operator *a, int64_t k,
+                                                    const unroll_iteration_options *options,
+                                                    unroll_leading_eigenvalue *found, unroll_iteration_info *info,
+                                                    unroll_error *err);
+/*
+ * The largest singular value of A, the largest factor by which it stretches a vector, by Lanczos's iteration of AᵀA; without
+ * ARPACK, and without its lock.
+ *   error  or NULL: what bounds its relative error, at most the tolerance
+ * UNROLL_E_RANGE: it did not converge with as many vectors, or a product is not finite. [any]
+ */
+UNROLL_API unroll_status unroll_largest_singular_value(const unroll_operator *a,
+                                                       const unroll_iteration_options *options, double *value,
+                                                       double *error, unroll_iteration_info *info, unroll_error *err);
 
 /* ---- maps ---- */
 

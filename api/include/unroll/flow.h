@@ -53,7 +53,7 @@ typedef struct unroll_flow_options { /* zero: as said */
   int32_t part;          /* UNROLL_FLOW_* */
   int32_t probes;        /* random vectors a sequence, for the products; 0: 1; below 0: no products */
   const int64_t *lags;   /* of the singular values, each from 1 to the longest sequence's steps - 1; NULL: a dozen */
-  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values */
+  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values. At most 4096 */
   int32_t spectrum;      /* below 0: no rho, norm_W and condition, which take LAPACK a few H³ */
   int32_t iterations;    /* of Lanczos, at most; 0: as many as keep the cost near 40 updates, from 6 to 30 */
   int64_t sequences;     /* the longest so many are looked at for singular values; 0: max(1, B/8) */
@@ -101,8 +101,9 @@ typedef struct unroll_flow_layer {
    * The effective memory: the first lag at which product is below the threshold, -1: there is none in T, or product is NaN
    * before. 0.01 is what verdicts (verdict.h) are about: the 1% settling time of a system, 4.6 time constants where it
    * decays evenly (Franklin, Powell, Emami-Naeini, Feedback Control of Dynamic Systems, on time-domain specifications).
-   * 1/e gives one time constant, the "characteristic forgetting time" of Tallec & Ollivier 2018, over which a third of
-   * a gradient is left, and that is no sign of one that has vanished.
+   * 1/e gives one time constant, over which a third of a gradient is left, and that is no sign of one that has vanished:
+   * of a leaky unit h = (1-a)·h₋ + .. about 1/a, what Tallec & Ollivier 2018, sec. 1, call its characteristic forgetting
+   * time.
    */
   int64_t memory;
   const char *why; /* in a sentence or two: condition and measurement, and where they differ, why */

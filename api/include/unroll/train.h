@@ -163,7 +163,9 @@ typedef struct unroll_recurrent {
   int64_t projection;        /* P, numbers that a layer and direction gives, 1 to 16384; 0: none, P = hidden */
   double layer_norm_epsilon; /* 0: 1e-5 */
   double skip;
-  int32_t residual; /* UNROLL_RESIDUAL_*, of every layer that gives as many numbers as it reads: one at least must */
+  /* UNROLL_RESIDUAL_*, of every layer that gives as many numbers as it reads: one at least must. What is classified or
+   * foretold from is the last layer's last state, with _OUTPUTS what it gives there. */
+  int32_t residual;
   int32_t reserved;
 } unroll_recurrent;
 
