@@ -433,20 +433,28 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     by_op(r, UNROLL_OP_LINEAR_SCAN_GRAD,
           (unroll_tensor[]){in(r, 0), out(r, 0), in(r, 2), dout(r, 0), dout(r, 1), in(r, 3)}, 6, 3);
     break;
+  /* The last result of these is for their very rules, not for anybody's loss. */
   case UNROLL_OP_LSTM_GATES:
-    if (dout(r, 2).graph) {
-      unsupported(r); /* its third result is for this very rule, not for anybody's loss */
-      break;
-    }
-    lstm_gates(r);
+    if (dout(r, 2).graph)
+      unsupported(r);
+    else
+      lstm_gates(r);
     break;
   case UNROLL_OP_GRU_AFTER_GATES:
+    if (dout(r, 1).graph) {
+      unsupported(r);
+      break;
+    }
     by_op(r, UNROLL_OP_GRU_AFTER_GATES_GRAD, (unroll_tensor[]){out(r, 1), in(r, 2), dout(r, 0)}, 3, 3);
     break;
   case UNROLL_OP_GRU_RESET:
     by_op(r, UNROLL_OP_GRU_RESET_GRAD, (unroll_tensor[]){out(r, 0), in(r, 1), dout(r, 0), dout(r, 1)}, 4, 2);
     break;
   case UNROLL_OP_GRU_UPDATE:
+    if (dout(r, 1).graph) {
+      unsupported(r);
+      break;
+    }
     by_op(r, UNROLL_OP_GRU_UPDATE_GRAD, (unroll_tensor[]){in(r, 1), out(r, 1), in(r, 2), dout(r, 0)}, 4, 3);
     break;
   case UNROLL_OP_LAYER: layer(r); break;
