@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Spectra, fixed points and Lyapunov exponents against exact values and published ones. */
 #include "devices.h"
+#include "diagnose/map.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,9 +108,9 @@ typedef struct net {
 } net;
 /* One layer; b of zeros where it is NULL. */
 static void net_make(net *n, int32_t cell, int32_t activation, int64_t hidden, const double *W_h, const double *b) {
-  static const double zeros[64] = {0};
+  static const double zeros[N] = {0};
   const uint64_t H = (uint64_t)hidden, GH = (uint64_t)unroll_gate_count(cell) * H;
-  assert_true(GH <= 64);
+  assert_true(GH <= N);
   *n = (net){.rnn = {.struct_size = sizeof n->rnn,
                      .cell = cell,
                      .activation = activation,
@@ -274,6 +275,33 @@ static void exponents_of_random_networks(void **state) {
   const unroll_lyapunov_info all = exponents_of(random_step, &r, N, first_state, &o, exponents, NULL);
   assert_true(r.steps == 300);
   assert_near("sum", all.sum, determinant + N * log(1.5) + r.logs / 300, 1e-9);
+}
+
+/* A few directions go through a layer by products, many by its Jacobian: they are the same ones. */
+static void few_exponents_are_the_first_of_all(void **state) {
+  (void)state;
+  enum { FEW = 3, MANY = 30 };
+  static double W[N * N];
+  double exponents[2][N], re[N], im[N];
+  net n;
+  assert_ok(unroll_eigenvalues(J, N, re, im, &err));
+  for (int i = 0; i < N * N; i++)
+    W[i] = 0.5 * J[i];
+  net_make(&n, UNROLL_CELL_RNN, 0, N, W, NULL);
+  unroll_map *const map = map_of(&n);
+  assert_non_null(map->product);
+  for (int k = 0; k < 2; k++) {
+    double h[N];
+    memcpy(h, first_state, sizeof h);
+    const unroll_lyapunov_options o = {
+        .struct_size = sizeof o, .count = k ? MANY : FEW, .transient = 1000, .steps = 3000, .every = 5};
+    assert_ok(unroll_lyapunov(map, h, &o, exponents[k], NULL, NULL, &err));
+  }
+  for (int i = 0; i < FEW; i++) {
+    assert_near("few and many", exponents[0][i], exponents[1][i], 1e-9);
+    assert_near("λ at g = 0.5", exponents[0][i], log(0.5 * hypot(re[i], im[i])), 1e-3);
+  }
+  unroll_map_destroy(map);
 }
 
 static void exponents_that_are_known(void **state) {
@@ -446,10 +474,15 @@ static void wrong_input(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(eigenvalues_are_known),        cmocka_unit_test(singular_values_are_known),
-      cmocka_unit_test(twenty_seven_points),          cmocka_unit_test(cells_come_to_rest),
-      cmocka_unit_test(exponents_of_random_networks), cmocka_unit_test(exponents_that_are_known),
-      cmocka_unit_test(exponents_of_random_products), cmocka_unit_test(wrong_input),
+      cmocka_unit_test(eigenvalues_are_known),
+      cmocka_unit_test(singular_values_are_known),
+      cmocka_unit_test(twenty_seven_points),
+      cmocka_unit_test(cells_come_to_rest),
+      cmocka_unit_test(exponents_of_random_networks),
+      cmocka_unit_test(few_exponents_are_the_first_of_all),
+      cmocka_unit_test(exponents_that_are_known),
+      cmocka_unit_test(exponents_of_random_products),
+      cmocka_unit_test(wrong_input),
   };
   return cmocka_run_group_tests(tests, make_matrix, NULL);
 }

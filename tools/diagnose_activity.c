@@ -104,7 +104,7 @@ bool diagnose_trace(diagnosis *d) {
     d->activities[k] = (layer_activity){&m->layers[k], &d->activity->layers[k]};
     diagnose_figures(d, &m->layers[k])->steps = d->data.steps;
   }
-  for (size_t k = d->n_activities; k < m->n && !d->data.targets_of; k++)
+  for (size_t k = d->n_activities; k < m->n && !d->data.target_texts; k++)
     diagnose_missing(d, "gates", "%s: what it reads is not known; its weights alone are looked at", m->layers[k].name);
   return true;
 }

@@ -41,13 +41,13 @@ void diagnose_free_data(diagnose_data *data) {
       free(data->x[i]);
     if (data->texts)
       free(data->texts[i]);
-    if (data->targets_of)
-      free(data->targets_of[i]);
+    if (data->target_texts)
+      free(data->target_texts[i]);
   }
   free(data->targets);
   free(data->tokens);
   free(data->texts);
-  free(data->targets_of);
+  free(data->target_texts);
   free(data->x);
   free(data->lengths);
 }
@@ -179,15 +179,15 @@ static bool take_sources(diagnosis *d, const unroll_pairs *pairs, const unroll_t
   }
   bool right = make_room(to, n, d->model.layers[0].input);
   to->texts = calloc((size_t)n, sizeof *to->texts);
-  to->targets_of = calloc((size_t)n, sizeof *to->targets_of);
-  right = right && ((to->texts && to->targets_of) || out_of_memory());
+  to->target_texts = calloc((size_t)n, sizeof *to->target_texts);
+  right = right && ((to->texts && to->target_texts) || out_of_memory());
   for (int64_t i = 0; right && i < n; i++) {
     const int64_t item = spread(i, n, count), length = unroll_sequences_lengths(all)[item];
     const int32_t *const ids = unroll_sequences_ids(all, item);
     to->steps = length > to->steps ? length : to->steps;
     to->texts[i] = strdup(unroll_pairs_sources(pairs)[item]);
-    to->targets_of[i] = strdup(unroll_pairs_targets(pairs)[item]);
-    right = ((to->texts[i] && to->targets_of[i]) || out_of_memory()) && make_sequence(to, i, length) &&
+    to->target_texts[i] = strdup(unroll_pairs_targets(pairs)[item]);
+    right = ((to->texts[i] && to->target_texts[i]) || out_of_memory()) && make_sequence(to, i, length) &&
             embed(d, "embed.weight", ids, length, to->x[i], to->width);
     if (right && i == 0)
       right = take_tokens(to, text_of_tokens, tokens, ids);

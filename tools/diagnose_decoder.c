@@ -94,7 +94,7 @@ static bool add(diagnosis *d, const unroll_translator_steps *s) {
 }
 
 void diagnose_decoder(diagnosis *d) {
-  if (!d->data.targets_of || count_layers(d) == 0)
+  if (!d->data.target_texts || count_layers(d) == 0)
     return;
   const char *const first = d->model.layers[d->n_activities].name;
   if (interrupt_asked()) {
@@ -107,7 +107,7 @@ void diagnose_decoder(diagnosis *d) {
   unroll_error err = UNROLL_ERROR_INIT;
   unroll_status status = device ? unroll_translator_load(&device, 1, d->model.path, NULL, &t, &err) : UNROLL_E_STATE;
   if (status == UNROLL_OK)
-    status = unroll_translator_follow(t, (const char *const *)d->data.texts, (const char *const *)d->data.targets_of,
+    status = unroll_translator_follow(t, (const char *const *)d->data.texts, (const char *const *)d->data.target_texts,
                                       d->data.n, &s, &err);
   if (status != UNROLL_OK)
     diagnose_missing(d, "gates", "%s: %s", first, !device ? "the device can't be opened" : err.message);

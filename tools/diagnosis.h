@@ -28,14 +28,14 @@ typedef struct diagnose_values {
 /* Sequences as the first recurrent layer reads them. */
 typedef struct diagnose_data {
   const char *path;
-  int64_t n, width;  /* sequences, numbers a step */
-  int64_t *lengths;  /* [n] */
-  double **x;        /* [n] of [length,width] */
-  int64_t steps;     /* over which the model is meant to remember: T */
-  char **tokens;     /* [lengths[0]] of the first one, or NULL */
-  char **texts;      /* [n] the sources of a translator, or NULL */
-  char **targets_of; /* [n] and what they are in the data */
-  int32_t *targets;  /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
+  int64_t n, width;    /* sequences, numbers a step */
+  int64_t *lengths;    /* [n] */
+  double **x;          /* [n] of [length,width] */
+  int64_t steps;       /* over which the model is meant to remember: T */
+  char **tokens;       /* [lengths[0]] of the first one, or NULL */
+  char **texts;        /* [n] the sources of a translator, or NULL */
+  char **target_texts; /* [n] and their targets */
+  int32_t *targets;    /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
 } diagnose_data;
 
 typedef struct layer_activity { /* what a layer did */

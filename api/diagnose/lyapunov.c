@@ -9,7 +9,7 @@
 
 #define BATCHES 20
 #define LEAST_TURNING 10
-#define FEW 4 /* a Jacobian of n numbers costs less than n products: its are sparse, and the rest is BLAS's */
+#define FEW 4 /* more directions cost less by the Jacobian: where one meets W_h it is W_h, and the rest is BLAS's */
 
 struct walk {
   const unroll_map *map;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes on inside of layers with options, for inference: gates and states of every step, and Jacobians of a step by
-torch.func. Every case of options.py, and the standard cells without options."""
+torch.func. Every case of options.py, the standard cells without options, and what else takes a way of its own."""
 
 import torch
 
@@ -8,6 +8,8 @@ import options
 
 T, B, H, LENGTHS = 4, options.B_OF_STATES, 3, [2, 0, 4]
 PLAIN = {name: {"cell": name, **options.RAGGED_BOTH} for name in ("rnn", "lstm", "gru", "gru_after")}
+PLAIN["lstm_bounded"] = {"cell": "lstm", "cell_clip": 0.3, **options.RAGGED_BOTH}
+PLAIN["lstm_bounded_layer_norm"] = {"cell": "lstm", "cell_clip": 0.3, "layer_norm": 1, "ragged": 1}
 
 
 def for_inference(o):
