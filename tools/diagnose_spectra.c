@@ -25,6 +25,7 @@ typedef struct matrix_spectrum {
   int64_t n;
   double radius, norm, departure;
   bool leading; /* only those: there are more */
+  bool told;    /* that there is no ARPACK, which is said once */
 } matrix_spectrum;
 
 static unroll_status leading_ones(const double *W, int64_t H, matrix_spectrum *s, unroll_error *err) {
@@ -48,16 +49,19 @@ static unroll_status measure(const double *W, int64_t H, matrix_spectrum *s, unr
   s->leading = false;
   s->departure = NAN;
   unroll_status status = H >= LEADING_ROWS ? leading_ones(W, H, s, err) : UNROLL_E_RANGE;
-  if (status == UNROLL_E_UNSUPPORTED)
+  if (status == UNROLL_E_UNSUPPORTED && !s->told)
     tell("all %" PRId64 " eigenvalues of a matrix are computed, which takes its time: %s", H, err->message);
+  s->told = s->told || status == UNROLL_E_UNSUPPORTED;
   if (status != UNROLL_OK) {
     s->n = H;
     status = unroll_eigenvalues(W, H, s->re, s->im, err);
     if (status == UNROLL_OK)
       status = unroll_departure_from_normality(W, H, s->re, s->im, &s->departure, err);
   }
+  if (status != UNROLL_OK)
+    return status;
   s->radius = hypot(s->re[0], s->im[0]);
-  return status == UNROLL_OK ? unroll_spectral_norm(W, H, H, &s->norm, err) : status;
+  return unroll_spectral_norm(W, H, H, &s->norm, err);
 }
 
 static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, matrix_spectrum *s, unroll_error *err) {
@@ -82,6 +86,7 @@ static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, matrix_
 
 void diagnose_spectra(diagnosis *d) {
   json_t *all = json_array();
+  matrix_spectrum found = {.told = false};
   for (size_t k = 0; k < d->model.n; k++) {
     const layer_view *l = &d->model.layers[k];
     const int64_t H = l->weights.hidden;
@@ -92,7 +97,8 @@ void diagnose_spectra(diagnosis *d) {
         diagnose_missing(d, "spectra", "%s: %s", l->name, room ? "interrupted" : "out of memory");
         break;
       }
-      matrix_spectrum found = {.re = room, .im = room + H};
+      found.re = room;
+      found.im = room + H;
       json_t *const one = spectrum(d, l, gate, &found, &err);
       if (!one) {
         diagnose_missing(d, "spectra", "%s, gate %s: %s", l->name, layer_gate_name(l, gate), err.message);
