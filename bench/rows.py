@@ -7,6 +7,11 @@ LM_NAME = "character model"
 LINEAR_SCAN_NAME = "linear_scan T4096 B8 N1536"  # bench/linear_scan.c
 CHECKPOINTS_NAME = "checkpoints LSTM T1000 B16 I256 H256"  # bench/checkpoints.c
 OPTIONS_NAME = "options LSTM T50 B64 I256 H256"  # bench/layer_options.c
+# bench/gradient_flow.c: T, B, I, H; and bench/lyapunov_lstm.c: H, steps, and how many of them to a decomposition
+FLOW_NAME = "diagnosis, gradient flow T100 B32 I32 H128"
+FLOW_SIZES, QUICK_FLOW_SIZES = (100, 32, 32, 128), (50, 16, 32, 64)
+LYAPUNOV_NAME = "diagnosis, Lyapunov spectrum of an LSTM H256"
+LYAPUNOV_SIZES, QUICK_LYAPUNOV_SIZES = (256, 1000, 10), (128, 200, 10)
 # Of published counts: forward steps of 1000, with so many states kept (Gruslys et al. 2016).
 CHECKPOINT_STEPS = {"2": 29820, "5": 7284, "10": 4636, "20": 3747, "50": 2948}
 QUICK_MAX_FLOPS = 5e9
@@ -19,6 +24,9 @@ LM_TARGET = 1.0
 PEAK_TARGET = 0.75
 # Times relative to those without: at most.
 CHECKPOINT_TARGET = 1.4
+# What a look takes, in updates; and seconds.
+LOOK_TARGETS = {"norms": 2, "sigma": 60}
+LYAPUNOV_TARGET = 60
 OPTION_TARGETS = {"variational": 1.1, "recurrent": 1.1, "zoneout": 1.1, "layer_norm": 1.25}
 
 # cell, T, B, I, H, layers, train; GRU is the one that PyTorch has, with the reset after the product.

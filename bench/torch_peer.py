@@ -4,17 +4,24 @@
 Also:
 {"kind": "lm", "vocabulary", "embedding", "hidden", "layers", "steps", "batch", "seconds"}
     -> {"chars_per_s", "median_chars_per_s", "runs"}
+{"kind": "update", "cell", "dtype", "steps", "batch", "input", "hidden", "layers", "seconds"}
+    -> {"update", "norms"}: ms of a training update; and of one that also has the norms of the gradients of all states
+{"kind": "lyapunov", "hidden", "steps", "every", "transient"} -> {"seconds", "largest"}
 A layer's request may have "precision": "float" or "half". Where things run is the one argument: cpu or cuda.
 """
 import statistics
 import sys
+import time
 
+import numpy
 import torch
 
 import peer
 
+LOOP_CELLS = {"lstm": torch.nn.LSTMCell, "gru_after": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 CELLS = {"lstm": torch.nn.LSTM, "gru_after": torch.nn.GRU, "rnn": torch.nn.RNN}
 DEVICE = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+DTYPES = {"f32": torch.float32, "f64": torch.float64}
 TYPES = {"float": torch.float32, "half": torch.float16}
 
 
@@ -100,6 +107,91 @@ def lm(request):
             "runs": len(times)}
 
 
+def through_cells(cells, x):
+    """y, and every layer's states at every step, whose gradients are kept: a layer hides them, so its cells run one by one."""
+    layers, rows = [], x.unbind()
+    for cell in cells:
+        state, states = None, []
+        for row in rows:
+            state = cell(row, state)
+            states.append(state[0] if isinstance(state, tuple) else state)
+            states[-1].retain_grad()
+        rows = states
+        layers.append(states)
+    return torch.stack(rows), layers
+
+
+def update(request):
+    torch.manual_seed(1)
+    dtype, hidden = DTYPES[request["dtype"]], request["hidden"]
+    widths = [request["input"]] + [hidden] * (request["layers"] - 1)
+    net = CELLS[request["cell"]](request["input"], hidden, request["layers"]).to(DEVICE, dtype)
+    cells = [LOOP_CELLS[request["cell"]](width, hidden).to(DEVICE, dtype) for width in widths]
+    x = torch.randn(request["steps"], request["batch"], request["input"]).to(DEVICE, dtype)
+    dy = torch.randn(request["steps"], request["batch"], hidden).to(DEVICE, dtype)
+
+    def descend(parameters):
+        with torch.no_grad():
+            for p in parameters:
+                p -= 1e-3 * p.grad
+                p.grad = None
+        finish()
+
+    def plain():
+        (net(x)[0] * dy).sum().backward()
+        descend(net.parameters())
+
+    def with_norms():
+        y, layers = through_cells(cells, x)
+        (y * dy).sum().backward()
+        norms = [torch.stack([h.grad for h in states]).norm(dim=2).mean(1).tolist() for states in layers]
+        descend([p for cell in cells for p in cell.parameters()])
+        return norms
+
+    seconds = request["seconds"] / 2
+    return {"update": min(peer.measure(plain, seconds)), "norms": min(peer.measure(with_norms, seconds))}
+
+
+def uniforms(n):
+    """Those of bench/lyapunov_lstm.c."""
+    word, numbers = 1, numpy.empty(n)
+    for i in range(n):
+        word = (word * 6364136223846793005 + 1442695040888963407) % 2**64
+        numbers[i] = 2 * ((word >> 11) * 2.0**-53) - 1
+    return torch.from_numpy(numbers)
+
+
+def lyapunov(request):
+    """All exponents of an LSTM without input, in double: tangents by torch.func.jvp, one a column, and torch.linalg.qr."""
+    hidden = request["hidden"]
+    W_h, b, state = (uniforms(4 * hidden * hidden + 6 * hidden) / hidden**0.5).split(
+        [4 * hidden * hidden, 4 * hidden, 2 * hidden])
+    W_h, b[hidden : 2 * hidden] = W_h.reshape(4 * hidden, hidden), 1
+
+    def step(s):
+        h, c = s.chunk(2)
+        i, f, g, o = (W_h @ h + b).chunk(4)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.cat([torch.sigmoid(o) * torch.tanh(c), c])
+
+    def along(column):
+        return torch.func.jvp(step, (state,), (column,))
+
+    advance = torch.func.vmap(along, in_dims=1, out_dims=(None, 1))
+    Q, logs = torch.eye(2 * hidden, dtype=torch.float64), 0
+    with torch.no_grad():
+        advance(Q)  # what is made once
+        start = time.perf_counter()
+        for _ in range(request["transient"]):
+            state = step(state)
+        for t in range(request["steps"]):
+            state, Q = advance(Q)
+            if (t + 1) % request["every"] == 0 or t + 1 == request["steps"]:
+                Q, R = torch.linalg.qr(Q)
+                logs = logs + R.diagonal().abs().log()
+    return {"seconds": time.perf_counter() - start, "largest": (logs / request["steps"]).max().item()}
+
+
 def about(_):
     told = {"version": torch.__version__, "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability()}
@@ -113,7 +205,7 @@ def main():
     # float means float32 on both sides: not the 19 bits that a GPU's matrix units take for it.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    peer.serve({"layer": layer, "lm": lm, "about": about})
+    peer.serve({"layer": layer, "lm": lm, "update": update, "lyapunov": lyapunov, "about": about})
 
 
 if __name__ == "__main__":

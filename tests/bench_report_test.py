@@ -36,7 +36,7 @@ def results(times, rows_of, gpu=False, lm=None, against=None):
     done = {"about": {"gpu": gpu, "processor": "p", "cores": 2, "system": "s", "unroll": ["unroll 1"], "seconds": 1,
                       "rounds": 2, "cores_used_by_others": 0.0, "quick": False},
             "limits": {} if gpu else LIMITS, "sides": about, "lm": lm or {}, "rows": told, "linear_scan": [],
-            "checkpoints": [], "options": [], "dispatch": []}
+            "checkpoints": [], "options": [], "flow": [], "lyapunov": {}, "dispatch": []}
     return {**done, "summary": report.summarise(done)}
 
 
@@ -123,6 +123,50 @@ class AgainstItselfTest(unittest.TestCase):
         text = report.markdown(self.done(checkpoints_of(139.0, same_bits=False, table={"2": 29821}), options_of(25.0)))
         self.assertIn("NOT as published", text)
         self.assertIn("OTHER BITS on PoCL", text)
+
+
+def flow_of(norms, sigma, side="PoCL"):
+    ms = {"update": 10.0, "norms": norms, "products": 20.0, "sigma": sigma}
+    return {"side": side, "steps": 100, "batch": 32, "input": 32, "hidden": 128, "rows": [
+        {"cell": "lstm", "dtype": "f32", "layers": 1, "ms": ms},
+        {"cell": "gru_after", "dtype": "f32", "layers": 2, "ms": {**ms, "norms": 10.0}},
+        {"cell": "lstm", "dtype": "f64", "layers": 1, "ms": {**ms, "norms": 30.0, "sigma": 610.0}}]}
+
+
+class DiagnosisTest(unittest.TestCase):
+    def done(self, norms, sigma, seconds):
+        torch = {"side": "PyTorch", "steps": 100, "batch": 32, "input": 32, "hidden": 128, "rows": [
+            {"cell": "lstm", "dtype": "f32", "layers": 1, "ms": {"update": 12.0, "norms": 45.0}},
+            {"cell": "gru_after", "dtype": "f32", "layers": 2, "ms": {"update": 12.0, "norms": 17.0}},
+            {"cell": "lstm", "dtype": "f64", "layers": 1, "ms": {"update": 12.0, "norms": 40.0}}]}
+        lyapunov = {"hidden": 256, "steps": 1000, "every": 10, "seconds": seconds, "largest": -0.1,
+                    "peers": {"PyTorch": {"seconds": 9.5, "largest": -0.1}}}
+        done = {**results({"PoCL": [10, 1], "PyTorch": [10, 1]}, two_rows()), "flow": [flow_of(norms, sigma), torch],
+                "lyapunov": lyapunov}
+        done["sides"]["cpu"] = {"ours": True, "device": "cpu", "env": {}, "peak": None}
+        return {**done, "summary": report.summarise(done)}
+
+    def test_targets(self):
+        done = self.done(20.0, 600.0, 10.0)
+        looks = [("norms of gradients, f32", "2.00", True), ("norms of gradients, f64", "3.00", False),
+                 ("singular values at 12 lags, f32", "60.00", True), ("singular values at 12 lags, f64", "61.00", False),
+                 ("an update with norms, f32", "0.85", False), ("an update with norms, f64", "1.00", True),
+                 ("Lyapunov spectrum, seconds", "10.0", True), ("Lyapunov spectrum, speed", "0.95", True)]
+        for what, value, met in looks:
+            self.assertEqual((judged(done, what)["value"], judged(done, what)["met"]), (value, met), what)
+        done = self.done(20.1, 600.1, 60.1)
+        for what in ("norms of gradients, f32", "singular values at 12 lags, f32", "Lyapunov spectrum, seconds",
+                     "Lyapunov spectrum, speed"):
+            self.assertFalse(judged(done, what)["met"], what)
+
+    def test_tables(self):
+        done = self.done(20.0, 600.0, 10.0)
+        text = report.markdown(done)
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        self.assertIn(["PoCL, LSTM f32", "10.00", "2.00", "2.00", "60.00", "1.50"], lines)
+        self.assertIn(["PoCL, GRU f32", "10.00", "1.00", "2.00", "60.00", "0.85"], lines)
+        self.assertIn("on the host: 10.0 s; with torch.func.jvp", text)
+        self.assertIn("PyTorch 9.5 (0.95 times as long)", text)
 
 
 class SummaryTest(unittest.TestCase):

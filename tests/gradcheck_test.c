@@ -14,75 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- building ---- */
-
-static uint64_t next_random(uint64_t *state) { /* SplitMix64 (Steele, Lea, Flood 2014) */
-  uint64_t z = *state += 0x9E3779B97F4A7C15u;
-  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-  return z ^ z >> 31;
-}
-
-static grad_input *add_input(grad_build *b, const char *name, int32_t rank, const int64_t *shape) {
-  assert_in_range(b->n_inputs, 0, GRAD_INPUTS - 1);
-  grad_input *in = &b->inputs[b->n_inputs++];
-  *in = (grad_input){.n = 1};
-  if (name)
-    snprintf(in->name, sizeof in->name, "%s", name);
-  else
-    snprintf(in->name, sizeof in->name, "x%u", b->n_inputs - 1);
-  for (int32_t i = 0; i < rank; i++)
-    in->n *= shape[i] < 0 ? b->run_time : shape[i];
-  return in;
-}
-
-/* A shuffled grid, another offset for each input: no two values are close, and none is 0 or another one that would make the
- * differences step over a kink. */
-static void fill(const grad_build *b, grad_input *in, double lo, double hi) {
-  uint64_t state = b->n_inputs;
-  in->values = malloc((size_t)in->n * sizeof *in->values);
-  assert_non_null(in->values);
-  for (int64_t i = 0; i < in->n; i++) {
-    in->values[i] = lo + (hi - lo) * ((double)i + 0.07 + 0.041 * (double)b->n_inputs) / ((double)in->n + 0.5);
-    const int64_t k = (int64_t)(next_random(&state) % (uint64_t)(i + 1));
-    const double v = in->values[i];
-    in->values[i] = in->values[k];
-    in->values[k] = v;
-  }
-}
-
-unroll_tensor grad_data(grad_build *b, double lo, double hi, int32_t rank, const int64_t *shape) {
-  grad_input *in = add_input(b, NULL, rank, shape);
-  fill(b, in, lo, hi);
-  return in->tensor = unroll_input(b->g, in->name, UNROLL_F64, rank, shape);
-}
-unroll_tensor grad_real(grad_build *b, double lo, double hi, int32_t rank, const int64_t *shape) {
-  const unroll_tensor x = grad_data(b, lo, hi, rank, shape);
-  b->inputs[b->n_inputs - 1].wanted = true;
-  return x;
-}
-void grad_adopt(grad_build *b, const char *name, double lo, double hi) {
-  const unroll_tensor x = unroll_graph_find(b->g, name);
-  const unroll_tensor_info info = unroll_tensor_describe(x);
-  if (info.rank < 0)
-    fail_msg("the graph has no %s", name);
-  grad_input *in = add_input(b, name, info.rank, info.shape);
-  fill(b, in, lo, hi);
-  in->tensor = x;
-  in->wanted = true;
-}
-unroll_tensor grad_integers(grad_build *b, const int32_t *values, int32_t rank, const int64_t *shape) {
-  grad_input *in = add_input(b, NULL, rank, shape);
-  in->integers = malloc((size_t)in->n * sizeof *values);
-  assert_non_null(in->integers);
-  memcpy(in->integers, values, (size_t)in->n * sizeof *values);
-  return in->tensor = unroll_input(b->g, in->name, UNROLL_I32, rank, shape);
-}
-void grad_result(grad_build *b, unroll_tensor x) {
-  assert_in_range(b->n_results, 0, GRAD_RESULTS - 1);
-  b->results[b->n_results++] = x;
-}
-
 static unroll_tensor loss_of_results(grad_build *b) {
   unroll_tensor loss = unroll_none();
   for (uint32_t i = 0; i < b->n_results; i++) {
@@ -98,31 +29,15 @@ static unroll_tensor loss_of_results(grad_build *b) {
 
 /* ---- what the cases cover ---- */
 
-static bool op_seen[UNROLL_OP_END], unary_seen[UNROLL_UNARY_COUNT], binary_seen[UNROLL_BINARY_COUNT],
-    reduction_seen[UNROLL_REDUCTION_COUNT];
-
-static void see(const unroll_graph *g) {
-  for (uint32_t i = 0; i < g->n_nodes; i++) {
-    const node *n = &g->nodes[i];
-    op_seen[n->op] = true;
-    if (n->op == UNROLL_OP_UNARY)
-      unary_seen[n->attr.unary.kind] = true;
-    if (n->op == UNROLL_OP_BINARY)
-      binary_seen[n->attr.binary.kind] = true;
-    if (n->op == UNROLL_OP_REDUCE)
-      reduction_seen[n->attr.reduce.kind] = true;
-    if (n->body)
-      see(n->body);
-  }
-}
+static grad_seen seen;
 
 /* Before the gradient is made: the graph as described, and lowered to the cells' own ops. */
 static void see_all(const unroll_graph *g) {
   unroll_graph *lowered;
   unroll_error err = UNROLL_ERROR_INIT;
-  see(g);
+  grad_see(&seen, g);
   assert_status(UNROLL_OK, graph_lower(g, NULL, &lowered, &err));
-  see(lowered);
+  grad_see(&seen, lowered);
   unroll_graph_destroy(lowered);
 }
 
@@ -172,7 +87,7 @@ static void check_input(model *m, const grad_input *in, const char *case_name) {
 /* Each tensor's tangent, that of a single direction: other numbers for each. */
 static double tangent_of(uint32_t input, int64_t i) {
   uint64_t state = 1000 * (uint64_t)input + (uint64_t)i;
-  return (double)(next_random(&state) >> 11) * 0x1p-52 - 1;
+  return (double)(grad_random(&state) >> 11) * 0x1p-52 - 1;
 }
 
 /* The tangent of the loss by forward mode, "tangent", from the inputs "t.INPUT". */
@@ -275,14 +190,6 @@ static model open_with_inputs(const grad_build *b, unroll_device *dev, bool stri
   return m;
 }
 
-static void release(grad_build *b) {
-  unroll_graph_destroy(b->g);
-  for (uint32_t i = 0; i < b->n_inputs; i++) {
-    free(b->inputs[i].values);
-    free(b->inputs[i].integers);
-  }
-}
-
 static void check_case(const grad_case *c, unroll_device *dev) {
   grad_build b = prepare(c);
   model m = open_with_inputs(&b, dev, true);
@@ -291,7 +198,7 @@ static void check_case(const grad_case *c, unroll_device *dev) {
       check_input(&m, &b.inputs[i], c->name);
   check_tangent(&m, &b, c->name);
   model_close(&m);
-  release(&b);
+  grad_release(&b);
 }
 
 /* The gradients on another device are those of the reference; what it does not take may run on the reference. */
@@ -315,7 +222,7 @@ static void compare_case(const grad_case *c, unroll_device *dev) {
   }
   model_close(&want);
   model_close(&got);
-  release(&b);
+  grad_release(&b);
 }
 
 static const char *filter; /* of the command line, for whoever works on a rule */
@@ -521,24 +428,6 @@ static void tangents_in_between(void **state) {
 
 /* ---- coverage: every name after "case" in grad_rules.c is one of a case, or has a reason not to be ---- */
 
-static bool covered(const char *name) {
-#define LOOK_UP(seen, code, text) \
-  if (strcmp(name, #code) == 0)   \
-    return seen[code];
-#define OP(code, value, text) LOOK_UP(op_seen, code, text)
-#define UNARY(code, value, text) LOOK_UP(unary_seen, code, text)
-#define BINARY(code, value, text) LOOK_UP(binary_seen, code, text)
-  UNROLL_OPS(OP)
-  UNROLL_UNARIES(UNARY)
-  UNROLL_BINARIES(BINARY)
-#undef LOOK_UP
-#undef OP
-#undef UNARY
-#undef BINARY
-  fail_msg("%s is no op, unary or binary", name);
-  return false;
-}
-
 static bool exempt(const char *name) { /* the rules of a gradient are refused, see second_derivative_is_refused */
   return strcmp(name, "UNROLL_TANH_GRAD") == 0 || strcmp(name, "UNROLL_SIGMOID_GRAD") == 0 ||
          strcmp(name, "UNROLL_RELU_GRAD") == 0;
@@ -548,36 +437,14 @@ static void every_rule_is_covered(void **state) {
   (void)state;
   if (filter)
     return;
-  const char *root = getenv("UNROLL_SOURCE_DIR");
-  char path[4096], line[1024];
-  if (root)
-    snprintf(path, sizeof path, "%s/api/graph/grad_rules.c", root);
-  else
-    snprintf(path, sizeof path, "%.*s/../api/graph/grad_rules.c", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
-  FILE *f = fopen(path, "r");
-  assert_non_null(f);
-  int n = 0, missing = 0;
-  while (fgets(line, sizeof line, f)) {
-    char name[64];
-    if (sscanf(line, " case %63[A-Z_0-9]:", name) != 1 || strncmp(name, "UNROLL_", 7) != 0 ||
-        strcmp(name, "UNROLL_SUM") == 0 || strcmp(name, "UNROLL_SUM_SQUARES") == 0)
-      continue;
-    n++;
-    if (!exempt(name) && !covered(name)) {
-      print_error("%s has a rule, and no case\n", name);
-      missing++;
-    }
-  }
-  fclose(f);
-  assert_in_range(n, 40, 1000);
-  assert_int_equal(missing, 0);
+  assert_in_range(grad_uncovered("api/graph/grad_rules.c", &seen, exempt), 40, 1000);
   for (int i = 0; i < UNROLL_REDUCTION_COUNT; i++)
-    assert_true(reduction_seen[i]);
+    assert_true(seen.reduction[i]);
   for (int i = 0; i < UNROLL_UNARY_COUNT; i++)
-    assert_true(unary_seen[i]);
+    assert_true(seen.unary[i]);
   for (int i = UNROLL_ADD; i <= UNROLL_GE; i++)
-    assert_true(binary_seen[i]);
-  assert_true(op_seen[UNROLL_OP_SCAN]);
+    assert_true(seen.binary[i]);
+  assert_true(seen.op[UNROLL_OP_SCAN]);
 }
 
 int main(int argc, char **argv) {

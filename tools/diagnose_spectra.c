@@ -4,14 +4,24 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unroll/activity.h>
+#include <unroll/diagnose.h>
 
 #include "console.h"
 #include "diagnosis.h"
+#include "interrupt.h"
 
-/* The matrix that the word spectral radius is meant of: an rnn's, or that of the candidate, which makes the new state. */
-static bool is_main(const layer_view *l, int64_t gate) {
-  return l->weights.cell == UNROLL_CELL_RNN || strcmp(layer_gate_name(l, gate), "candidate") == 0;
+/* A gate's block of W_h, from h to itself: with a projection W_r times it. [P,P] to be freed; NULL: no memory. */
+static double *recurrent(const layer_view *l, int64_t gate) {
+  const int64_t H = l->options.hidden, P = layer_output_size(l);
+  const double *const W = layer_data(l, "W_h") + gate * H * P, *const W_r = layer_data(l, "W_r");
+  double *const all = calloc((size_t)(P * P), sizeof *all);
+  for (int64_t i = 0; all && W_r && i < P; i++)
+    for (int64_t k = 0; k < H; k++)
+      for (int64_t j = 0; j < P; j++)
+        all[i * P + j] += W_r[i * H + k] * W[k * P + j];
+  if (all && !W_r)
+    memcpy(all, W, (size_t)(P * P) * sizeof *all);
+  return all;
 }
 
 /* From so many rows on all eigenvalues take LAPACK more than ten seconds, and as n³: the leading ones alone then. */
@@ -64,12 +74,13 @@ static unroll_status measure(const double *W, int64_t H, matrix_spectrum *s, unr
   return unroll_spectral_norm(W, H, H, &s->norm, err);
 }
 
-static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, matrix_spectrum *s, unroll_error *err) {
-  const int64_t H = l->weights.hidden;
-  char name[48] = "W_h";
-  if (layer_gates(l) > 1)
-    snprintf(name, sizeof name, "W_h of gate %s", layer_gate_name(l, gate));
-  if (measure(l->weights.W_h + gate * H * H, H, s, err) != UNROLL_OK)
+static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, const double *W, matrix_spectrum *s,
+                        unroll_error *err) {
+  const int64_t n = layer_output_size(l);
+  char name[48];
+  snprintf(name, sizeof name, "%sW_h%s%s", l->options.projection ? "W_r·" : "", layer_gates(l) > 1 ? " of gate " : "",
+           layer_gates(l) > 1 ? layer_gate(l, gate).name : "");
+  if (measure(W, n, s, err) != UNROLL_OK)
     return NULL;
   json_t *eigenvalues = json_array();
   for (int64_t i = 0; i < s->n; i++)
@@ -78,8 +89,8 @@ static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, matrix_
     diagnose_missing(d, "spectra",
                      "%s, %s: the departure from normality needs all %" PRId64
                      " eigenvalues; of that many rows only the %d leading ones are computed",
-                     l->name, name, H, LEADING_VALUES);
-  return json_pack("{s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "layer", l->name, "matrix", name, "rows", (json_int_t)H,
+                     l->name, name, n, LEADING_VALUES);
+  return json_pack("{s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "layer", l->name, "matrix", name, "rows", (json_int_t)n,
                    "leading", (int)s->leading, "radius", diagnose_number(s->radius), "norm", diagnose_number(s->norm),
                    "departure", s->leading ? json_null() : diagnose_number(s->departure), "eigenvalues", eigenvalues);
 }
@@ -89,24 +100,34 @@ void diagnose_spectra(diagnosis *d) {
   matrix_spectrum found = {.told = false};
   for (size_t k = 0; k < d->model.n; k++) {
     const layer_view *l = &d->model.layers[k];
-    const int64_t H = l->weights.hidden;
-    double *const room = malloc((size_t)(2 * H) * sizeof *room);
+    const int64_t n = layer_output_size(l);
+    if (layer_is_minimal(l)) {
+      diagnose_missing(d, "spectra", "%s: the cell %s has no W_h", l->name, unroll_rnn_cell_name(l->options.cell));
+      continue;
+    }
+    double *const room = malloc((size_t)(2 * n) * sizeof *room);
     for (int64_t gate = 0; gate < layer_gates(l); gate++) {
       unroll_error err = UNROLL_ERROR_INIT;
-      if (diagnose_interrupted() || !room) {
+      if (interrupt_asked() || !room) {
         diagnose_missing(d, "spectra", "%s: %s", l->name, room ? "interrupted" : "out of memory");
         break;
       }
       found.re = room;
-      found.im = room + H;
-      json_t *const one = spectrum(d, l, gate, &found, &err);
+      found.im = room + n;
+      double *const W = recurrent(l, gate);
+      json_t *const one = W ? spectrum(d, l, gate, W, &found, &err) : NULL;
+      const char *const why = W ? err.message : "out of memory";
+      free(W);
       if (!one) {
-        diagnose_missing(d, "spectra", "%s, gate %s: %s", l->name, layer_gate_name(l, gate), err.message);
+        diagnose_missing(d, "spectra", "%s, gate %s: %s", l->name, layer_gate(l, gate).name, why);
         continue;
       }
       json_array_append_new(all, one);
-      if (is_main(l, gate))
+      if (layer_gate_is_main(l, gate)) {
         diagnose_figures(d, l)->radius = found.radius;
+        d->spectra[2 * k] = found.radius;
+        d->spectra[2 * k + 1] = found.norm;
+      }
     }
     free(room);
   }

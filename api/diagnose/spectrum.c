@@ -107,3 +107,16 @@ unroll_status unroll_singular_values(const double *a, int64_t m, int64_t n, doub
     return fail(err, UNROLL_E_RANGE, "singular values: LAPACK's dgesvd did not converge (%d)", info);
   return UNROLL_OK;
 }
+
+unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real, const double *imaginary,
+                                              double *departure, unroll_error *err) {
+  if (!a || !real || !imaginary || !departure || n < 1)
+    return fail(err, UNROLL_E_INVALID, "departure from normality: an array is NULL, or of %lld rows", (long long)n);
+  double sum = 0;
+  for (int64_t i = 0; i < n * n; i++)
+    sum += a[i] * a[i];
+  for (int64_t i = 0; i < n; i++)
+    sum -= real[i] * real[i] + imaginary[i] * imaginary[i];
+  *departure = sum > 0 ? sqrt(sum) : 0; /* below 0 by rounding alone */
+  return UNROLL_OK;
+}

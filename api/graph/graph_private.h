@@ -198,6 +198,15 @@ void layer_lower(unroll_graph *g, const node *layer, const unroll_tensor *in, co
 /* The tangents of y, h_last and c_last from those of the inputs (none: zeros), where wanted; saved: the layer's. */
 void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
                    const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
+/* The same by numbers that the gates' gradient has, for cells and layers that allow it; else false. */
+bool tangent_of_layer(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
+                      const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
+/*
+ * The gradients of a layer's input x, where want_x, and of its states h and c at every step, from those of y, h_last and c_last
+ * (none: zeros). The layer itself stays one node; the way back is a scan that reads what it has saved.
+ */
+void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_tensor *d_out, bool want_x,
+                           unroll_tensor *dx, unroll_tensor *dh, unroll_tensor *dc);
 /* Likewise the gradient of a layer. It leaves nodes behind that nobody reads. */
 void layer_grad_lower(unroll_graph *g, const node *n, const unroll_tensor *in, unroll_tensor *out);
 
@@ -271,12 +280,21 @@ typedef struct jvp {
   unroll_graph *to;       /* where tangents are built */
   unroll_tensor *tangent; /* of the walked graph's tensors; none: zeros */
   const bool *wanted;     /* does anything that is asked for hang on this tensor? */
+  int64_t rows;           /* tangent_rows; else 0 */
+  unroll_tensor identity; /* tangent_rows; else none */
 } jvp;
 /* Adds to the tangent of a tensor; x of none adds nothing. */
 void tangent_flow(jvp *t, uint32_t tensor, unroll_tensor x);
 /* Like unroll_jvp, over nodes from `first` on alone. */
 void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
                   unroll_tensor *dy, uint32_t first);
+/*
+ * Like unroll_jvp, along many directions at once, through ops on one row: x and y are [1,..], dx and dy [rows,..]. So the
+ * values are computed once. UNROLL_E_UNSUPPORTED where a scan or layer is met. identity: of dx, the one that is known to
+ * hold the identity, whose products with a matrix are that matrix; none.
+ */
+void tangent_rows(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                  unroll_tensor *dy, int64_t rows, unroll_tensor identity);
 /* tangent_rules.c: the tangents of one node's results, all but scan */
 void tangent_node(jvp *t, const node *n);
 #endif

@@ -61,7 +61,8 @@ typedef struct parts {
   uint32_t saved[4];   /* tensors of the body */
   scan_edge masked[2]; /* inner: m⊙ a saved value, in the body; outer: that value there */
   uint32_t n_masked;
-  unroll_tensor weights[7]; /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
+  unroll_tensor tap_h, tap_c; /* given: zeros that are added to h and c of every step, or none */
+  unroll_tensor weights[7];   /* W_x, W_h, b and b_n as the sums over time read them: a gru's in two parts each */
 } parts;
 
 static unroll_tensor inputs_product(const unroll_layer_attr *attr, unroll_tensor x, unroll_tensor W_x,
@@ -98,6 +99,10 @@ static zone zone_of(unroll_tensor keep, unroll_tensor lengths) {
 
 static unroll_tensor of_step(unroll_scan *s, unroll_tensor x) {
   return x.graph && !graph_failed(x.graph) && graph_spec(x)->rank == 3 ? unroll_scan_input(s, x) : x;
+}
+
+static unroll_tensor tapped(unroll_scan *s, unroll_tensor x, unroll_tensor tap) {
+  return tap.graph ? unroll_add(x, unroll_scan_input(s, tap)) : x;
 }
 
 static unroll_tensor zoned(unroll_scan *s, const zone *z, unroll_tensor was, unroll_tensor is) {
@@ -141,7 +146,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
   unroll_scan *s = scan_begin_unchecked(g, attr->direction, sx.shape[0], sx.dim[0]);
   if (!s)
     return;
-  if (!m.graph && !zone_h.keep.graph && !zone_c.keep.graph) /* else it is no standard cell's */
+  if (!m.graph && !zone_h.keep.graph && !zone_c.keep.graph && !p->tap_h.graph) /* else it is no standard cell's */
     s->cell = attr->cell;
   s->lengths = lengths.graph ? lengths.id : GRAPH_NONE;
   const unroll_tensor x_t = unroll_scan_input(s, xw[0]);
@@ -160,7 +165,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
     p->saved[0] = h.id;
     p->saved[1] = out[2].id;
     p->saved[2] = c.id;
-    unroll_scan_next(s, c, zoned(s, &zone_c, c, out[1]));
+    unroll_scan_next(s, c, tapped(s, zoned(s, &zone_c, c, out[1]), p->tap_c));
     break;
   case UNROLL_CELL_GRU: {
     unroll_tensor reset[2];
@@ -180,7 +185,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
     p->saved[0] = h.id;
     p->saved[1] = out[1].id;
   }
-  const unroll_tensor h_new = zoned(s, &zone_h, h, out[0]);
+  const unroll_tensor h_new = tapped(s, zoned(s, &zone_h, h, out[0]), p->tap_h);
   unroll_scan_next(s, h, h_new);
   if (want_y)
     p->y = unroll_scan_output(s, h_new);
@@ -222,6 +227,8 @@ void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, cons
   const unroll_layer_attr *attr = &n->attr.layer;
   unroll_tensor x[LAYER_INPUTS] = {unroll_none()}, from[8], d_from[8], y[3], dy[3];
   uint32_t n_from = 0, n_y = 0;
+  if (tangent_of_layer(g, n, in, saved, d_in, wanted, d_out))
+    return;
   const uint32_t first = g->n_nodes;
   for (uint32_t i = 0; i < n->n_in; i++) {
     x[i] = in[i];
@@ -251,6 +258,86 @@ void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, cons
   for (uint32_t i = 0; i < 3; i++)
     if (wanted[i] && results[i].graph)
       d_out[i] = dy[n_y++];
+}
+
+/* The op that has it from y; -1: there is none. */
+static int32_t derivative_of(int32_t activation) {
+  switch (activation) {
+  case UNROLL_TANH: return UNROLL_TANH_GRAD;
+  case UNROLL_SIGMOID: return UNROLL_SIGMOID_GRAD;
+  case UNROLL_RELU: return UNROLL_RELU_GRAD;
+  default: return -1;
+  }
+}
+
+/*
+ * Of a vanilla RNN by hand: y is all that is needed, so that nobody reads what the layer saves, and a device runs it whole; and
+ * what comes from later steps is added to dy after the loop, so that a step is two nodes.
+ */
+static void rnn_states_gradient(unroll_graph *g, const node *n, int32_t derivative, const unroll_tensor *d_out,
+                                bool want_x, unroll_tensor *dx, unroll_tensor *dh) {
+  const tensor_spec y = g->tensors[n->out[0]].spec;
+  const tensor_spec state = graph_make_spec(y.dtype, 2, y.shape + 1);
+  const unroll_tensor first = d_out[1].graph ? d_out[1] : graph_zeros_like(g, &state, 0.0);
+  unroll_scan *s = scan_begin_unchecked(g, !n->attr.layer.direction, y.shape[0], y.dim[0]);
+  if (!s)
+    return;
+  s->lengths = n->in[7];
+  const unroll_tensor later = unroll_scan_carry(s, first);
+  const unroll_tensor sum = d_out[0].graph ? unroll_add(later, unroll_scan_input(s, d_out[0])) : later;
+  const unroll_tensor da = unroll_binary(sum, unroll_scan_input(s, graph_handle(g, n->out[0])), derivative);
+  unroll_scan_next(s, later, unroll_matmul(da, graph_handle(g, n->in[2])));
+  const unroll_tensor from_later = unroll_scan_output(s, later),
+                      all = want_x ? unroll_scan_output(s, da) : unroll_none();
+  unroll_scan_end(s);
+  *dh = d_out[0].graph ? unroll_add(from_later, d_out[0]) : from_later;
+  if (want_x)
+    *dx = unroll_matmul(all, graph_handle(g, n->in[1]));
+}
+
+void layer_states_gradient(unroll_graph *g, uint32_t node_index, const unroll_tensor *d_out, bool want_x,
+                           unroll_tensor *dx, unroll_tensor *dh, unroll_tensor *dc) {
+  *dx = *dh = *dc = unroll_none();
+  if (graph_failed(g))
+    return;
+  const node n = g->nodes[node_index]; /* the array moves as nodes are added */
+  const unroll_layer_attr *attr = &n.attr.layer;
+  const tensor_spec state = g->tensors[n.out[0]].spec;
+  const int32_t derivative = derivative_of(attr->activation);
+  if (attr->cell == UNROLL_CELL_RNN && n.n_in == H_MASK && derivative >= 0) {
+    rnn_states_gradient(g, &n, derivative, d_out, want_x, dx, dh);
+    return;
+  }
+  unroll_tensor x[LAYER_INPUTS] = {unroll_none()}, saved[4], y[3], dy[3], wrt[3], d[3];
+  unroll_tensor *const to[3] = {dh, dc, dx};
+  uint32_t n_y = 0, n_wrt = 0;
+  for (uint32_t i = 0; i < n.n_in; i++)
+    x[i] = n.in[i] != GRAPH_NONE ? graph_handle(g, n.in[i]) : unroll_none();
+  for (uint32_t i = 0; i < 4; i++)
+    saved[i] = layer_saved_blocks(attr->cell, i) ? graph_handle(g, n.out[3 + i]) : unroll_none();
+  parts p = {.tap_h = graph_zeros_like(g, &state, 0.0)};
+  if (attr->cell == UNROLL_CELL_LSTM)
+    p.tap_c = graph_zeros_like(g, &state, 0.0);
+  const uint32_t first = g->n_nodes;
+  build(g, attr, x, d_out[0].graph != NULL, &p);
+  if (graph_failed(g))
+    return;
+  keep_saved(g, &p, attr->cell, saved, x[H_MASK]);
+  const unroll_tensor results[3] = {p.y, p.h_last, p.c_last};
+  for (uint32_t i = 0; i < 3; i++)
+    if (d_out[i].graph && results[i].graph) {
+      y[n_y] = results[i];
+      dy[n_y++] = d_out[i];
+    }
+  wrt[n_wrt++] = p.tap_h;
+  if (p.tap_c.graph)
+    wrt[n_wrt++] = p.tap_c;
+  if (want_x)
+    wrt[n_wrt++] = x[0];
+  gradient_walk(y, dy, n_y, wrt, n_wrt, d, first, NULL, 0, UNROLL_BLOCKS_FROM_LAST);
+  for (uint32_t i = 0, k = 0; i < 3; i++)
+    if (i == 0 || (i == 1 && p.tap_c.graph) || (i == 2 && want_x))
+      *to[i] = d[k++];
 }
 
 /*

@@ -25,16 +25,22 @@ static unroll_tensor filled(const rule *r, tensor_spec spec, double value) {
 static unroll_tensor scalar(const rule *r, double value) {
   return filled(r, graph_make_spec(spec_out(r, 0).dtype, 0, NULL), value);
 }
+/* What a tangent of a value of that shape has. */
+static tensor_spec of_tangent(const rule *r, tensor_spec s) {
+  if (r->t->rows && s.rank > 0)
+    s.shape[0] = r->t->rows;
+  return s;
+}
 static unroll_tensor din_or_zeros(const rule *r, uint32_t i) {
   const unroll_tensor d = din(r, i);
-  return d.graph ? d : filled(r, spec_in(r, i), 0.0);
+  return d.graph ? d : filled(r, of_tangent(r, spec_in(r, i)), 0.0);
 }
 
 /* The tangent of result o; what stands for an operand that was broadcast is given the result's shape. */
 static void give(const rule *r, uint32_t o, unroll_tensor d) {
   if (!d.graph || graph_failed(d.graph) || r->n->out[o] == GRAPH_NONE)
     return;
-  const tensor_spec y = spec_out(r, o);
+  const tensor_spec y = of_tangent(r, spec_out(r, o));
   if (!graph_same_shape(graph_spec(d), &y))
     d = unroll_add(filled(r, y, 0.0), d);
   tangent_flow(r->t, r->n->out[o], d);
@@ -73,16 +79,25 @@ static unroll_tensor reduced(unroll_tensor x, int32_t kind, const unroll_reduce_
 
 /* ---- the rules ---- */
 
+static unroll_tensor softmax(unroll_tensor y, unroll_tensor dx) {
+  const unroll_tensor d = unroll_mul(y, dx);
+  return unroll_sub(d, unroll_mul(y, sum_last(d, true)));
+}
+
 static void matmul(const rule *r) {
   const op_attr *attr = &r->n->attr;
   const unroll_tensor da = din(r, 0), db = din(r, 1), dc = din(r, 2), none = unroll_none();
   unroll_tensor d = dc;
   if (da.graph) {
-    const tensor_spec y = spec_out(r, 0);
+    const tensor_spec y = of_tangent(r, spec_out(r, 0));
     /* blocks of k take what they start from in the product's shape alone */
     if (d.graph && attr->matmul.k_block && !graph_failed(d.graph) && !graph_same_shape(graph_spec(d), &y))
       d = unroll_add(filled(r, y, 0.0), d);
-    d = graph_op(UNROLL_OP_MATMUL, attr, (unroll_tensor[]){da, in(r, 1), d}, 3, NULL);
+    const bool known = r->t->identity.graph && da.id == r->t->identity.id && !attr->matmul.trans_a;
+    if (known && attr->matmul.trans_b)
+      d = plus(unroll_transpose(in(r, 1), (int32_t[]){1, 0}), d);
+    else
+      d = known ? plus(in(r, 1), d) : graph_op(UNROLL_OP_MATMUL, attr, (unroll_tensor[]){da, in(r, 1), d}, 3, NULL);
   }
   if (db.graph) {
     if (d.graph && !da.graph && attr->matmul.k_block)
@@ -155,6 +170,23 @@ static void reduce(const rule *r) {
   }
   }
   give(r, 0, plus(d, din(r, 1)));
+}
+
+/* Of (softmax - onehot)·dloss, 0 where a target is ignored. */
+static void cross_entropy_grad(const rule *r) {
+  const unroll_tensor dx = din(r, 0), dloss = din(r, 2);
+  const unroll_tensor x[3] = {in(r, 0), in(r, 1), dloss};
+  unroll_tensor d = dloss.graph ? graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, x, 3, NULL) : dloss;
+  if (dx.graph) {
+    const unroll_tensor none = filled(r, graph_make_spec(spec_in(r, 1).dtype, 0, NULL), 0.0);
+    const unroll_tensor counted =
+        unroll_select(unroll_binary(in(r, 1), none, UNROLL_GE), in(r, 2), filled(r, spec_in(r, 2), 0.0));
+    tensor_spec column = spec_in(r, 2);
+    column.dim[column.rank] = -1;
+    column.shape[column.rank++] = 1;
+    d = plus(d, unroll_mul(softmax(unroll_softmax(in(r, 0)), dx), graph_reshape(counted, &column)));
+  }
+  give(r, 0, d);
 }
 
 static void concat(const rule *r) {
@@ -291,7 +323,7 @@ static void layer(const rule *r) {
 
 /* Ops that are linear in their first input, with the others as they are. */
 static void linear(const rule *r) {
-  const tensor_spec y = spec_out(r, 0);
+  const tensor_spec y = of_tangent(r, spec_out(r, 0));
   const unroll_tensor x[2] = {din(r, 0), r->n->n_in > 1 ? in(r, 1) : unroll_none()};
   give(r, 0, graph_op(r->n->op, &r->n->attr, x, r->n->n_in, &y));
 }
@@ -303,11 +335,7 @@ void tangent_node(jvp *t, const node *n) {
   case UNROLL_OP_UNARY: give(r, 0, grad_unary(&t->v, t->to, n, din(r, 0))); break;
   case UNROLL_OP_BINARY: binary(r); break;
   case UNROLL_OP_REDUCE: reduce(r); break;
-  case UNROLL_OP_SOFTMAX: {
-    const unroll_tensor y = out(r, 0), d = unroll_mul(y, din(r, 0));
-    give(r, 0, unroll_sub(d, unroll_mul(y, sum_last(d, true))));
-    break;
-  }
+  case UNROLL_OP_SOFTMAX: give(r, 0, softmax(out(r, 0), din(r, 0))); break;
   case UNROLL_OP_LOG_SOFTMAX: {
     const unroll_tensor d = din(r, 0);
     give(r, 0, unroll_sub(d, sum_last(unroll_mul(unroll_unary(out(r, 0), UNROLL_EXP), d), true)));
@@ -318,8 +346,9 @@ void tangent_node(jvp *t, const node *n) {
     give(r, 0, sum_last(unroll_mul(graph_op(UNROLL_OP_CROSS_ENTROPY_GRAD, NULL, x, 3, NULL), din(r, 0)), false));
     break;
   }
+  case UNROLL_OP_CROSS_ENTROPY_GRAD: cross_entropy_grad(r); break;
   case UNROLL_OP_RESHAPE: {
-    const tensor_spec y = spec_out(r, 0);
+    const tensor_spec y = of_tangent(r, spec_out(r, 0));
     give(r, 0, graph_reshape(din(r, 0), &y));
     break;
   }
@@ -330,6 +359,12 @@ void tangent_node(jvp *t, const node *n) {
   case UNROLL_OP_REVERSE:
   case UNROLL_OP_GATHER:
   case UNROLL_OP_DROPOUT: linear(r); break;
+  case UNROLL_OP_EMBEDDING_GRAD:
+  case UNROLL_OP_GATHER_GRAD: {
+    const tensor_spec y = spec_out(r, 0);
+    give(r, 0, graph_op(n->op, &n->attr, (unroll_tensor[]){in(r, 0), din(r, 1)}, 2, &y));
+    break;
+  }
   case UNROLL_OP_CAST:
     if (gradient_is_real(&t->v.graph->tensors[n->out[0]].spec))
       linear(r);

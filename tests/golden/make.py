@@ -23,8 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import flow
+import insides
 import options
 import sequences
+import tangents
 from cells import GATES, run_layers
 
 T, B, I, H = 7, 4, 3, 5
@@ -36,11 +39,16 @@ MODULES = {  # the cells that torch.nn has; the written loop is held against the
     "gru_after": torch.nn.GRU,
 }
 LOOP_TOLERANCE = 1e-12
+STACKS = {(2, 2, "ragged"), (1, 2, "empty")}  # of plain layers, whose tangents are made as well
+
+
+def generator_of(name):
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
 
 
 def random_source(name):
     """A randn of its own for each file, so that adding a file leaves the others as they were."""
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    generator = generator_of(name)
     return lambda *shape, scale=1.0: torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
 
 
@@ -133,7 +141,7 @@ def by_module(cell, layers, directions, values, lengths, upstream):
     return {**results, **found}
 
 
-def layer(folder, cell, layers, directions, kind):
+def layer(folder, stacks, cell, layers, directions, kind):
     """Gives the largest difference between the loop and torch.nn, 0 where torch.nn has no such cell."""
     name = f"layer_{cell}_{layers}x_{'bi' if directions == 2 else 'uni'}_{kind}"
     randn = random_source(name)
@@ -153,6 +161,13 @@ def layer(folder, cell, layers, directions, kind):
     tensors = {**values, **upstream, **results}
     if lengths is not None:
         tensors["lengths"] = lengths.int()
+    if (layers, directions, kind) in STACKS:
+
+        def run(p):
+            y, last = run_layers(cell, p, layers, directions, p["x"], lengths)
+            return {"y": y, **last}
+
+        stacks[name] = (values, run)
     kind_of_cell, _, activation = cell.partition("_") if cell.startswith("rnn") else (cell, "", "")
     write(folder, name, tensors, cell=kind_of_cell, activation=activation or "tanh", layers=layers,
           bidirectional=directions - 1, T=T, B=B, I=I, H=H, source="torch.nn" if cell in MODULES else "loop")
@@ -175,7 +190,7 @@ def by_projected_module(o, p, x):
 CELL_T, CELL_B, CELL_I, CELL_H, CELL_LENGTHS = 5, options.B_OF_STATES, 2, 4, [3, 0, 5]
 
 
-def cell_with_options(folder, name):
+def cell_with_options(folder, stacks, name):
     """Gives which other implementations the loop was held against."""
     o, randn = options.CASES[name], random_source(f"cell_{name}")
     x = randn(CELL_T, CELL_B, o.get("I", CELL_I))
@@ -202,6 +217,7 @@ def cell_with_options(folder, name):
     tensors = {**values, **upstream, **results, **gradients(p, results, upstream)}
     if lengths is not None:
         tensors["lengths"] = lengths.int()
+    stacks[f"cell_{name}"] = (values, lambda v: options.run(o, v, v["x"], lengths))
     metadata = {"layers": 1, "bidirectional": 0, **options.metadata(o)}
     code = metadata.pop("cell")
     write(folder, f"cell_{name}", tensors, cell=code, T=CELL_T, B=CELL_B, I=x.shape[2], H=CELL_H, seed=options.SEED,
@@ -340,11 +356,15 @@ def main():
     torch.use_deterministic_algorithms(True)
     cases = list(itertools.product(GATES, (1, 2), (1, 2), ("full", "ragged")))
     cases += [(cell, 1, 2, "empty") for cell in GATES]
-    worst = max(layer(folder, *case) for case in cases)
-    held = {name: cell_with_options(folder, name) for name in options.CASES}
+    stacks = {}
+    worst = max(layer(folder, stacks, *case) for case in cases)
+    held = {name: cell_with_options(folder, stacks, name) for name in options.CASES}
+    tangents.make(folder, generator_of, write, stacks)
     for make in (losses, layer_norm, optimizers, clip, dense, schedules):
         make(folder)
     sequences.make(folder, random_source, write)
+    flow.make(folder, random_source, write)
+    insides.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))
     size = sum(f.stat().st_size for f in files)
     for other in ("ONNX Runtime", "torch.nn"):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gradcheck.h: the cases of gradcheck_test: graphs whose gradient is compared with central differences. */
+/* gradcheck.h: graphs whose gradients are compared with central differences, and whose tangents with PyTorch's. */
 #ifndef GRADCHECK_H
 #define GRADCHECK_H
 #include "devices.h"
@@ -45,4 +45,16 @@ void grad_adopt(grad_build *b, const char *name, double lo, double hi);
 unroll_tensor grad_integers(grad_build *b, const int32_t *values, int32_t rank, const int64_t *shape);
 /* The loss depends on x. */
 void grad_result(grad_build *b, unroll_tensor x);
+void grad_release(grad_build *b); /* the graph and all values */
+
+/* SplitMix64 (Steele, Lea, Flood 2014). */
+uint64_t grad_random(uint64_t *state);
+
+/* The ops, and kinds of them, that graphs have. */
+typedef struct grad_seen {
+  bool op[UNROLL_OP_END], unary[UNROLL_UNARY_COUNT], binary[UNROLL_BINARY_COUNT], reduction[UNROLL_REDUCTION_COUNT];
+} grad_seen;
+void grad_see(grad_seen *seen, const unroll_graph *g);
+/* Fails where a name after "case" in a file of rules is not seen and not exempt. Returns how many such names there are. */
+int grad_uncovered(const char *rules, const grad_seen *seen, bool (*exempt)(const char *name));
 #endif

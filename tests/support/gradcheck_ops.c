@@ -96,7 +96,8 @@ static void clip(grad_build *b) {
 
 static void embedding(grad_build *b) {
   static const int32_t ids[6] = {3, 0, 3, 2, 0, 3};
-  grad_result(b, unroll_embedding(grad_real(b, -1, 1, SHAPE(4, 5)), grad_integers(b, ids, SHAPE(2, 3))));
+  const unroll_tensor table = grad_real(b, -1, 1, SHAPE(4, 5));
+  grad_result(b, unroll_embedding(table, grad_integers(b, ids, SHAPE(2, 3))));
 }
 static const int32_t lengths[3] = {4, 0, 2};
 

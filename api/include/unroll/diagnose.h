@@ -2,17 +2,17 @@
 /*
  * unroll/diagnose.h: what a recurrent network does as a dynamical system: eigenvalues, fixed points, Lyapunov exponents.
  *
- *     unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = H, .W_h = W_h};
+ *     const unroll_network net = {.struct_size = sizeof net, .options = &rnn, .input = I, .weights = w, .n_weights = n};
  *     unroll_map *map;
- *     unroll_map_of_cell(&w, NULL, &map, &err);
+ *     unroll_map_of_layer(&net, 0, 0, x, steps, NULL, NULL, &map, &err);
  *     unroll_lyapunov_options o = {.struct_size = sizeof o, .transient = 1000, .steps = 10000};
  *     unroll_lyapunov(map, h0, &o, exponents, errors, &info, &err);
  *     unroll_map_destroy(map);
  *
- * All of it is computed on the host, in double. Dense algebra is LAPACK's and BLAS's: liblapacke.so.3 is loaded at the first
- * use, and stays. LAPACK may allocate memory of its own and run threads. Of large matrices ARPACK finds some eigenvalues,
- * libarpack.so.2, loaded likewise. It allows one search at a time in a process, so that calls of several threads wait for
- * each other, and the program itself may not call that library meanwhile.
+ * All of it is computed in double: a layer's steps on a device, the rest on the host. Dense algebra is LAPACK's and BLAS's:
+ * liblapacke.so.3 is loaded at the first use, and stays. LAPACK may allocate memory of its own and run threads. Of large
+ * matrices ARPACK finds some eigenvalues, libarpack.so.2, loaded likewise. It allows one search at a time in a process, so
+ * that calls of several threads wait for each other, and the program itself may not call that library meanwhile.
  *
  * Statuses beside those named: UNROLL_E_INVALID (something is NULL or out of its range), UNROLL_E_MEMORY,
  * UNROLL_E_UNSUPPORTED (liblapacke.so.3 or libarpack.so.2 can't be loaded: Debian's packages are liblapacke and
@@ -20,7 +20,8 @@
  */
 #ifndef UNROLL_DIAGNOSE_H
 #define UNROLL_DIAGNOSE_H
-#include <unroll/graph.h>
+#include <unroll/network.h>
+#include <unroll/runtime.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -41,6 +42,12 @@ UNROLL_API unroll_status unroll_spectral_radius(const double *a, int64_t n, doub
  * stretches a vector. [any] */
 UNROLL_API unroll_status unroll_singular_values(const double *a, int64_t m, int64_t n, double *values,
                                                 unroll_error *err);
+/*
+ * How far a [n,n] is from a normal matrix: sqrt(‖a‖_F² - Σ|λ|²) (Henrici 1962), 0 of a normal one. Where it is large, powers
+ * of a grow before they follow the spectral radius. real and imaginary [n] are unroll_eigenvalues'. [any]
+ */
+UNROLL_API unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real,
+                                                         const double *imaginary, double *departure, unroll_error *err);
 /* The first of them alone, ‖a‖₂: of large matrices within 1e-10 by Lanczos's iteration, where that converges. [any] */
 UNROLL_API unroll_status unroll_spectral_norm(const double *a, int64_t m, int64_t n, double *norm, unroll_error *err);
 
@@ -120,24 +127,21 @@ UNROLL_API int64_t unroll_map_count(const unroll_map *map); /* n; of NULL 0 */
 UNROLL_API unroll_status unroll_map_step(const unroll_map *map, int64_t t, const double *state, double *next,
                                          double *jacobian, unroll_error *err);
 
-/* The weights of one layer of a standard cell in one direction, laid out as unroll_rnn has them (nn.h). */
-typedef struct unroll_cell_weights {
-  uint32_t struct_size;
-  int32_t cell;       /* UNROLL_CELL_* */
-  int32_t activation; /* rnn: UNROLL_TANH (also where 0 stands), UNROLL_RELU or UNROLL_SIGMOID */
-  int32_t reserved;
-  int64_t input, hidden; /* I and H; I may be 0 */
-  const double *W_x;     /* [GH,I]; NULL where I is 0 */
-  const double *W_h;     /* [GH,H] */
-  const double *b;       /* [GH]; NULL: 0 */
-  const double *b_n;     /* gru_after: [H]; NULL: 0 */
-  const double *x;       /* [steps,I]: the input of step t is that of t modulo steps; NULL: 0 */
-  int64_t steps;         /* 1: a constant input, which fixed points are of */
-} unroll_cell_weights;
-/* The map of its state, h [H], of an lstm h and c [2H], with the Jacobian by its formulas (plugin.h has the cells'). The
- * weights are copied. UNROLL_E_RANGE: a weight is not finite. */
-UNROLL_API unroll_status unroll_map_of_cell(const unroll_cell_weights *weights, const unroll_allocator *allocator,
-                                            unroll_map **map, unroll_error *err);
+/*
+ * The map of one layer's state in one direction (1: reverse), h [P], of an lstm of either kind h and c [P+H]: of any cell
+ * and option that unroll_rnn has, as for inference, by a graph of one step, with the Jacobian by its tangents
+ * (unroll_jvp), in f64.
+ *   x          [steps,I], what this layer reads, in the order in which the map goes; the input of step t is that of t
+ *              modulo steps. With 1 step it is constant, which fixed points are of. NULL: zeros, and W_x isn't needed
+ *   device     NULL: the cpu reference, in a context of its own. It outlives the map.
+ *   allocator  copied; NULL: malloc
+ * x and the weights are copied. UNROLL_E_INVALID: a weight is missing or of another size (it is named);
+ * UNROLL_E_RANGE: no such layer or direction, a state of more than 16384 numbers, a weight or x that is not finite; else
+ * as building and compiling the graph have it.
+ */
+UNROLL_API unroll_status unroll_map_of_layer(const unroll_network *network, int32_t layer, int32_t direction,
+                                             const double *x, int64_t steps, unroll_device *device,
+                                             const unroll_allocator *allocator, unroll_map **map, unroll_error *err);
 
 /* ---- fixed points ---- */
 
@@ -153,6 +157,10 @@ typedef struct unroll_fixed_point_options { /* zero: as said */
   int64_t iterations; /* of each start; 0: 200 */
   double speed;       /* a point counts where q is at most this; 0: 1e-20. Larger values find slow points. */
   double distance;    /* points nearer than that, in the largest difference of a unit, are one; 0: 1e-6 */
+  int (*cancel)(
+      void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED, and what was found
+                               until then stands */
+  void *ctx;
 } unroll_fixed_point_options;
 /*
  * Fixed points h* = F(h*), by Levenberg and Marquardt's minimisation of q from each of `starts` [n_starts,n], visited
@@ -175,6 +183,8 @@ typedef struct unroll_lyapunov_options {
   int64_t steps;     /* that are counted, at least 1 */
   int64_t every;     /* steps between two decompositions; 0: 1 */
   uint64_t seed;     /* of the first directions */
+  int (*cancel)(void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED */
+  void *ctx;
 } unroll_lyapunov_options;
 typedef struct unroll_lyapunov_info {
   uint32_t struct_size, reserved;

@@ -238,9 +238,9 @@ UNROLL_API void unroll_gradient(unroll_tensor loss, const unroll_tensor *x, uint
 /*
  * Forward mode, the tangent pass: dy[j] = the sum over i of dy_j/dx_i · dx[i], as nodes of the same graph: the derivative
  * along one direction, with no product of Jacobians (Wengert 1964; Griewank & Walther 2008, ch. 3). dx[i], of x[i]'s dtype
- * and shape, of none stands for zeros. Where no path leads from any x to y[j], dy[j] is zeros. It may be taken of a
- * gradient's elementary nodes too. UNROLL_E_UNSUPPORTED names an op that has no tangent: an optimizer's, a layer's and a
- * gate op's gradient.
+ * and shape, of none stands for zeros. Where no path leads from any x to y[j], dy[j] is zeros. Of a gradient it is the
+ * Hessian's product with the direction (Pearlmutter 1994). UNROLL_E_UNSUPPORTED names an op that has no tangent: an
+ * optimizer's, and the gradients of a layer, of a gate op, of a linear scan and of layer norm.
  */
 UNROLL_API void unroll_jvp(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y,
                            uint32_t n_y, unroll_tensor *dy);
