@@ -379,9 +379,9 @@ class Known(Diagnose):
         self.assertIn("clip the gradients' norm", text)
 
     def test_large_matrices(self):
-        """2,048 units, W_h of 0.9^i on its diagonal and 0.3 beside the first: with ARPACK 32 eigenvalues, without all."""
-        H = 2048
-        W = [0.0] * (H * H)
+        """3,072 units, W_h of 0.9^i on its diagonal and 0.3 beside the first: with ARPACK 32 eigenvalues, without all."""
+        H = 3072
+        W = array.array("d", bytes(8 * H * H))
         for i in range(H):
             W[i * H + i] = 0.9 ** i
         W[1] = 0.3
@@ -399,7 +399,7 @@ class Known(Diagnose):
         norm = math.sqrt((1.9 + math.sqrt(1.9 ** 2 - 4 * 0.81)) / 2)
         self.assertAlmostEqual(found["norm"], norm, 8)
         self.assertEqual([e["why"] for e in report["missing"] if e["section"] == "spectra"],
-                         ["0 forward, W_h: the departure from normality needs all 2048 eigenvalues; of that many rows only "
+                         ["0 forward, W_h: the departure from normality needs all 3072 eigenvalues; of that many rows only "
                           "the 32 leading ones are computed"])
         self.assertIn("spectral radius 1, norm", text)
         self.assertNotIn("departure from normality nan", text)
@@ -409,7 +409,7 @@ class Known(Diagnose):
         folder = self.out()
         done = self.succeeds("diagnose", model, "--data", data, *few, "--no-page", *CPU, "--out", folder,
                              env={**os.environ, "LD_LIBRARY_PATH": libraries})
-        self.assertRegex(done.stderr, r"all 2048 eigenvalues .* ARPACK can't be loaded: .*package is libarpack2")
+        self.assertRegex(done.stderr, r"all 3072 eigenvalues .* ARPACK can't be loaded: .*package is libarpack2")
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
             (found,) = json.load(file)["spectra"]
         self.assertEqual((found["leading"], len(found["eigenvalues"])), (False, H))

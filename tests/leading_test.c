@@ -444,9 +444,9 @@ static void wrong_input(void **state) {
   assert_blocks(found, 6);
 }
 
-/* ---- without ARPACK ---- */
+/* ---- without ARPACK, without LAPACK ---- */
 
-/* As a program of its own: what it does where the library is none. */
+/* Each as a program of its own: what it does where the library is none. */
 static int without_arpack(void) {
   double *const a = shift(LARGE, 0.5, false), radius = 7;
   a[(LARGE - 1) * LARGE + LARGE - 1] = 2;
@@ -459,33 +459,54 @@ static int without_arpack(void) {
   return status == UNROLL_E_UNSUPPORTED && is_named && is_known ? 0 : 1;
 }
 
+static int without_lapack(void) {
+  struct blocks b = {.n = 40};
+  double *const a = shift(LARGE, 0.5, false), number;
+  unroll_operator op = of_blocks(&b);
+  unroll_leading_eigenvalue found[2];
+  /* Of an operator it is not needed. */
+  int faults = unroll_leading_eigenvalues(&op, 2, NULL, found, NULL, NULL) != UNROLL_OK;
+  op = of_matrix(a, LARGE, LARGE);
+  const unroll_status statuses[] = {unroll_leading_eigenvalues(&op, 2, NULL, found, NULL, NULL),
+                                    unroll_spectral_norm(a, LARGE, LARGE, &number, NULL),
+                                    unroll_spectral_radius(a, LARGE, &number, &err)};
+  for (int i = 0; i < 3; i++)
+    faults += statuses[i] != UNROLL_E_UNSUPPORTED;
+  faults += !strstr(err.message, "LAPACK can't be loaded") || !strstr(err.message, "package is liblapacke");
+  free(a);
+  return faults;
+}
+
 static void absence_is_said(void **state) {
   (void)state;
-  char folder[] = "/tmp/leading-XXXXXX", file[64], path[4096];
-  assert_non_null(mkdtemp(folder));
-  snprintf(file, sizeof file, "%s/libarpack.so.2", folder);
-  FILE *const f = fopen(file, "w");
-  assert_non_null(f);
-  assert_true(fputs("this is no library\n", f) >= 0 && fclose(f) == 0);
-  const char *const others = getenv("LD_LIBRARY_PATH");
-  snprintf(path, sizeof path, "%s%s%s", folder, others ? ":" : "", others ? others : "");
-  const pid_t child = fork();
-  if (child == 0) {
-    setenv("LD_LIBRARY_PATH", path, 1);
-    execl("/proc/self/exe", "leading_test", "without-arpack", (char *)NULL);
-    _exit(2);
+  static const char *const files[] = {"libarpack.so.2", "liblapacke.so.3"};
+  for (int i = 0; i < 2; i++) {
+    char folder[] = "/tmp/leading-XXXXXX", file[64], path[4096];
+    assert_non_null(mkdtemp(folder));
+    snprintf(file, sizeof file, "%s/%s", folder, files[i]);
+    FILE *const f = fopen(file, "w");
+    assert_non_null(f);
+    assert_true(fputs("this is no library\n", f) >= 0 && fclose(f) == 0);
+    const char *const others = getenv("LD_LIBRARY_PATH");
+    snprintf(path, sizeof path, "%s%s%s", folder, others ? ":" : "", others ? others : "");
+    const pid_t child = fork();
+    if (child == 0) {
+      setenv("LD_LIBRARY_PATH", path, 1);
+      execl("/proc/self/exe", "leading_test", files[i], (char *)NULL);
+      _exit(2);
+    }
+    int result = -1;
+    assert_true(child > 0 && waitpid(child, &result, 0) == child);
+    unlink(file);
+    rmdir(folder);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
   }
-  int result = -1;
-  assert_true(child > 0 && waitpid(child, &result, 0) == child);
-  unlink(file);
-  rmdir(folder);
-  assert_true(WIFEXITED(result));
-  assert_int_equal(WEXITSTATUS(result), 0);
 }
 
 int main(int argc, char **argv) {
-  if (argc == 2 && strcmp(argv[1], "without-arpack") == 0)
-    return without_arpack();
+  if (argc == 2)
+    return strcmp(argv[1], "libarpack.so.2") == 0 ? without_arpack() : without_lapack();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(those_of_numpy),
       cmocka_unit_test(conditions_are_known),

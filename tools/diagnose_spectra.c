@@ -24,10 +24,10 @@ static double *recurrent(const layer_view *l, int64_t gate) {
   return all;
 }
 
-/* From so many rows on all eigenvalues take LAPACK the better part of a minute: the leading ones alone then. */
-#define LEADING_ROWS 2048
+/* From so many rows on all eigenvalues take LAPACK more than ten seconds, and as n³: the leading ones alone then. */
+#define LEADING_ROWS 3072
 #define LEADING_VALUES 32
-#define LEADING_RESTARTS 10
+#define LEADING_RESTARTS 16
 #define LEADING_ERROR 1e-6 /* of the radius, by the condition; what is worse is left to LAPACK */
 
 typedef struct matrix_spectrum {
@@ -35,6 +35,7 @@ typedef struct matrix_spectrum {
   int64_t n;
   double radius, norm, departure;
   bool leading; /* only those: there are more */
+  bool told;    /* that there is no ARPACK, which is said once */
 } matrix_spectrum;
 
 static unroll_status leading_ones(const double *W, int64_t H, matrix_spectrum *s, unroll_error *err) {
@@ -58,16 +59,19 @@ static unroll_status measure(const double *W, int64_t H, matrix_spectrum *s, unr
   s->leading = false;
   s->departure = NAN;
   unroll_status status = H >= LEADING_ROWS ? leading_ones(W, H, s, err) : UNROLL_E_RANGE;
-  if (status == UNROLL_E_UNSUPPORTED)
+  if (status == UNROLL_E_UNSUPPORTED && !s->told)
     tell("all %" PRId64 " eigenvalues of a matrix are computed, which takes its time: %s", H, err->message);
+  s->told = s->told || status == UNROLL_E_UNSUPPORTED;
   if (status != UNROLL_OK) {
     s->n = H;
     status = unroll_eigenvalues(W, H, s->re, s->im, err);
     if (status == UNROLL_OK)
       status = unroll_departure_from_normality(W, H, s->re, s->im, &s->departure, err);
   }
+  if (status != UNROLL_OK)
+    return status;
   s->radius = hypot(s->re[0], s->im[0]);
-  return status == UNROLL_OK ? unroll_spectral_norm(W, H, H, &s->norm, err) : status;
+  return unroll_spectral_norm(W, H, H, &s->norm, err);
 }
 
 static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, const double *W, matrix_spectrum *s,
@@ -93,6 +97,7 @@ static json_t *spectrum(diagnosis *d, const layer_view *l, int64_t gate, const d
 
 void diagnose_spectra(diagnosis *d) {
   json_t *all = json_array();
+  matrix_spectrum found = {.told = false};
   for (size_t k = 0; k < d->model.n; k++) {
     const layer_view *l = &d->model.layers[k];
     const int64_t n = layer_output_size(l);
@@ -107,13 +112,14 @@ void diagnose_spectra(diagnosis *d) {
         diagnose_missing(d, "spectra", "%s: %s", l->name, room ? "interrupted" : "out of memory");
         break;
       }
-      matrix_spectrum found = {.re = room, .im = room + n};
+      found.re = room;
+      found.im = room + n;
       double *const W = recurrent(l, gate);
       json_t *const one = W ? spectrum(d, l, gate, W, &found, &err) : NULL;
+      const char *const why = W ? err.message : "out of memory";
       free(W);
       if (!one) {
-        diagnose_missing(d, "spectra", "%s, gate %s: %s", l->name, layer_gate(l, gate).name,
-                         W ? err.message : "out of memory");
+        diagnose_missing(d, "spectra", "%s, gate %s: %s", l->name, layer_gate(l, gate).name, why);
         continue;
       }
       json_array_append_new(all, one);
