@@ -30,16 +30,19 @@ static void normal_pair(uint64_t *s, double *a, double *b) {
 
 static unroll_status row(const double *J, const double *first, double g, int64_t steps, unroll_error *err) {
   static double W[N * N];
+  static const double b[N];
   double h[N], exponents[N], errors[N];
   for (int i = 0; i < N * N; i++)
     W[i] = g * J[i];
   for (int i = 0; i < N; i++)
     h[i] = first[i];
-  const unroll_cell_weights cell = {.struct_size = sizeof cell, .cell = UNROLL_CELL_RNN, .hidden = N, .W_h = W};
+  const unroll_rnn_options rnn = {.struct_size = sizeof rnn, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = N};
+  const unroll_network_weight weights[] = {{"W_h.0.0", W, N * N}, {"b.0.0", b, N}};
+  const unroll_network net = {.struct_size = sizeof net, .options = &rnn, .n_weights = 2, .weights = weights};
   const unroll_lyapunov_options o = {.struct_size = sizeof o, .transient = steps / 3, .steps = steps, .every = EVERY};
   unroll_lyapunov_info info = {.struct_size = sizeof info};
   unroll_map *map = NULL;
-  unroll_status st = unroll_map_of_cell(&cell, NULL, &map, err);
+  unroll_status st = unroll_map_of_layer(&net, 0, 0, NULL, 0, NULL, NULL, &map, err);
   if (st == UNROLL_OK && (st = unroll_lyapunov(map, h, &o, exponents, errors, &info, err)) == UNROLL_OK) {
     int positive = 0;
     while (positive < N && exponents[positive] > 3 * errors[positive])

@@ -143,10 +143,12 @@ static unroll_status open_up(unroll_binding *binding, unroll_error *err) {
     for (int k = 0; k < H; k++)
       starts[i * H + k] = states[from * H + k] + NOISE * (2 * uniform() - 1);
   }
-  const unroll_cell_weights cell = {
-      .struct_size = sizeof cell, .cell = UNROLL_CELL_RNN, .hidden = H, .W_h = W_h, .b = b};
+  const unroll_rnn_options rnn = {.struct_size = sizeof rnn, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = H};
+  const unroll_network_weight weights[] = {{"rnn.W_h.0.0", W_h, H * H}, {"rnn.b.0.0", b, H}};
+  const unroll_network net = {
+      .struct_size = sizeof net, .options = &rnn, .prefix = "rnn", .input = BITS, .n_weights = 2, .weights = weights};
   const unroll_fixed_point_options o = {.struct_size = sizeof o};
-  if (st == UNROLL_OK && (st = unroll_map_of_cell(&cell, NULL, &map, err)) == UNROLL_OK &&
+  if (st == UNROLL_OK && (st = unroll_map_of_layer(&net, 0, 0, NULL, 0, NULL, NULL, &map, err)) == UNROLL_OK &&
       (st = unroll_fixed_points(map, starts, STARTS, &o, points, found, &n, err)) == UNROLL_OK)
     print(found, n);
   unroll_map_destroy(map);

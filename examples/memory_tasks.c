@@ -364,7 +364,10 @@ static unroll_status save_model(const settings *s, const cell *c, const machine 
   static const char *const kinds[] = {
       [UNROLL_CELL_RNN] = "rnn", [UNROLL_CELL_LSTM] = "lstm", [UNROLL_CELL_GRU] = "gru"};
   snprintf(path, sizeof path, "%s/%s.safetensors", s->save, c->name);
-  snprintf(model, sizeof model, "{\"cell\":\"%s\",\"activation\":\"%s\"}", kinds[c->kind], activation);
+  if (c->kind == UNROLL_CELL_RNN) /* the other cells have their own */
+    snprintf(model, sizeof model, "{\"cell\":\"%s\",\"activation\":\"%s\"}", kinds[c->kind], activation);
+  else
+    snprintf(model, sizeof model, "{\"cell\":\"%s\"}", kinds[c->kind]);
   unroll_status st = unroll_safetensors_writer_create(path, NULL, &w, err);
   if (st == UNROLL_OK)
     st = unroll_safetensors_writer_metadata(w, "unroll.model", model, err);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gates and states of layers against the graph's, maps against differences and other maps, and the departure from normality against NumPy's. */
+/* Gates and states: what is refused and what isn't, and names of gates. insides_golden_test has the numbers. And the
+ * departure from normality against NumPy's. */
 #include "devices.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/activity.h>
-#include <unroll/nn.h>
-#include <unroll/philox.h>
+#include <unroll/diagnose.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
 #define assert_ok(expr) assert_status(UNROLL_OK, (expr))
@@ -18,286 +17,145 @@ static unroll_error err = UNROLL_ERROR_INIT;
       fail_msg("'%s' is not in '%s'", (words), err.message); \
   } while (0)
 
-enum { T = 6, B = 3, I = 3, H = 4, MOST = 4 * H * H };
+/* ---- names ---- */
 
-struct trial {
-  const char *name;
-  int32_t cell, activation, peepholes, layer_norm;
-  double zoneout_h, zoneout_c;
-};
-static const struct trial trials[] = {
-    {.name = "rnn", .cell = UNROLL_CELL_RNN},
-    {.name = "relu", .cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU},
-    {.name = "sigmoid", .cell = UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID},
-    {.name = "identity", .cell = UNROLL_CELL_RNN, .activation = -1},
-    {.name = "rnn, layer norm", .cell = UNROLL_CELL_RNN, .layer_norm = 1},
-    {.name = "rnn, zoneout", .cell = UNROLL_CELL_RNN, .zoneout_h = 0.3},
-    {.name = "lstm", .cell = UNROLL_CELL_LSTM},
-    {.name = "lstm, peepholes", .cell = UNROLL_CELL_LSTM, .peepholes = 1},
-    {.name = "lstm, all",
-     .cell = UNROLL_CELL_LSTM,
-     .peepholes = 1,
-     .layer_norm = 1,
-     .zoneout_h = 0.2,
-     .zoneout_c = 0.4},
-    {.name = "gru", .cell = UNROLL_CELL_GRU},
-    {.name = "gru, all", .cell = UNROLL_CELL_GRU, .layer_norm = 1, .zoneout_h = 0.1},
-    {.name = "gru after", .cell = UNROLL_CELL_GRU_AFTER},
-    {.name = "gru after, all", .cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1, .zoneout_h = 0.1},
-};
-
-/* The parameters by their names' first parts, in the order of unroll_cell_weights and _extras. */
-static const char *const names[] = {"W_x", "W_h", "b", "b_n", "p_i", "p_f", "p_o", "ln_x", "ln_h", "ln_c", "ln_s"};
-enum { NAMES = sizeof names / sizeof names[0] };
-
-/* Random numbers; what a trial has no use for stays away. */
-static void draw(double *to, int64_t n, uint64_t seed) {
-  const unroll_philox_key key = unroll_philox_site_key(seed, 0, 0);
-  for (int64_t i = 0; i < n; i++)
-    to[i] = 0.8 * unroll_normal(key, (unroll_u64)i, 0, 0);
-}
-
-static int64_t gates_of(int32_t cell) { return cell == UNROLL_CELL_RNN ? 1 : cell == UNROLL_CELL_LSTM ? 4 : 3; }
-
-/* The graph's states [T,B,H] and, of an lstm, c. */
-static void run_graph(unroll_device *dev, const struct trial *k, double params[NAMES][MOST], const double *x, double *h,
-                      double *c) {
-  unroll_graph *g;
-  unroll_tensor cells = unroll_none();
-  const bool lstm = k->cell == UNROLL_CELL_LSTM;
-  assert_ok(unroll_graph_create(NULL, &g, &err));
-  const unroll_rnn_options o = {.struct_size = sizeof o,
-                                .cell = k->cell,
-                                .activation = k->activation > 0 ? k->activation : 0,
-                                .f = unroll_activation_of(k->activation < 0 ? UNROLL_ACTIVATION_IDENTITY : 0),
-                                .layers = 1,
-                                .hidden = H,
-                                .inference = 1,
-                                .lengths = unroll_none(),
-                                .zoneout_h = k->zoneout_h,
-                                .zoneout_c = k->zoneout_c,
-                                .peepholes = k->peepholes,
-                                .layer_norm = k->layer_norm,
-                                .cells = lstm ? &cells : NULL};
-  unroll_output(unroll_rnn(unroll_input(g, "x", UNROLL_F64, 3, (int64_t[]){T, B, I}), "r", &o, NULL, NULL), "y");
-  if (lstm)
-    unroll_output(cells, "c");
-  model m = model_open(g, dev, false);
-  for (int i = 0; i < NAMES; i++) {
-    char name[32];
-    snprintf(name, sizeof name, "r.%s.0.0", names[i]);
-    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_find(g, name));
-    if (info.rank >= 0)
-      model_put(&m, name, params[i], info.shape[0] * (info.rank > 1 ? info.shape[1] : 1));
-  }
-  model_put(&m, "x", x, T * B * I);
-  model_run(&m);
-  double *const got = model_get(&m, "y", T * B * H);
-  memcpy(h, got, T * B * H * sizeof *h);
-  free(got);
-  if (lstm) {
-    double *const got_c = model_get(&m, "c", T * B * H);
-    memcpy(c, got_c, T * B * H * sizeof *c);
-    free(got_c);
-  }
-  model_close(&m);
-  unroll_graph_destroy(g);
-}
-
-/* x [steps,I] */
-static void describe(const struct trial *k, double params[NAMES][MOST], const double *x, int64_t steps,
-                     unroll_cell_weights *w, unroll_cell_extras *e) {
-  *w = (unroll_cell_weights){.struct_size = sizeof *w,
-                             .cell = k->cell,
-                             .activation = k->activation > 0 ? k->activation : 0,
-                             .input = I,
-                             .hidden = H,
-                             .W_x = params[0],
-                             .W_h = params[1],
-                             .b = params[2],
-                             .b_n = params[3],
-                             .x = x,
-                             .steps = steps};
-  const bool lstm = k->cell == UNROLL_CELL_LSTM;
-  *e = (unroll_cell_extras){.struct_size = sizeof *e,
-                            .linear = k->activation < 0,
-                            .p_i = k->peepholes ? params[4] : NULL,
-                            .p_f = k->peepholes ? params[5] : NULL,
-                            .p_o = k->peepholes ? params[6] : NULL,
-                            .ln_x = k->layer_norm ? params[7] : NULL,
-                            .ln_h = k->layer_norm ? params[8] : NULL,
-                            .ln_c = k->layer_norm && lstm ? params[9] : NULL,
-                            .ln_s = k->layer_norm && lstm ? params[10] : NULL,
-                            .zoneout_h = k->zoneout_h,
-                            .zoneout_c = k->zoneout_c};
-}
-
-static void trace(const struct trial *k, double params[NAMES][MOST], const double *x, int64_t row, double *gates,
-                  double *states) {
-  double own[T * I];
-  unroll_cell_weights w;
-  unroll_cell_extras e;
-  for (int64_t t = 0; t < T; t++)
-    memcpy(own + t * I, x + (t * B + row) * I, I * sizeof *own);
-  describe(k, params, own, T, &w, &e);
-  assert_ok(unroll_cell_trace(&w, &e, NULL, gates, states, &err));
-}
-
-/* Are these the gates that made the states? Without options, by the cells' own equations. */
-static void check_gates(const struct trial *k, const double *gates, const double *states) {
-  const int64_t n = k->cell == UNROLL_CELL_LSTM ? 2 * H : H, G = gates_of(k->cell);
-  for (int64_t t = 1; t < T; t++)
-    for (int64_t u = 0; u < H; u++) {
-      const double *const g = gates + t * G * H + u, *const was = states + (t - 1) * n + u,
-                          *const is = states + t * n + u;
-      if (k->cell == UNROLL_CELL_LSTM) {
-        assert_true(fabs(is[H] - (g[H] * was[H] + g[0] * g[2 * H])) < 1e-15);
-        assert_true(fabs(is[0] - g[3 * H] * tanh(is[H])) < 1e-15);
-      } else if (k->cell == UNROLL_CELL_RNN)
-        assert_true(is[0] == g[0]);
-      else
-        assert_true(fabs(is[0] - ((1 - g[H]) * g[2 * H] + g[H] * was[0])) < 1e-15);
-    }
-}
-
-/* Sums of a dozen products in double in another order, over six steps: 1e-13. */
-static void states_are_the_graphs(void **state) {
-  double params[NAMES][MOST], x[T * B * I], h[T * B * H], c[T * B * H];
-  for (int i = 0; i < NAMES; i++)
-    draw(params[i], MOST, 10 + (uint64_t)i);
-  draw(x, T * B * I, 1);
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F64) {
-    for (size_t i = 0; i < sizeof trials / sizeof trials[0]; i++) {
-      const struct trial *k = &trials[i];
-      const int64_t n = k->cell == UNROLL_CELL_LSTM ? 2 * H : H;
-      run_graph(dev, k, params, x, h, c);
-      for (int64_t row = 0; row < B; row++) {
-        double gates[T * 4 * H], states[T * 2 * H], want[T * 2 * H];
-        trace(k, params, x, row, gates, states);
-        for (int64_t t = 0; t < T; t++) {
-          memcpy(want + t * n, h + (t * B + row) * H, H * sizeof *want);
-          if (n > H)
-            memcpy(want + t * n + H, c + (t * B + row) * H, H * sizeof *want);
-        }
-        assert_close(k->name, states, want, T * n, 1e-13);
-        if (!k->layer_norm && k->zoneout_h == 0)
-          check_gates(k, gates, states);
-      }
+static void gates_have_names(void **state) {
+  (void)state;
+  const double none = (double)INFINITY;
+  static const struct {
+    int32_t cell, keeps[4];
+    const char *names[5];
+  } all[] = {
+      {UNROLL_CELL_RNN, {0}, {"state"}},
+      {UNROLL_CELL_LSTM, {0, UNROLL_KEEPS, 0, 0}, {"input", "forget", "candidate", "output"}},
+      {UNROLL_CELL_GRU, {0, UNROLL_KEEPS, 0}, {"reset", "update", "candidate"}},
+      {UNROLL_CELL_GRU_AFTER, {0, UNROLL_KEEPS, 0}, {"reset", "update", "candidate"}},
+      {UNROLL_RNN_COUPLED_LSTM, {UNROLL_KEEPS_REST, 0, 0}, {"input", "candidate", "output"}},
+      {UNROLL_RNN_MIN_GRU, {UNROLL_KEEPS_REST, 0}, {"update", "candidate"}},
+      {UNROLL_RNN_MIN_LSTM, {UNROLL_KEEPS, 0, 0}, {"forget", "input", "candidate"}},
+  };
+  unroll_rnn_options o = {.struct_size = sizeof o, .layers = 1, .hidden = 1};
+  unroll_gate gate = {.struct_size = sizeof gate};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    o.cell = all[i].cell;
+    const bool minimal = o.cell == UNROLL_RNN_MIN_GRU || o.cell == UNROLL_RNN_MIN_LSTM;
+    const int64_t n = unroll_gate_count(o.cell);
+    assert_null(all[i].names[n]);
+    for (int64_t k = 0; k < n; k++) {
+      assert_ok(unroll_gate_of(&o, k, &gate, &err));
+      assert_string_equal(gate.name, all[i].names[k]);
+      assert_int_equal(gate.keeps, all[i].keeps[k]);
+      const bool tanh = strcmp(gate.name, "candidate") == 0 || strcmp(gate.name, "state") == 0;
+      assert_true(gate.low == (tanh ? minimal ? -none : -1 : 0) && gate.high == (tanh && minimal ? none : 1));
     }
   }
+  o.cell = UNROLL_CELL_RNN;
+  o.activation = UNROLL_RELU;
+  assert_ok(unroll_gate_of(&o, 0, &gate, &err));
+  assert_true(gate.low == 0 && gate.high == none);
+  o.activation = 0;
+  o.f = (unroll_activation){.kind = UNROLL_ACTIVATION_SCALED_TANH, .alpha = -1.5, .beta = 1};
+  assert_ok(unroll_gate_of(&o, 0, &gate, &err));
+  assert_true(gate.low == -1.5 && gate.high == 1.5);
+  o.f.kind = UNROLL_ACTIVATION_ELU;
+  o.f.alpha = 0.3;
+  assert_ok(unroll_gate_of(&o, 0, &gate, &err));
+  assert_true(gate.low == -0.3 && gate.high == none);
+  assert_error(unroll_gate_of(&o, 1, &gate, &err), UNROLL_E_RANGE, "gate 1 of cell 1, which has 1");
+  o.f.kind = 99;
+  assert_error(unroll_gate_of(&o, 0, &gate, &err), UNROLL_E_RANGE, "its activation is 99");
+  assert_error(unroll_gate_of(NULL, 0, &gate, &err), UNROLL_E_INVALID, "NULL");
+  assert_int_equal(unroll_gate_count(77), 0);
 }
 
-/*
- * Of every trial the map's step is the trace's, and its Jacobian that of central differences: with steps of 1e-6 their error
- * is about 1e-12 of the third derivative and 1e-10 of rounding.
- */
-static void maps_are_the_traces(void **state) {
-  (void)state;
-  double params[NAMES][MOST], x[T * B * I], at[2 * H];
-  for (int i = 0; i < NAMES; i++)
-    draw(params[i], MOST, 50 + (uint64_t)i);
-  draw(x, T * B * I, 3);
-  draw(at, 2 * H, 4);
-  for (size_t i = 0; i < sizeof trials / sizeof trials[0]; i++) {
-    const struct trial *k = &trials[i];
-    const int64_t n = k->cell == UNROLL_CELL_LSTM ? 2 * H : H;
-    unroll_cell_weights w;
-    unroll_cell_extras e;
-    double next[2 * H], want[2 * H], J[4 * H * H], both[2][2 * H], moved[2 * H];
-    unroll_map *map;
-    describe(k, params, x + 2 * I, 2, &w, &e);
-    assert_ok(unroll_map_of_layer(&w, &e, NULL, &map, &err));
-    assert_int_equal(unroll_map_count(map), n);
-    for (int64_t t = 0; t < 3; t++) { /* the third input is the first again */
-      unroll_cell_weights one = w;
-      one.x = w.x + t % 2 * I;
-      one.steps = 1;
-      assert_ok(unroll_cell_trace(&one, &e, at, NULL, want, &err));
-      assert_ok(unroll_map_step(map, t, at, next, J, &err));
-      assert_memory_equal(next, want, (size_t)n * sizeof *next);
-      for (int64_t j = 0; j < n; j++) {
-        for (int side = 0; side < 2; side++) {
-          memcpy(moved, at, sizeof moved);
-          moved[j] += side ? 1e-6 : -1e-6;
-          assert_ok(unroll_map_step(map, t, moved, both[side], NULL, &err));
-        }
-        for (int64_t u = 0; u < n; u++)
-          if (fabs((both[1][u] - both[0][u]) / 2e-6 - J[u * n + j]) > 1e-8)
-            fail_msg("%s: [%d,%d] is %.12g, by differences %.12g", k->name, (int)u, (int)j, J[u * n + j],
-                     (both[1][u] - both[0][u]) / 2e-6);
-      }
-    }
-    unroll_map_destroy(map);
-  }
-}
+/* ---- networks ---- */
 
-/* Without options it is unroll_map_of_cell's. */
-static void maps_of_plain_cells(void **state) {
-  (void)state;
-  double params[NAMES][MOST], x[T * B * I], at[2 * H];
-  for (int i = 0; i < NAMES; i++)
-    draw(params[i], MOST, 70 + (uint64_t)i);
-  draw(x, T * B * I, 5);
-  draw(at, 2 * H, 6);
-  for (size_t i = 0; i < sizeof trials / sizeof trials[0]; i++) {
-    const struct trial *k = &trials[i];
-    const int64_t n = k->cell == UNROLL_CELL_LSTM ? 2 * H : H;
-    if (k->layer_norm || k->peepholes || k->zoneout_h > 0 || k->activation < 0)
-      continue;
-    unroll_cell_weights w;
-    unroll_cell_extras e;
-    double next[2][2 * H], J[2][4 * H * H];
-    unroll_map *maps[2];
-    describe(k, params, x, T, &w, &e);
-    assert_ok(unroll_map_of_layer(&w, &e, NULL, &maps[0], &err));
-    assert_ok(unroll_map_of_cell(&w, NULL, &maps[1], &err));
-    for (int m = 0; m < 2; m++)
-      assert_ok(unroll_map_step(maps[m], 3, at, next[m], J[m], &err));
-    assert_close(k->name, next[0], next[1], n, 1e-14);
-    assert_close(k->name, J[0], J[1], n * n, 1e-14);
-    unroll_map_destroy(maps[0]);
-    unroll_map_destroy(maps[1]);
-  }
-}
-
-static void goes_on_from_a_state(void **state) {
-  (void)state;
-  double params[NAMES][MOST], x[T * B * I], gates[T * 4 * H], states[T * 2 * H], rest[T * 2 * H];
-  for (int i = 0; i < NAMES; i++)
-    draw(params[i], MOST, 30 + (uint64_t)i);
-  draw(x, T * B * I, 2);
-  unroll_cell_weights w = {.struct_size = sizeof w,
-                           .cell = UNROLL_CELL_LSTM,
-                           .input = I,
-                           .hidden = H,
-                           .W_x = params[0],
-                           .W_h = params[1],
-                           .x = x,
-                           .steps = T};
-  assert_ok(unroll_cell_trace(&w, NULL, NULL, gates, states, &err));
-  w.x = x + 2 * I;
-  w.steps = T - 2;
-  assert_ok(unroll_cell_trace(&w, NULL, states + 2 * H, NULL, rest, &err));
-  assert_memory_equal(rest, states + 4 * H, (T - 2) * 2 * H * sizeof *rest);
+typedef struct net {
+  unroll_rnn_options rnn;
+  unroll_network_weight weights[3];
+  unroll_network net;
+  unroll_activity_batch batch;
+} net;
+/* One unit, h' = W_h·h + W_x·x, without an activation, over four steps of ones. */
+static void net_make(net *n, const double *W_h) {
+  static const double one = 1, zero = 0, x[4] = {1, 1, 1, 1};
+  *n = (net){.rnn = {.struct_size = sizeof n->rnn,
+                     .cell = UNROLL_CELL_RNN,
+                     .layers = 1,
+                     .hidden = 1,
+                     .f = unroll_activation_of(UNROLL_ACTIVATION_IDENTITY),
+                     .lengths = unroll_none()},
+             .weights = {{"r.W_x.0.0", &one, 1}, {"r.b.0.0", &zero, 1}, {"r.W_h.0.0", W_h, 1}},
+             .batch = {.struct_size = sizeof n->batch, .steps = 4, .batch = 1, .x = x}};
+  n->net = (unroll_network){.struct_size = sizeof n->net,
+                            .n_weights = 3,
+                            .options = &n->rnn,
+                            .prefix = "r",
+                            .input = 1,
+                            .weights = n->weights};
 }
 
 /* What is not finite is written as it is, from the step on where it comes up. */
 static void keeps_what_is_not_finite(void **state) {
   (void)state;
-  const double W_x[] = {1}, W_h[] = {1e200}, x[] = {1, 1, 1, 1};
-  double states[4];
-  const unroll_cell_extras e = {.struct_size = sizeof e, .linear = 1};
-  const unroll_cell_weights w = {.struct_size = sizeof w,
-                                 .cell = UNROLL_CELL_RNN,
-                                 .input = 1,
-                                 .hidden = 1,
-                                 .W_x = W_x,
-                                 .W_h = W_h,
-                                 .x = x,
-                                 .steps = 4};
-  assert_ok(unroll_cell_trace(&w, &e, NULL, NULL, states, &err));
-  assert_true(isfinite(states[1]));
-  assert_true(isinf(states[2]) && isinf(states[3]));
+  const double W_h = 1e200, x[4] = {1, 1, 1, (double)NAN};
+  net n;
+  unroll_activity *a;
+  net_make(&n, &W_h);
+  assert_ok(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err));
+  assert_int_equal(a->n_layers, 1);
+  assert_true(a->layers[0].h[0] == 1 && a->layers[0].h[1] == 1e200 && a->layers[0].c == NULL);
+  assert_true(isinf(a->layers[0].h[2]) && isinf(a->layers[0].h[3]) && isinf(a->layers[0].gates[3]));
+  unroll_activity_free(a);
+  n.batch.x = x;
+  assert_ok(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err));
+  assert_true(isinf(a->layers[0].h[2]) && isnan(a->layers[0].h[3]) && isnan(a->layers[0].x[3]));
+  unroll_activity_free(a);
+  unroll_activity_free(NULL);
+}
+
+typedef struct counter {
+  int64_t held, left; /* left: allocations that succeed */
+} counter;
+static void *count_alloc(void *ctx, uint64_t bytes, uint64_t alignment) {
+  counter *c = ctx;
+  if (c->left-- <= 0)
+    return NULL;
+  c->held++;
+  return aligned_alloc(alignment, bytes);
+}
+static void count_free(void *ctx, void *p) {
+  counter *c = ctx;
+  if (p)
+    c->held--;
+  free(p);
+}
+
+/* Each allocation fails once: the status says so, and nothing stays. */
+static void memory_runs_out(void **state) {
+  (void)state;
+  const double W_h = 0.5;
+  net n;
+  counter c = {0};
+  const unroll_allocator allocator = {.ctx = &c, .alloc = count_alloc, .free = count_free};
+  const unroll_activity_options o = {.struct_size = sizeof o, .allocator = &allocator};
+  unroll_activity *a = NULL;
+  unroll_status status = UNROLL_E_MEMORY;
+  net_make(&n, &W_h);
+  int64_t left = 0;
+  for (; status != UNROLL_OK && left < 10000; left++) {
+    c.left = left;
+    status = unroll_activity_measure(&n.net, &n.batch, &o, &a, &err);
+    if (status != UNROLL_OK) {
+      assert_true(status == UNROLL_E_MEMORY || status == UNROLL_E_DEVICE_MEMORY);
+      assert_null(a);
+      assert_int_equal(c.held, 0);
+    }
+  }
+  assert_int_equal(status, UNROLL_OK);
+  assert_true(left > 10);
+  unroll_activity_free(a);
+  assert_int_equal(c.held, 0);
 }
 
 static uint64_t splitmix(uint64_t *s) {
@@ -333,42 +191,44 @@ static void departures_are_known(void **state) {
 
 static void wrong_input(void **state) {
   (void)state;
-  const double one[4] = {1, 1, 1, 1};
-  double states[8];
-  unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = 1, .W_h = one, .steps = 1};
-  unroll_cell_extras e = {.struct_size = sizeof e};
-  assert_ok(unroll_cell_trace(&w, &e, NULL, NULL, states, &err));
-  assert_error(unroll_cell_trace(NULL, &e, NULL, NULL, states, &err), UNROLL_E_INVALID, "weights is NULL");
-  e.ln_x = one;
-  assert_error(unroll_cell_trace(&w, &e, NULL, NULL, states, &err), UNROLL_E_INVALID, "gains of both products");
-  e.ln_x = NULL;
-  e.p_i = e.p_f = e.p_o = one;
-  assert_error(unroll_cell_trace(&w, &e, NULL, NULL, states, &err), UNROLL_E_INVALID, "peepholes are an lstm's");
-  e = (unroll_cell_extras){.struct_size = sizeof e, .zoneout_h = 1};
-  assert_error(unroll_cell_trace(&w, &e, NULL, NULL, states, &err), UNROLL_E_INVALID, "zoneout of h 1");
-  w.steps = 0;
-  assert_error(unroll_cell_trace(&w, NULL, NULL, NULL, states, &err), UNROLL_E_INVALID, "0 steps");
-  w.steps = 1;
-  w.input = 2;
-  assert_error(unroll_cell_trace(&w, NULL, NULL, NULL, states, &err), UNROLL_E_INVALID, "W_x is NULL");
-  w.input = 0;
-  w.cell = 9;
-  assert_error(unroll_cell_trace(&w, NULL, NULL, NULL, states, &err), UNROLL_E_INVALID, "cell 9");
-  w.cell = UNROLL_CELL_RNN;
-  w.W_h = NULL;
-  assert_error(unroll_cell_trace(&w, NULL, NULL, NULL, states, &err), UNROLL_E_INVALID, "W_h is NULL");
-  assert_error(unroll_departure_from_normality(NULL, 1, one, one, states, &err), UNROLL_E_INVALID, "an array is NULL");
+  const double W_h = 0.5;
+  const int32_t lengths[] = {5};
+  double departure;
+  net n;
+  unroll_activity *a = NULL;
+  net_make(&n, &W_h);
+  assert_error(unroll_activity_measure(NULL, &n.batch, NULL, &a, &err), UNROLL_E_INVALID, "activity: the network");
+  assert_error(unroll_activity_measure(&n.net, NULL, NULL, &a, &err), UNROLL_E_INVALID, "batch is NULL");
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, NULL, &err), UNROLL_E_INVALID, "activity is NULL");
+  n.batch.lengths = lengths;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_RANGE,
+               "sequence 0 has a length of 5, expected 0 to 4");
+  n.batch.lengths = NULL;
+  n.batch.steps = 0;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_RANGE, "0 steps");
+  n.batch.steps = INT64_MAX;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_RANGE, "too many");
+  n.batch.steps = 4;
+  n.batch.x = NULL;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_INVALID, "x is NULL");
+  net_make(&n, &W_h);
+  n.net.n_weights = 2;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_INVALID,
+               "r.W_h.0.0 is missing, of 1 numbers");
+  const unroll_activity_options o = {.struct_size = sizeof o, .dtype = UNROLL_I32};
+  assert_error(unroll_activity_measure(&n.net, &n.batch, &o, &a, &err), UNROLL_E_RANGE, "expected UNROLL_F64");
+  n.rnn.cell = 9;
+  assert_error(unroll_activity_measure(&n.net, &n.batch, NULL, &a, &err), UNROLL_E_INVALID, "9 is no cell");
+  assert_null(a);
+  assert_error(unroll_departure_from_normality(NULL, 1, &W_h, &W_h, &departure, &err), UNROLL_E_INVALID,
+               "an array is NULL");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      {"states_are_the_graphs_cpu", states_are_the_graphs, NULL, NULL, "cpu"},
-      cmocka_unit_test(maps_are_the_traces),
-      cmocka_unit_test(maps_of_plain_cells),
-      cmocka_unit_test(goes_on_from_a_state),
-      cmocka_unit_test(keeps_what_is_not_finite),
-      cmocka_unit_test(departures_are_known),
+      cmocka_unit_test(gates_have_names), cmocka_unit_test(keeps_what_is_not_finite),
+      cmocka_unit_test(memory_runs_out),  cmocka_unit_test(departures_are_known),
       cmocka_unit_test(wrong_input),
   };
-  return cmocka_run_group_tests(tests, devices_open, devices_close);
+  return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,6 +106,7 @@ class Browser:
         "ArrowLeft": 37,
         "ArrowDown": 40,
         "Home": 36,
+        "Tab": 9,
          "End": 35}[key])
 
     def drag(self, start, end):

@@ -16,6 +16,7 @@ enum {
   AS_IT_IS = 0,
   RUNTIME_TIME = 1, /* planned for 9 steps, run for 5 */
   NAN_PAST_END = 2, /* x and dy are NaN past each sequence's end */
+  WITH_GATES = 4,   /* which are asked for, and change nothing */
 };
 
 typedef struct cell_case {
@@ -81,7 +82,7 @@ static void build(cell_case *c, unroll_graph *g, int32_t dtype) {
   const int64_t T = c->variant & RUNTIME_TIME ? unroll_graph_dim(g, "T", 1, 9) : c->T;
   const unroll_tensor x = unroll_input(g, "x", dtype, 3, (int64_t[]){T, c->B, c->I});
   const int32_t n = c->options.layers * (int32_t)c->D;
-  unroll_tensor h0[4], c0[4], h_last[4], c_last[4], c_all[4], wrt[NAMES], d[NAMES];
+  unroll_tensor h0[4], c0[4], h_last[4], c_last[4], c_all[4], gates[4], wrt[NAMES], d[NAMES];
   results r = {.n = 0};
   char name[32];
   assert_in_range(n, 1, 4);
@@ -95,6 +96,7 @@ static void build(cell_case *c, unroll_graph *g, int32_t dtype) {
   if (c->lengths)
     c->options.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &c->B);
   c->options.cells = golden_number(&c->file, "cells", 0) != 0 ? c_all : NULL;
+  c->options.gates = c->variant & WITH_GATES ? gates : NULL;
   unroll_rnn_state last = {h_last, c_last};
   add_result(&r, c, g, dtype, unroll_rnn(x, "", &c->options, &(unroll_rnn_state){h0, c0}, &last), "y");
   for (int32_t i = 0; i < n; i++) {
@@ -125,6 +127,10 @@ static void build(cell_case *c, unroll_graph *g, int32_t dtype) {
     unroll_output(d[i], names[i]);
   for (uint32_t i = 0; i < r.n; i++)
     unroll_output(r.y[i], r.names[i]);
+  for (int32_t i = 0; i < n && c->options.gates; i++) {
+    snprintf(name, sizeof name, "gates.%d", i);
+    unroll_output(gates[i], name);
+  }
 }
 
 static void put_inputs(const cell_case *c, model *m) {
@@ -213,6 +219,7 @@ static void run_files(void **state, const char *begin, int32_t variant) {
 
 static void every_file(void **state) { run_files(state, "cell_", AS_IT_IS); }
 static void nan_past_the_end_changes_nothing(void **state) { run_files(state, "cell_", NAN_PAST_END); }
+static void gates_change_nothing(void **state) { run_files(state, "cell_", WITH_GATES); }
 static void time_known_at_run_time(void **state) {
   run_files(state, "cell_lstm_everything", RUNTIME_TIME | NAN_PAST_END);
   run_files(state, "cell_gru_everything", RUNTIME_TIME);
@@ -222,6 +229,6 @@ static void time_known_at_run_time(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {DEVICE_TESTS(every_file), DEVICE_TESTS(nan_past_the_end_changes_nothing),
-                                     DEVICE_TESTS(time_known_at_run_time)};
+                                     DEVICE_TESTS(gates_change_nothing), DEVICE_TESTS(time_known_at_run_time)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

@@ -6,11 +6,12 @@ import math
 import os
 import resource
 import struct
+import subprocess
 import time
 import unittest
 
 import event_records
-from command_test import CPU, LM, TINY, WORDS, Case
+from command_test import CPU, LM, TINY, UNROLL, WORDS, Case
 
 
 def spectral_radius(matrix):
@@ -107,6 +108,27 @@ class Board(Case):
                 self.assertTrue(math.isclose(h["sum"], math.fsum(values), rel_tol=1e-9, abs_tol=1e-9))
                 self.assertTrue(math.isclose(h["squares"], math.fsum(x * x for x in values), rel_tol=1e-9))
 
+    def test_radii_of_other_cells(self):
+        """Of a projection that of W_r·W_h, by which h comes back to h; gates by the cell's own letters."""
+        for cell, gates in (("lstm", "ifgo"), ("coupled_lstm", "igo")):
+            self.train(*TINY, "--cell", cell, "--projection", "5", "--out", self.path("p.safetensors"), "--updates", "5",
+                       "--tensorboard", self.path(cell))
+            data, tags = self.read("p.safetensors"), self.board(cell)
+            (n,) = struct.unpack_from("<Q", data)
+            header = json.loads(data[8:8 + n])
+
+            def rows(name):
+                first, last = header[name]["data_offsets"]
+                values, columns = struct.unpack(f"<{(last - first) // 4}f", data[8 + n + first:8 + n + last]), header[name]["shape"][1]
+                return [values[i:i + columns] for i in range(0, len(values), columns)]
+
+            W_h, W_r = rows("rnn.W_h.0.0"), rows("rnn.W_r.0.0")
+            self.assertEqual([tag for tag in tags if tag.startswith("spectral")], [f"spectral_radius/rnn.W_h.0.0/{g}" for g in gates])
+            for i, gate in enumerate(gates):
+                columns = list(zip(*W_h[12 * i:12 * i + 12]))
+                radius = spectral_radius([[sum(a * b for a, b in zip(row, column)) for column in columns] for row in W_r])
+                self.assertTrue(math.isclose(tags[f"spectral_radius/rnn.W_h.0.0/{gate}"][1][5], radius, rel_tol=1e-4), gate)
+
     def test_resumed_goes_on(self):
         model, folder = self.path("r.safetensors"), self.path("r")
         options = ["--dropout", "0.1", "--tensorboard", folder]
@@ -117,12 +139,31 @@ class Board(Case):
         first, second = (self.board("r", i) for i in (0, 1))
         both = {**first["loss/training"][1], **second["loss/training"][1]}
         self.assertEqual(sorted(second["loss/training"][1]), [9, 10, 11, 12])
+        self.assertEqual([event_records.restart(path) for path in event_records.files(folder)], [None, 9])
         self.assertEqual(both, self.board("s")["loss/training"][1])
         (step, text), = second["configuration"][1].items()
         self.assertEqual(step, 8)
         self.assertRegex(text, r'(?m)^    unroll\.training +\{.*"dropout": ?0\.1')
         self.assertNotIn("unroll.vocabulary", text)
         self.assertNotRegex(text, r"(?m)^    cell ")
+
+    def test_killed_leaves_whole_records(self):
+        """And what it told after its last save is void where the training goes on from there."""
+        model, folder = self.path("k.safetensors"), self.path("k")
+        self.train(*TINY, "--out", model, "--updates", "20")
+        child = subprocess.Popen([UNROLL, *LM, self.text(), *CPU, "--resume", model, "--updates", "1000000",
+                                  "--tensorboard", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.time() + 60
+        told = {}
+        while time.time() < deadline and len(told) < 30:
+            time.sleep(0.1)
+            if event_records.files(folder):
+                told = self.board("k").get("loss/training", (None, {}))[1]
+        child.kill()
+        child.wait()
+        told = self.board("k")["loss/training"][1]
+        self.assertEqual(sorted(told), list(range(21, 21 + len(told))))
+        self.assertGreaterEqual(len(told), 30)
 
     def test_what_is_not_finite(self):
         self.train(*TINY, "--out", self.path("n.safetensors"), "--log", self.path("n.jsonl"), "--updates", "20",

@@ -68,6 +68,28 @@ class Classify(Case):
         self.assertEqual(*curves)
         self.assertEqual(self.read("d.safetensors"), self.read("e.safetensors"))
 
+    def test_other_cells(self):
+        for name, more, words in (
+                ("projected", ["--cell", "coupled_lstm", "--projection", "4", "--bidirectional", "--layers", "2", "--residual",
+                               "outputs", "--cell-clip", "2"],
+                 ("bidirectional coupled_lstm, 2 layers of 12 units projected to 4;", "cell state clipped to 2, residual outputs")),
+                ("minimal", ["--cell", "min_lstm", "--layers", "2", "--residual", "outputs"], ("min_lstm, 2 layers of 12 units;",)),
+                ("elu", ["--cell", "rnn", "--activation", "elu", "--hidden", "2", "--residual", "states"], ("activation elu 1, residual",))):
+            with self.subTest(name=name):
+                model = self.path(f"{name}.safetensors")
+                done = self.classify(*more, "--out", model, "--epochs", "8", "--lr", "0.02")
+                for text in words:
+                    self.assertIn(text, done.stderr)
+                found = json.loads(self.succeeds("eval", model, "--csv", self.data("other.csv", 90, 2), *CPU, "--json").stdout)
+                self.assertGreater(found["accuracy"], 0.75)
+                predicted = self.succeeds("predict", model, "--csv", self.data("bare.csv", 90, 2, labels=False), *CPU).stdout
+                self.assertEqual(len(predicted.splitlines()), 91)
+                self.assertIn("n_h = ", self.succeeds("cost", model).stdout)
+        self.fails(2, "--projection is of lstm and coupled_lstm, but --cell is gru", *CLASSIFY, self.data(), *TINY, "--features", "2",
+                   "--projection", "4", "--out", self.path("none.safetensors"))
+        self.fails(1, "residual outputs: the only layer reads 2 numbers and gives 12", *CLASSIFY, self.data(), *TINY, "--features", "2",
+                   "--residual", "outputs", "--out", self.path("none.safetensors"))
+
     def test_eval_and_predict(self):
         model = self.path("f.safetensors")
         self.classify("--out", model, "--epochs", "8")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import pty
 import random
 import signal
 import struct
@@ -18,12 +19,12 @@ from command_test import CPU, LM, TINY, UNROLL, WORDS, Case
 SECTIONS = ["nonfinite", "gates", "units", "spectra", "gradient", "lyapunov", "fixed_points"]
 
 
-def safetensors(tensors, metadata=None):
-    """tensors: name -> (shape, numbers), written as f64."""
+def safetensors(tensors, metadata=None, single=False):
+    """tensors: name -> (shape, numbers), written as f64 or f32."""
     header, data = {"__metadata__": metadata or {}}, b""
     for name, (shape, numbers) in tensors.items():
-        piece = array.array("d", numbers).tobytes()
-        header[name] = {"dtype": "F64", "shape": shape, "data_offsets": [len(data), len(data) + len(piece)]}
+        piece = array.array("f" if single else "d", numbers).tobytes()
+        header[name] = {"dtype": "F32" if single else "F64", "shape": shape, "data_offsets": [len(data), len(data) + len(piece)]}
         data += piece
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
@@ -48,6 +49,19 @@ def tensors_of(path):
             begin, end = entry["data_offsets"]
             found[name] = entry["shape"], array.array("f", data[8 + size + begin:8 + size + end])
     return found
+
+
+def poisoned(path, tensor, element):
+    """The bytes of a file of f32 with a NaN in it, and without the checksum that would tell."""
+    with open(path, "rb") as file:
+        data = file.read()
+    size = struct.unpack("<Q", data[:8])[0]
+    header, rest = json.loads(data[8:8 + size]), bytearray(data[8 + size:])
+    del header["__metadata__"]["unroll.checksum"]
+    place = header[tensor]["data_offsets"][0] + 4 * element
+    rest[place:place + 4] = struct.pack("<f", math.nan)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(rest)
 
 
 def diagonal(n, value):
@@ -87,6 +101,8 @@ class Diagnose(Case):
             for share in (*gate["low"], *gate["high"]):
                 self.assertTrue(0 <= share <= 1)
             self.assertEqual(len(gate["edges"]), len(gate["counts"]) + 1)
+            self.assertEqual([sum(column) for column in zip(*gate["histogram"])], gate["counts"])
+            self.assertEqual(gate["histogram_steps"][0], 0)
             if gate["time_constants"]:
                 self.assertEqual(gate["time_constants"], sorted(gate["time_constants"]))
         for finding in report["verdict"]["findings"]:
@@ -190,6 +206,37 @@ class Tasks(Diagnose):
             self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
             self.assertEqual(len(report["lyapunov"]), 1)
 
+    def test_every_cell_and_option(self):
+        """Of each, all sections but those that it cannot have; and what its report says of it."""
+        for options, cell, gates, said in (
+                (["--cell", "coupled_lstm"], "coupled_lstm", ["input", "candidate", "output"], {}),
+                (["--cell", "min_gru"], "min_gru", ["update", "candidate"], {}),
+                (["--cell", "min_lstm"], "min_lstm", ["forget", "input", "candidate"], {}),
+                (["--cell", "lstm", "--projection", "3"], "lstm", ["input", "forget", "candidate", "output"],
+                 {"projection": 3}),
+                (["--cell", "lstm", "--gate-clip", "0.9", "--cell-clip", "0.7"], "lstm",
+                 ["input", "forget", "candidate", "output"], {"gate_clip": 0.9, "cell_clip": 0.7}),
+                (["--cell", "gru", "--skip", "0.25", "--candidate-activation", "softsign"], "gru",
+                 ["reset", "update", "candidate"], {"skip": 0.25, "g": "softsign"}),
+                (["--cell", "rnn", "--activation", "elu", "--layers", "2", "--residual", "outputs"], "rnn", ["state"] * 2,
+                 {"activation": "elu", "residual": "outputs"})):
+            with self.subTest(options=options):
+                model = self.model(*options, name="any.safetensors")
+                report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
+                missing = [e["section"] for e in report["missing"]]
+                self.assertEqual(missing, (["spectra"] if cell.startswith("min_") else []) + ["attention"])
+                self.assertEqual(report["model"]["cell"], cell)
+                self.assertEqual([g["gate"] for g in report["gates"]], gates)
+                self.assertLessEqual(said.items(), report["model"]["options"].items())
+                self.assertEqual(report["double_device"], "cpu:0")
+                for gate in report["gates"]:
+                    keeps = (cell, gate["gate"]) in (("coupled_lstm", "input"), ("min_gru", "update"), ("min_lstm", "forget"),
+                                                     ("lstm", "forget"), ("gru", "update"))
+                    self.assertEqual(gate["time_constants"] is not None, keeps)
+                for flow in report["gradient"]["layers"]:
+                    self.assertGreater(flow["product"][0], 0)
+                self.assertIn(cell, text)
+
     def test_classifiers(self):
         dice = random.Random(1)
         rows = "".join(f"{k}," + ",".join(str(math.sin(t * (1 + k)) + dice.random()) for t in range(12)) + "\n"
@@ -220,9 +267,21 @@ class Tasks(Diagnose):
         model = self.path("p.safetensors")
         self.succeeds("train", "seq2seq", "--pairs", data, *CPU, "--hidden", "6", "--embedding", "4", "--updates", "3", "--out",
                       model)
-        report, _ = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100")
-        self.assertEqual([e["section"] for e in report["missing"]], ["gates"])
-        self.assertIn("decoder 0 forward", report["missing"][0]["why"])
+        report, text = self.diagnose(model, "--pairs", data, "--starts", "2", "--exponent-steps", "100", page=())
+        self.assertEqual(report["missing"], [])
+        decoder = [gate for gate in report["gates"] if gate["layer"] == "decoder 0 forward"]
+        self.assertEqual([gate["gate"] for gate in decoder], ["reset", "update", "candidate"])
+        longest = 7  # tokens of the longest target, with </s>
+        said = report["data"]["sequences"]
+        for gate in decoder:
+            self.assertEqual(len(gate["mean"]), longest)
+            self.assertGreaterEqual(sum(gate["counts"]), 6 * 2 * said)  # units, and at least a token and </s> of each
+            self.assertTrue(all(gate["mean"]))
+        self.assertEqual(len(decoder[1]["time_constants"]), 21)
+        flow = report["gradient"]["layers"][-1]
+        self.assertEqual((flow["layer"], len(flow["norm"])), ("decoder 0 forward", longest))
+        self.assertTrue(all(norm > 0 for norm in flow["norm"]))
+        self.assertIn("norms by step alone", text)
         for entry in report["attention"]:
             self.assertEqual(len(entry["weights"]), len(entry["target"]))
             for row in entry["weights"]:
@@ -249,7 +308,7 @@ class Known(Diagnose):
             # the axes are orthonormal, so that places keep their distance from the mean
             self.assertLess(math.sqrt(sum(v * v for v in point["place"])), 2)
         self.assertAlmostEqual(sum(found["axes"]), 1, 9)
-        self.assertIn("8 stable, 18 saddles, 1 sources; 0 slow", text)
+        self.assertIn("8 stable, 18 saddles, 1 source; 0 slow", text)
 
     def test_linear_networks(self):
         model, data = self.layers(diagonal(2, 0.5), [1.0, 0.0], [1.0] * 50, 50, 1, activation="identity")
@@ -276,26 +335,30 @@ class Known(Diagnose):
         self.assertIn("edge of chaos", text)
 
     def test_time_constants(self):
-        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU."""
+        """Gates that stand still: f 0.95 and 0.5 in an LSTM, z 0.95 and 0.5 in a GRU, i and z of 0.05 in others."""
         logit = math.log(0.95 / 0.05)
         data = self.write("still.npy", npy([100, 2, 1], [1.0] * 200))
-        for cell, gates, keeps in (("lstm", 4, "forget"), ("gru", 3, "update")):
+        for cell, gates, keeps, at, sign in (("lstm", 4, "forget", 1, 1), ("gru", 3, "update", 1, 1),
+                                             ("coupled_lstm", 3, "input", 0, -1), ("min_gru", 2, "update", 0, -1)):
             bias = [0.0] * (2 * gates)
-            bias[2] = logit
-            model = self.write(f"still-{cell}.safetensors", safetensors({
-                "r.W_h.0.0": ([2 * gates, 2], [0.0] * (4 * gates)), "r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)),
-                "r.b.0.0": ([2 * gates], bias)}))
+            bias[2 * at] = sign * logit
+            weights = {"r.W_x.0.0": ([2 * gates, 1], [0.0] * (2 * gates)), "r.b.0.0": ([2 * gates], bias)}
+            if not cell.startswith("min_"):
+                weights["r.W_h.0.0"] = [2 * gates, 2], [0.0] * (4 * gates)
+            model = self.write(f"still-{cell}.safetensors",
+                               safetensors(weights, {"unroll.model": json.dumps({"cell": cell})} if sign < 0 else None))
             report, text = self.diagnose(model, "--data", data)
             self.assertEqual(report["model"]["cell"], cell)
-            gate = report["gates"][1]
+            gate = report["gates"][at]
             self.assertEqual(gate["gate"], keeps)
             self.assertAlmostEqual(gate["time_constants"][0], -1 / math.log(0.5), 7)
             self.assertAlmostEqual(gate["time_constants"][-1], -1 / math.log(0.95), 6)
             for mean, low, high in zip(gate["mean"], gate["low"], gate["high"]):
-                self.assertAlmostEqual(mean, 0.725, 8)
-                self.assertEqual((low, high), (0, 0.5))
+                self.assertAlmostEqual(mean, 0.5 + 0.225 * sign, 8)
+                self.assertEqual((low, high), (0, 0.5) if sign > 0 else (0.5, 0))
             self.assertEqual(sum(gate["counts"]), 400)
             self.assertIn(f"even the slowest {keeps} gate keeps for only 19.5 of 100 steps", text)
+            self.assertIn(f"begin with {'larger' if sign > 0 else 'smaller'} biases of the {keeps} gate", text)
             # with W_h 0 the slowest direction is that unit's own path: 0.95 a step
             self.assertAlmostEqual(report["lyapunov"][0]["exponents"][0], math.log(0.95), 7)
 
@@ -315,26 +378,145 @@ class Known(Diagnose):
         self.assertEqual(report["verdict"]["findings"][0]["what"], "exploding")
         self.assertIn("clip the gradients' norm", text)
 
+    def test_large_matrices(self):
+        """2,048 units, W_h of 0.9^i on its diagonal and 0.3 beside the first: with ARPACK 32 eigenvalues, without all."""
+        H = 2048
+        W = [0.0] * (H * H)
+        for i in range(H):
+            W[i * H + i] = 0.9 ** i
+        W[1] = 0.3
+        model, data = self.layers(W, [1.0] * H, [1.0] * 3, 3, 1, name="large")
+        few = ["--exponents", "1", "--exponent-steps", "20", "--units", "1"]
+        report, text = self.diagnose(model, "--data", data, *few)
+        (found,) = report["spectra"]
+        self.assertEqual((found["rows"], found["leading"], found["departure"]), (H, True, None))
+        self.assertEqual(len(found["eigenvalues"]), 32)
+        for i, (real, imaginary) in enumerate(found["eigenvalues"]):  # numbers of 9 digits
+            self.assertAlmostEqual(real, 0.9 ** i, 8)
+            self.assertAlmostEqual(imaginary, 0, 8)
+        self.assertAlmostEqual(found["radius"], 1, 8)
+        # of [[1, 0.3], [0, 0.9]], the rest being orthogonal to it
+        norm = math.sqrt((1.9 + math.sqrt(1.9 ** 2 - 4 * 0.81)) / 2)
+        self.assertAlmostEqual(found["norm"], norm, 8)
+        self.assertEqual([e["why"] for e in report["missing"] if e["section"] == "spectra"],
+                         ["0 forward, W_h: the departure from normality needs all 2048 eigenvalues; of that many rows only "
+                          "the 32 leading ones are computed"])
+        self.assertIn("spectral radius 1, norm", text)
+        self.assertNotIn("departure from normality nan", text)
+        os.makedirs(self.path("lib"))
+        self.write("lib/libarpack.so.2", "this is no library\n")
+        libraries = ":".join(filter(None, [self.path("lib"), os.environ.get("LD_LIBRARY_PATH")]))
+        folder = self.out()
+        done = self.succeeds("diagnose", model, "--data", data, *few, "--no-page", *CPU, "--out", folder,
+                             env={**os.environ, "LD_LIBRARY_PATH": libraries})
+        self.assertRegex(done.stderr, r"all 2048 eigenvalues .* ARPACK can't be loaded: .*package is libarpack2")
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            (found,) = json.load(file)["spectra"]
+        self.assertEqual((found["leading"], len(found["eigenvalues"])), (False, H))
+        self.assertAlmostEqual(found["departure"], 0.3, 7)
+        self.assertAlmostEqual(found["radius"], 1, 8)
+        self.assertAlmostEqual(found["norm"], norm, 8)
+
     def test_dead_units(self):
         model, data = self.layers(diagonal(4, 0.5), [-1.0, -1.0, -1.0, 1.0], [1.0] * 20, 20, 1, activation="relu", name="dead")
         report, _ = self.diagnose(model, "--data", data)
         self.assertEqual(report["gates"][0]["dead"], 0.75)
         self.assertIn("75% of the ReLU units are never active", [f["text"] for f in report["verdict"]["findings"]])
 
-    def test_networks_that_diverge(self):
-        model, data = self.layers([1e100], [1.0], [1.0] * 10, 10, 1, activation="identity", name="diverges")
+
+class NotFinite(Diagnose):
+    """The first number that is not finite, at places that are known; and that nothing else falls over it."""
+
+    def check_first(self, report, text, level="bad", **where):
+        first = report["nonfinite"]["first"]
+        self.assertEqual({key: first[key] for key in where}, where)
+        self.assertEqual(report["verdict"]["level"], level)
+        self.assertEqual(report["verdict"]["findings"][0]["what"], "nonfinite")
+        self.assertIsNone(report["verdict"]["findings"][0]["layer"])
+        sentence = report["nonfinite"]["text"]
+        self.assertIn(f"not finite, the first: {sentence}", text.splitlines()[0])
+        self.assertIn(f"\nnumbers   {report['nonfinite']['values']} values and {report['nonfinite']['gradients']} gradients are "
+                      "not finite\n", text)
+        return {entry["section"]: entry["why"] for entry in report["missing"]}
+
+    def test_values_that_overflow(self):
+        """h_t = w·h_(t-1) + x_t, x = 1: h_t is about w^t, and inf where that is past the largest number. In f64 files 1e308;
+        in f32 ones 3.4e38: 1e10^4, which in double would go on to step 30."""
+        for single, w in ((False, 1e100), (True, 1e10)):
+            data = self.write("ones.npy", npy([10, 2, 1], [0.0, 1.0] * 10))  # the first sequence stays at 0
+            tensors = {"r.W_h.0.0": ([1, 1], [w]), "r.W_x.0.0": ([1, 1], [1.0]), "r.b.0.0": ([1], [0.0])}
+            model = self.write("diverges.safetensors", safetensors(tensors, {"unroll.model": '{"cell": "rnn", "activation": "identity"}'},
+                                                                   single))
+            report, text = self.diagnose(model, "--data", data, page=())
+            missing = self.check_first(report, text, layer="0 forward", direction="forward", step=4, sequence=1, unit=0,
+                                       phase="forward", value="inf", gate=None)
+            # From that step on all six states are inf, and their sum, the loss.
+            self.assertEqual(report["nonfinite"]["values"], 7)
+            self.assertGreater(report["nonfinite"]["gradients"], 0)
+            self.assertEqual(len(report["spectra"]), 1)
+            self.assertTrue(report["gradient"]["layers"][0]["norm"])
+            if not single:  # on the host all is in double
+                self.assertIn("6 of 20 values are not finite, and left out", missing["gates"])
+                self.assertIn("after step", missing["lyapunov"])
+
+    def test_gradients_that_overflow(self):
+        """x = 0: all states are 0, but ∂L/∂h of the sum of the last ones is w^k after k steps back. The fourth step
+        back, step 6 of 0 to 9, makes that of step 5: 1e40."""
+        tensors = {"r.W_h.0.0": ([1, 1], [1e10]), "r.W_x.0.0": ([1, 1], [1.0]), "r.b.0.0": ([1], [0.0])}
+        model = self.write("back.safetensors", safetensors(tensors, {"unroll.model": '{"cell": "rnn", "activation": "identity"}'}, True))
+        report, text = self.diagnose(model, "--data", self.write("zero.npy", npy([10, 1, 1], [0.0] * 10)), page=())
+        self.check_first(report, text, layer="0 forward", direction="forward", step=6, sequence=0, phase="gradient",
+                         what="hidden state", value="inf")
+        self.assertEqual(report["nonfinite"]["values"], 0)
+        self.assertGreater(report["nonfinite"]["gradients"], 0)
+        self.assertIn("the first: the gradient of the hidden state of layer 0, forward, step 6, sequence 0", text)
+
+    def test_second_layers_and_directions(self):
+        """Two layers both ways: in the reverse direction of the second one a state overflows, at the second step that it
+        reads, which is the last but one of a sequence."""
+        tensors = {}
+        for layer, direction in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            tensors[f"r.W_h.{layer}.{direction}"] = [2, 2], diagonal(2, 1e38 if (layer, direction) == (1, 1) else 0.5)
+            tensors[f"r.W_x.{layer}.{direction}"] = [2, 4 if layer else 1], [0.0] * (4 if layer else 1) + [1.0] * (4 if layer else 1)
+            tensors[f"r.b.{layer}.{direction}"] = [2], [0.0, 10.0 if (layer, direction) == (1, 1) else 1.0]
+        model = self.write("both.safetensors", safetensors(tensors, {"unroll.model": '{"cell": "rnn", "activation": "relu"}'}, True))
+        data = self.write("both.npy", npy([7, 2, 1], [0.1 * i for i in range(14)]))
+        report, text = self.diagnose(model, "--data", data, "--starts", "1")
+        self.check_first(report, text, layer="1 reverse", direction="reverse", step=5, sequence=0, unit=1, phase="forward",
+                         value="inf")
+
+    def test_weights(self):
+        tensors = {"r.W_h.0.0": ([2, 2], [0.5, 0.0, math.nan, 0.5]), "r.W_x.0.0": ([2, 1], [1.0, 1.0])}
+        data = self.write("x.npy", npy([6, 1, 1], [1.0] * 6))
+        report, text = self.diagnose(self.write("nan.safetensors", safetensors(tensors)), "--data", data, page=())
+        missing = self.check_first(report, text, layer="0 forward", direction=None, step=None, unit=2, what="r.W_h.0.0",
+                                   phase="given", value="nan")
+        self.assertIn("parameter r.W_h.0.0, element 2 is NaN", text)
+        for section in ("spectra", "lyapunov", "fixed_points", "gradient"):
+            self.assertIn(section, missing)
+        self.assertNotIn("memory", report["gradient"]["layers"][0])
+        self.assertNotIn("reach back", text)
+        self.assertEqual([f["what"] for f in report["verdict"]["findings"]], ["nonfinite"])  # of the rest nothing is known
+        # Of a whole model a tensor that no layer has, and one that only its loss reads.
+        model = self.model("--cell", "lstm", name="whole.safetensors")
+        for tensor, element in (("linear.W", 7), ("embedding.weight", 0), ("linear.b", 1)):
+            broken = self.write("broken.safetensors", poisoned(model, tensor, element))
+            report, text = self.diagnose(broken, "--text", self.text(), "--exponent-steps", "100", "--starts", "1", page=())
+            self.check_first(report, text, layer=None, what=tensor, unit=element, phase="given", value="nan")
+            self.assertGreater(report["nonfinite"]["gradients"], 0)
+
+    def test_data(self):
+        model, data = self.layers(diagonal(2, 0.5), [1.0, 0.5], [1.0] * 11 + [math.inf] + [1.0] * 8, 10, 2, name="x")
         report, text = self.diagnose(model, "--data", data)
-        self.assertEqual(report["verdict"]["level"], "bad")
-        self.assertEqual(report["nonfinite"]["first"], {"layer": "0 forward", "direction": "forward", "step": 4,
-                                                        "gate": "state", "sequence": 0, "what": "value"})
-        self.assertIn("the first at step 4 of sequence 0, layer 0 forward, gate state", text)
-        self.assertIn("not finite", text)
-        self.assertEqual(len(report["spectra"]), 1)
-        self.assertIn("after step", {e["section"]: e["why"] for e in report["missing"]}["lyapunov"])
-        model = self.write("nan.safetensors", safetensors({"r.W_h.0.0": ([1, 1], [math.nan]), "r.W_x.0.0": ([1, 1], [1.0])}))
-        report, text = self.diagnose(model, "--data", data)
-        self.assertEqual(report["nonfinite"]["first"]["what"], "W_h")
-        self.assertIsNone(report["nonfinite"]["first"]["step"])
+        missing = self.check_first(report, text, layer=None, what="x", step=5, sequence=1, unit=0, phase="given", value="inf")
+        self.assertIn("x of step 5, sequence 1 is inf, expected finite numbers", missing["gradient"])
+        self.assertIn("; look for it in the data", text.splitlines()[0])
+
+    def test_finite_ones(self):
+        model = self.model("--cell", "gru")
+        report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "1")
+        self.assertEqual(report["nonfinite"], {"values": 0, "gradients": 0, "first": None, "text": "all numbers are finite"})
+        self.assertIn("\nnumbers   all numbers are finite\n", text)
 
 
 class Mistakes(Diagnose):
@@ -358,7 +540,17 @@ class Mistakes(Diagnose):
         cell = self.write("cell.safetensors", safetensors(one, {"unroll.model": '{"cell": "mgu"}'}))
         self.refuses("the cell 'mgu' is not known", cell, "--data", data, "--out", self.out())
         modrelu = self.write("modrelu.safetensors", safetensors(one, {"unroll.model": '{"activation": "modrelu"}'}))
-        self.refuses("the activation 'modrelu' of its cells is not known", modrelu, "--data", data, "--out", self.out())
+        self.refuses("r.b_m.0.0 is missing: expected [1]", modrelu, "--data", data, "--out", self.out())
+        swish = self.write("swish.safetensors", safetensors(one, {"unroll.model": '{"activation": "swish"}'}))
+        self.refuses("the activation 'swish' is not known: expected one of default, tanh,", swish, "--data", data, "--out",
+                     self.out())
+        short = self.write("short.safetensors", safetensors({**one, "r.b.0.0": ([2], [0.0, 0.0])}))
+        self.refuses("r.b.0.0 is f64 [2]: expected f32 or f64 [1]", short, "--data", data, "--out", self.out())
+        blind = self.write("blind.safetensors", safetensors({"r.W_h.0.0": ([1, 1], [1.0])}))
+        self.refuses("r.W_x.0.0 is missing: expected [1,inputs]", blind, "--data", data, "--out", self.out())
+        other = self.write("other.safetensors", safetensors(one, {"unroll.model": '{"cell": "lstm"}'}))
+        self.refuses("r.W_h.0.0 is f64 [1,1]: expected 4 rows for each unit of lstm", other, "--data", data, "--out",
+                     self.out())
         projected = self.write("projected.safetensors", safetensors({**one, "r.W_r.0.0": ([1, 1], [1.0])}))
         self.refuses("has a projection", projected, "--data", data, "--out", self.out())
         self.refuses("nowhere.safetensors", self.path("nowhere.safetensors"), "--data", data, "--out", self.out())
@@ -414,6 +606,48 @@ class Mistakes(Diagnose):
         self.assertEqual([e["section"] for e in report["missing"] if e["why"].endswith("interrupted")],
                          ["lyapunov", "fixed_points"])
         self.assertEqual(len(report["gradient"]["layers"]), 1)
+
+    def test_interrupted_gradients(self):
+        """A gradient of a minute or so, interrupted as soon as the terminal says that it is under way."""
+        dice = random.Random(2)
+        H, T = 96, 500
+        model = self.write("long.safetensors", safetensors({
+            "r.W_h.0.0": ([4 * H, H], [dice.gauss(0, 0.1) for _ in range(4 * H * H)]),
+            "r.W_x.0.0": ([4 * H, 1], [dice.gauss(0, 1) for _ in range(4 * H)]), "r.b.0.0": ([4 * H], [1.0] * (4 * H))}))
+        data = self.write("long.npy", npy([T, 16, 1], [dice.gauss(0, 1) for _ in range(T * 16)]))
+        folder = self.out()
+        terminal, end = pty.openpty()
+        process = subprocess.Popen([UNROLL, "diagnose", model, "--data", data, "--sequences", "16", "--out", folder, *CPU, "--no-page"],
+                                   stdout=subprocess.PIPE, stderr=end, text=True, env={**os.environ, "TERM": "xterm"})
+        os.close(end)
+        said = b""
+        while b": gradient" not in said:
+            said += os.read(terminal, 4096)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            while True:
+                os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            pass
+        out = process.communicate(timeout=30)[0]
+        self.assertLess(time.monotonic() - began, 15)
+        os.close(terminal)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("report.json, interrupted: a part", out)
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertTrue(report["partial"])
+        self.assertEqual({e["section"] for e in report["missing"] if e["why"] == "interrupted"},
+                         {"gradient", "lyapunov", "fixed_points"})
+        self.check_part(report.get("gradient"))
+
+    def check_part(self, gradient):
+        """Norms and products are there before singular values are; or nothing is."""
+        if gradient:
+            self.assertTrue(gradient["partial"])
+            self.assertEqual(gradient["layers"][0]["sigma"], ["nan"] * len(gradient["layers"][0]["sigma_lags"]))
+            self.assertEqual(gradient["layers"][0]["product"][0], 1)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,24 @@ class Series(Case):
                     self.path("k.jsonl"))
         self.assertEqual([line["loss"] for line in self.log("k.jsonl")], [loss for _, loss, _ in curves[0]])
 
+    def test_other_cells(self):
+        for name, more, words in (
+                ("projected", ["--cell", "lstm", "--projection", "5", "--layers", "2", "--residual", "states", "--peepholes"],
+                 ("lstm, 2 layers of", "projected to 5, peepholes;", "cells     residual states")),
+                ("minimal", ["--cell", "min_gru", "--layers", "2", "--residual", "outputs"], ("min_gru, 2 layers of",)),
+                ("skip", ["--cell", "gru_after", "--skip", "0.25", "--gate-clip", "4", "--candidate-activation", "softsign"],
+                 ("cells     candidate softsign, gates clipped to 4, skip 0.25",))):
+            with self.subTest(name=name):
+                model = self.path(f"{name}.safetensors")
+                done = self.series(*more, "--season", "6", "--epochs", "8", "--out", model)
+                for text in words:
+                    self.assertIn(text, done.stderr)
+                self.assertEqual(len(self.succeeds("predict", model, "--csv", self.path("y.csv"), "--steps", "5", *CPU).stdout
+                                     .splitlines()), 6)
+                self.succeeds("cost", model)
+        self.fails(2, "--gate-activation is of cells with gates, but --cell is rnn", *SERIES, self.path("y.csv"), *CPU, "--column",
+                   "y", "--cell", "rnn", "--gate-activation", "relu", "--out", self.path("none.safetensors"))
+
     def test_eval_beside_baselines(self):
         models = [self.path(f"f{i}.safetensors") for i in range(3)]
         for i, model in enumerate(models):

@@ -260,6 +260,12 @@ class Layers(Case):
         text = self.succeeds("bench", "layer", *sizes, *options).stdout
         self.assertIn("options   input dropout 0.5, weight dropout 0.25, state dropout 0.125, zoneout 0.1, projection 2, "
                       "same mask, layer norm, peepholes\n", text)
+        around = ["--cell", "rnn", "--activation", "elu", "--skip", "-0.5", "--gate-clip", "2", "--residual", "states", "--layers", "2"]
+        self.assertIn("options   skip -0.5, gate clip 2, activation elu, residual states\n",
+                      self.succeeds("bench", "layer", *sizes, *around).stdout)
+        found = json.loads(self.succeeds("bench", "layer", *sizes, *around, "--json").stdout)
+        expected = {"activation": "elu", "skip": -0.5, "gate_clip": 2, "cell_clip": 0, "residual": "states"}
+        self.assertEqual({key: found[key] for key in expected}, expected)
         for cell in ("coupled_lstm", "min_gru", "min_lstm"):
             self.assertIn(cell, self.succeeds("bench", "layer", "--cell", cell, *sizes).stdout)
         self.fails(1, "peepholes is no option of cell gru", "bench", "layer", "--cell", "gru", "--peepholes", *sizes)
@@ -294,6 +300,12 @@ class Layers(Case):
         self.assertIn("layer", plain)
         laid_out = self.succeeds("graph", *self.SIZES, "--steps", "3").stdout
         self.assertGreater(laid_out.count("lstm_gates"), 2)
+        # modReLU is sign(x)·relu(|x| + b_m); a bound is a max and a min.
+        modrelu = self.succeeds("graph", *self.SIZES, "--cell", "rnn", "--activation", "modrelu", "--gate-clip", "1").stdout
+        for word in ("b_m.0.0", "sign", "relu", "max", "min"):
+            self.assertIn(word, modrelu)
+        self.assertIn("cell_clip is no option of cell gru", self.fails(
+            1, "cell_clip", "graph", *self.SIZES, "--cell", "gru", "--cell-clip", "1").stderr)
         dot = self.succeeds("graph", *self.SIZES, "--train", "--format", "dot").stdout
         self.assertRegex(dot, r"^digraph")
 
@@ -390,6 +402,72 @@ class Train(Case):
         self.assertEqual(curves[0], curves[2])
         self.fails(2, "--zoneout-h stands in the model that is resumed", *LM, "t", "--resume",
                    self.path("z.safetensors"), "--zoneout-h", "0.1")
+
+    def test_other_cells(self):
+        """Each as it trains, resumes, scores, samples and costs: the last one's options are all in the file."""
+        for name, more, words in (
+                ("lstmp", ["--projection", "5", "--cell-clip", "0.5", "--residual", "states", "--layers", "2"],
+                 ("lstm, 2 layers of 12 units projected to 5, embedding 6;", "cells     cell state clipped to 0.5, residual states")),
+                ("coupled", ["--cell", "coupled_lstm", "--peepholes", "--output-activation", "softsign", "--layer-norm",
+                             "--layer-norm-epsilon", "0.01"],
+                 ("coupled_lstm, 1 layer of 12 units, embedding 6, layer norm, peepholes;", "cells     output softsign")),
+                ("min_gru", ["--cell", "min_gru", "--residual", "outputs", "--embedding", "12"],
+                 ("min_gru, 1 layer of 12 units, embedding 12;", "cells     residual outputs")),
+                ("min_lstm", ["--cell", "min_lstm", "--candidate-activation", "elu=0.5"], ("cells     candidate elu 0.5\n",)),
+                ("scaled", ["--cell", "rnn", "--activation", "scaled_tanh=0.9,0.8", "--skip", "-0.5"],
+                 ("cells     activation scaled_tanh 0.9 0.8, skip -0.5\n",)),
+                ("hard", ["--cell", "gru", "--gate-activation", "hard_sigmoid=0.25,0.5", "--gate-clip", "2"],
+                 ("cells     gates hard_sigmoid 0.25 0.5, gates clipped to 2\n",))):
+            with self.subTest(name=name):
+                curves, model = [], self.path(f"{name}-a.safetensors")
+                for part, updates in (("a", "6"), ("b", "3")):
+                    done = self.train(*TINY, *more, "--out", self.path(f"{name}-{part}.safetensors"), "--updates", updates,
+                                      "--log", self.path(f"{name}-{part}.jsonl"))
+                    for text in words:
+                        self.assertIn(text, done.stderr)
+                done = self.train(*CPU, "--resume", self.path(f"{name}-b.safetensors"), "--updates", "6", "--log",
+                                  self.path(f"{name}-b.jsonl"))
+                for text in words:
+                    self.assertIn(text, done.stderr)
+                for part in "ab":
+                    curves.append([(line["update"], line["loss"], line["grad_norm"]) for line in self.log(f"{name}-{part}.jsonl")])
+                self.assertEqual(*curves)
+                self.assertEqual(len(curves[0]), 6)
+                self.assertEqual(self.read(f"{name}-a.safetensors"), self.read(f"{name}-b.safetensors"))
+                found = json.loads(self.succeeds("eval", model, "--text", self.path("text.txt"), *CPU, "--json").stdout)
+                self.assertTrue(1 < found["loss"] < 6, found)
+                self.assertEqual(len(self.succeeds("sample", model, *CPU, "--prompt", "the ", "--length", "20").stdout), 24)
+                cost = json.loads(self.succeeds("cost", model, "--json").stdout)
+                said = int(re.search(r"; (\d+) parameters", done.stderr)[1])
+                self.assertEqual(cost["parameters"], said)
+                self.succeeds("cost", model)
+
+    def test_what_a_cell_does_not_have(self):
+        text, out = self.write("short.txt", WORDS), ["--out", self.path("none.safetensors")]
+        lstms, states = "lstm and coupled_lstm", "cells whose gates see the state before"
+        for option, value, cell, whose in (
+                ("projection", "4", "gru", lstms), ("cell-clip", "1", "rnn", lstms), ("output-activation", "relu", "gru", lstms),
+                ("zoneout-c", "0.1", "gru_after", lstms), ("candidate-activation", "relu", "rnn", "cells with gates"),
+                ("gate-activation", "relu", "rnn", "cells with gates"), ("gate-activation", "relu", "min_gru", states),
+                ("activation", "relu", "lstm", "rnn"), ("gate-clip", "1", "min_gru", states), ("skip", "1", "min_lstm", states),
+                ("weight-dropout", "0.1", "min_gru", states), ("state-dropout", "0.1", "min_gru", states),
+                ("zoneout-h", "0.1", "min_gru", states), ("checkpoint", "sqrt", "min_gru", states)):
+            self.fails(2, f"--{option} is of {whose}, but --cell is {cell}", *LM, text, *out, "--cell", cell, f"--{option}", value)
+        for option in ("peepholes", "layer-norm"):
+            self.fails(2, f"--{option} is of ", *LM, text, *out, "--cell", "min_gru", f"--{option}")
+        self.fails(2, f"--residual states is of {states}, but --cell is min_lstm", *LM, text, *out, "--cell", "min_lstm",
+                   "--residual", "states")
+        self.fails(2, "--layer-norm-epsilon is of --layer-norm, which is not given", *LM, text, *out, "--layer-norm-epsilon", "1")
+        self.fails(2, "--gate-activation modrelu: only --activation can be it, of --cell rnn", *LM, text, *out, "--cell", "gru",
+                   "--gate-activation", "modrelu")
+        for wrong in ("swish", "tanh=1", "leaky_relu=", "leaky_relu=1,2", "elu=x", "", "default", "affine=1,2,3"):
+            self.fails(2, f"--activation: '{wrong}', expected one of tanh, sigmoid, relu, affine[=ALPHA,BETA], leaky_relu[=ALPHA],",
+                       *LM, text, *out, "--cell", "rnn", "--activation", wrong)
+        self.fails(1, "residual states: the only layer reads 64 numbers and gives 128", *LM, text, *out, "--layers", "1",
+                   "--residual", "states")
+        self.fails(1, "tied: the embedding has 64 numbers and a layer 8 after its projection", *LM, text, *out, "--tied",
+                   "--projection", "8")
+        self.assertFalse(os.path.exists(self.path("none.safetensors")))
 
     def test_patience(self):
         done = self.train(*TINY, "--out", self.path("r.safetensors"), "--optimizer", "sgd", "--lr", "1e-30",

@@ -139,6 +139,26 @@ class Translate(Case):
             self.fails(1, "by REINFORCE already", *resume, self.path("r.safetensors"), "--reinforce", "mean")
             self.succeeds(*resume, self.path("r.safetensors"), "--updates", "72")
 
+    def test_other_cells(self):
+        for name, more, words in (
+                ("projected", ["--cell", "lstm", "--projection", "12", "--attention", "scaled_dot", "--context", "feeding"],
+                 ("encoder and decoder, lstm, 1 layer of 24 units projected to 12;",)),
+                ("minimal", ["--cell", "min_gru", "--layers", "2", "--residual", "outputs"], ("cells     residual outputs",)),
+                ("coupled", ["--cell", "coupled_lstm", "--layer-norm", "--peepholes"], ("coupled_lstm, 1 layer of 24 units, layer norm, peep",))):
+            with self.subTest(name=name):
+                model = self.path(f"{name}.safetensors")
+                done = self.seq2seq(*more, "--out", model, "--epochs", "3")
+                for text in words:
+                    self.assertIn(text, done.stderr)
+                said = self.translate(model, "abc\ncab\n")
+                self.assertEqual(len(said.splitlines()), 2)
+                self.assertEqual(self.translate(model, "abc\ncab\n", "--beam", "1"), said)
+                found = json.loads(self.succeeds("eval", model, "--pairs", self.path("p.tsv"), *CPU, "--json").stdout)
+                self.assertTrue(0 < found["error_rate"] < 1.5, found)
+                self.succeeds("cost", model)
+        self.fails(1, "attention dot: the source's vectors have 10 numbers, the decoder's state 11", *SEQ2SEQ, self.data(), *TINY,
+                   "--cell", "lstm", "--projection", "11", "--attention", "dot", "--out", self.path("none.safetensors"))
+
     def test_a_pronouncing_dictionary(self):
         data, model = self.write("c.dict", DICTIONARY), self.path("f.safetensors")
         common = ["--format", "cmudict", "--no-stress"]

@@ -202,9 +202,9 @@ static void fill(unroll_graph *g, both *b) {
     assert_non_null(x);
     for (int64_t k = 0; k < n; k++)
       if (t.dtype == UNROLL_I32) /* lengths 7, 0, 4; targets -1 to 5; label 1 to 3 */
-        whole[k] = strcmp(t.name, "lengths") == 0         ? (int32_t[]){7, 0, 4}[k]
+        whole[k] = strcmp(t.name, "lengths") == 0         ? (int32_t[]){7, 0, 4}[k % 3]
                    : strcmp(t.name, "labels") == 0        ? (int32_t)(1 + (k * 5 + k / 2) % 3)
-                   : strcmp(t.name, "label_lengths") == 0 ? (int32_t[]){2, 0, 1}[k]
+                   : strcmp(t.name, "label_lengths") == 0 ? (int32_t[]){2, 0, 1}[k % 3]
                                                           : (int32_t)(k * 4 % 7) - 1;
       else
         x[k] = (double)((k * 7919 + (int64_t)i * 104729 + 13) % 1999) / 1999 - 0.4;
@@ -216,18 +216,18 @@ static void fill(unroll_graph *g, both *b) {
 }
 
 enum { CROSS_ENTROPY, MSE, CTC };
-static unroll_tensor loss_of(unroll_tensor y, int kind) {
+static unroll_tensor loss_of(unroll_tensor y, int kind, int64_t B) {
   unroll_graph *g = y.graph;
   const unroll_tensor logits = unroll_linear(y, "head", 6, 1);
   switch (kind) {
   case CROSS_ENTROPY:
-    return unroll_cross_entropy(logits, unroll_input(g, "targets", UNROLL_I32, 2, (int64_t[]){7, 3}), UNROLL_LOSS_MEAN);
+    return unroll_cross_entropy(logits, unroll_input(g, "targets", UNROLL_I32, 2, (int64_t[]){7, B}), UNROLL_LOSS_MEAN);
   case MSE:
-    return unroll_mse(logits, unroll_input(g, "wanted", UNROLL_F64, 3, (int64_t[]){7, 3, 6}), UNROLL_LOSS_HALF_SUM);
+    return unroll_mse(logits, unroll_input(g, "wanted", UNROLL_F64, 3, (int64_t[]){7, B, 6}), UNROLL_LOSS_HALF_SUM);
   default: {
     const unroll_ctc_options o = {.struct_size = sizeof o, .lengths = unroll_graph_find(g, "lengths")};
-    return unroll_ctc_loss(logits, unroll_input(g, "labels", UNROLL_I32, 2, (int64_t[]){3, 2}),
-                           unroll_input(g, "label_lengths", UNROLL_I32, 1, (int64_t[]){3}), &o);
+    return unroll_ctc_loss(logits, unroll_input(g, "labels", UNROLL_I32, 2, (int64_t[]){B, 2}),
+                           unroll_input(g, "label_lengths", UNROLL_I32, 1, &B), &o);
   }
   }
 }
@@ -237,9 +237,10 @@ static void try_stack(const char *what, const unroll_rnn_options *options, int l
   unroll_graph *g;
   assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
   unroll_rnn_options o = *options;
-  o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){3});
-  const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, 3, (int64_t[]){7, 3, 5});
-  const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL), loss = loss_of(y, loss_kind);
+  const int64_t B = o.checkpoint ? 256 : 3; /* a segment is whole blocks, of 512 rows */
+  o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &B);
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, 3, (int64_t[]){7, B, 5});
+  const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL), loss = loss_of(y, loss_kind, B);
   unroll_output(loss, "loss");
   unroll_tensor of[48], d[48], norm;
   uint32_t n = 0;
@@ -263,6 +264,10 @@ static void try_stack(const char *what, const unroll_rnn_options *options, int l
   }
   if (unroll_graph_status(g, &err) != UNROLL_OK)
     fail_msg("%s: %s", what, err.message);
+  bool again = false;
+  for (uint32_t i = 0; i < g->n_nodes; i++)
+    again = again || g->nodes[i].again;
+  assert_int_equal(again, o.checkpoint && trains);
   both b = bind_both(g);
   fill(g, &b);
   compare(what, g, &b, NULL, 0);
@@ -294,6 +299,30 @@ static void stacks(void **state) {
       {"gru_after, layer norm", STACK(UNROLL_CELL_GRU_AFTER, .layer_norm = 1)},
       {"min_gru", STACK(UNROLL_RNN_MIN_GRU, .reserved = 0)},
       {"min_lstm", STACK(UNROLL_RNN_MIN_LSTM, .bidirectional = 1)},
+      {"rnn, sigmoid, checkpoints", STACK(UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID, .checkpoint = &every)},
+      {"rnn, modrelu", STACK(UNROLL_CELL_RNN, .f = {.kind = UNROLL_ACTIVATION_MODRELU})},
+      {"rnn, elu, states", STACK(UNROLL_CELL_RNN, .f = {.kind = UNROLL_ACTIVATION_ELU, .alpha = 0.7},
+                                 .residual = UNROLL_RESIDUAL_STATES, .bidirectional = 1)},
+      {"rnn, softplus, layer norm", STACK(UNROLL_CELL_RNN, .f = {.kind = UNROLL_ACTIVATION_SOFTPLUS}, .layer_norm = 1)},
+      {"lstm, other activations",
+       STACK(UNROLL_CELL_LSTM, .f = {.kind = UNROLL_ACTIVATION_HARD_SIGMOID, .alpha = 0.2, .beta = 0.5},
+             .g = {.kind = UNROLL_ACTIVATION_SOFTSIGN}, .h = {.kind = UNROLL_ACTIVATION_LEAKY_RELU, .alpha = 0.1})},
+      {"lstm, projection, bidirectional", STACK(UNROLL_CELL_LSTM, .projection = 4, .bidirectional = 1)},
+      {"lstm, checkpoints of a scan", STACK(UNROLL_CELL_LSTM, .peepholes = 1, .zoneout_c = 0.2, .checkpoint = &every)},
+      {"lstm, checkpoints, bidirectional", STACK(UNROLL_CELL_LSTM, .checkpoint = &every, .bidirectional = 1)},
+      {"lstm, inference of zoneout", STACK(UNROLL_CELL_LSTM, .zoneout_h = 0.2, .zoneout_c = 0.1, .inference = 1)},
+      {"coupled lstm, peepholes, projection",
+       STACK(UNROLL_RNN_COUPLED_LSTM, .peepholes = 1, .projection = 4, .skip = 0.5)},
+      {"gru, masks", STACK(UNROLL_CELL_GRU, .state_dropout = 0.2, .zoneout_h = 0.1, .weight_dropout = 0.3)},
+      {"gru, checkpoints", STACK(UNROLL_CELL_GRU, .checkpoint = &every)},
+      {"gru, bounds", STACK(UNROLL_CELL_GRU, .clip = 2)},
+      {"gru_after, masks, checkpoints",
+       STACK(UNROLL_CELL_GRU_AFTER, .state_dropout = 0.2, .zoneout_h = 0.1, .checkpoint = &every)},
+      {"gru_after, other activations",
+       STACK(UNROLL_CELL_GRU_AFTER, .f = {.kind = UNROLL_ACTIVATION_SCALED_TANH, .alpha = 0.9, .beta = 0.5},
+             .g = {.kind = UNROLL_ACTIVATION_THRESHOLDED_RELU, .alpha = 0.1})},
+      {"min_gru, activation, residual",
+       STACK(UNROLL_RNN_MIN_GRU, .g = {.kind = UNROLL_ACTIVATION_TANH}, .residual = UNROLL_RESIDUAL_OUTPUTS)},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     try_stack(all[i].what, &all[i].options, (int)(i % 3), true);

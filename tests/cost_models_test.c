@@ -14,14 +14,19 @@ static void same_costs(const char *what, const unroll_cost *cost) {
   assert_true(cost->total.flops > 0);
 }
 
-/* One update of a language model: 8 steps of 7 streams, of every cell. */
+/* One update of a language model: 8 steps of 7 streams, of every cell, and of a projected lstm in the place of no cell. */
 static void a_language_model(void **state) {
   (void)state;
   unroll_device *counting;
   assert_ok(session_device(&session, &counting, &err));
   text = load_text(sentence, 20);
-  for (int32_t cell = UNROLL_CELL_RNN; cell < UNROLL_CELL_COUNT; cell++) {
-    unroll_lm_options o = small(cell);
+  for (int32_t cell = UNROLL_CELL_RNN; cell < UNROLL_RNN_END; cell++) {
+    const bool projected = cell == UNROLL_CELL_COUNT;
+    if (!projected && !unroll_rnn_cell_name(cell))
+      continue;
+    unroll_lm_options o = small(projected ? UNROLL_CELL_LSTM : cell);
+    o.rnn.projection = projected ? 5 : 0;
+    o.rnn.residual = projected ? UNROLL_RESIDUAL_STATES : UNROLL_RESIDUAL_OUTPUTS;
     o.training.validation = 0; /* else it is evaluated at the run's end */
     unroll_lm *lm;
     assert_ok(unroll_lm_create(&counting, 1, text, &o, NULL, &lm, &err));
@@ -90,24 +95,28 @@ static void a_classifier(void **state) {
       in_folder("s.csv"),
       &(unroll_labelled_options){.struct_size = sizeof(unroll_labelled_options), .label = "1", .features = 2}, NULL,
       &sequences, &err));
-  unroll_classifier_options o = unroll_classifier_options_default();
-  o.rnn.hidden = 7;
-  o.bidirectional = 1;
-  o.rnn.dropout = 0.2;
-  o.training.batch = 6;
-  o.training.validation = 0;
-  unroll_classifier *c;
-  assert_ok(unroll_classifier_create(&counting, 1, sequences, &o, NULL, &c, &err));
-  unroll_cost update = {.struct_size = sizeof update};
-  unroll_cost_layers layers = {.struct_size = sizeof layers};
-  assert_ok(unroll_cost_of_classifier(c, 0, 0, NULL, &update, &layers, &err));
-  assert_int_equal(layers.steps, 5);
-  assert_int_equal(layers.rnn.bidirectional, 1);
-  start_counting();
-  const unroll_train_options once = {.struct_size = sizeof once, .updates = 1};
-  assert_ok(unroll_classifier_train(c, &once, &err));
-  same_costs("an update of a classifier", &update);
-  unroll_classifier_destroy(c);
+  for (int around = 0; around < 2; around++) {
+    unroll_classifier_options o = unroll_classifier_options_default();
+    o.rnn.hidden = 7;
+    o.bidirectional = 1;
+    o.rnn.dropout = 0.2;
+    o.rnn.layers = 1 + around;
+    o.rnn.residual = around ? UNROLL_RESIDUAL_OUTPUTS : UNROLL_RESIDUAL_NONE;
+    o.training.batch = 6;
+    o.training.validation = 0;
+    unroll_classifier *c;
+    assert_ok(unroll_classifier_create(&counting, 1, sequences, &o, NULL, &c, &err));
+    unroll_cost update = {.struct_size = sizeof update};
+    unroll_cost_layers layers = {.struct_size = sizeof layers};
+    assert_ok(unroll_cost_of_classifier(c, 0, 0, NULL, &update, &layers, &err));
+    assert_int_equal(layers.steps, 5);
+    assert_int_equal(layers.rnn.bidirectional, 1);
+    start_counting();
+    const unroll_train_options once = {.struct_size = sizeof once, .updates = 1};
+    assert_ok(unroll_classifier_train(c, &once, &err));
+    same_costs("an update of a classifier", &update);
+    unroll_classifier_destroy(c);
+  }
   unroll_sequences_destroy(sequences);
 }
 
@@ -127,15 +136,19 @@ static void a_translator(void **state) {
   }
   *at = '\0';
   unroll_pairs *pairs = load_pairs(all);
-  for (int32_t cell = UNROLL_CELL_LSTM; cell <= UNROLL_CELL_GRU; cell++) {
-    unroll_translator_options o = toy(cell);
+  for (int32_t cell = UNROLL_CELL_LSTM; cell <= UNROLL_CELL_GRU_AFTER; cell++) {
+    const bool projected = cell == UNROLL_CELL_GRU_AFTER;
+    unroll_translator_options o = toy(projected ? UNROLL_RNN_COUPLED_LSTM : cell);
     o.rnn.hidden = 8;
+    o.rnn.projection = projected ? 4 : 0;
+    o.attention = projected ? UNROLL_ATTENTION_DOT : UNROLL_ATTENTION_ADDITIVE;
     o.training.validation = 0;
     unroll_translator *t = new_on(counting, pairs, &o);
     unroll_cost update = {.struct_size = sizeof update}, forward = update;
     unroll_cost_layers layers = {.struct_size = sizeof layers};
     assert_ok(unroll_cost_of_translator(t, 0, 0, &forward, &update, &layers, &err));
     assert_int_equal(layers.steps, 5);
+    assert_int_equal(layers.rnn.projection, projected ? 2 : 0); /* of one direction of the encoder */
     start_counting();
     const unroll_train_options once = {.struct_size = sizeof once, .updates = 1};
     assert_ok(unroll_translator_train(t, &once, &err));

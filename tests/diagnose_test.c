@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Spectra, maps of cells, fixed points and Lyapunov exponents against exact values, published ones, and the graph's. */
+/* Spectra, fixed points and Lyapunov exponents against exact values and published ones. */
 #include "devices.h"
 #include <math.h>
 #include <stdlib.h>
@@ -34,6 +34,7 @@ static uint64_t splitmix(uint64_t *s) {
 }
 
 static int make_matrix(void **state) {
+  (void)state;
   uint64_t s = 20240607;
   for (int i = 0; i < N * N + N; i += 2) {
     const double a = ((double)(splitmix(&s) >> 11) + 0.5) * 0x1p-53, b = ((double)(splitmix(&s) >> 11) + 0.5) * 0x1p-53;
@@ -44,7 +45,7 @@ static int make_matrix(void **state) {
       else
         first_state[i + k - N * N] = both[k] / 2;
   }
-  return devices_open(state);
+  return 0;
 }
 
 /* ---- spectra ---- */
@@ -93,127 +94,37 @@ static void singular_values_are_known(void **state) {
   assert_near("of [2,3]", values[1], 3, 1e-14);
 }
 
-/* ---- cells as maps ---- */
+/* ---- layers as maps; insides_golden_test has their Jacobians ---- */
 
 static double number(int site, int64_t i) {
   return unroll_normal(unroll_philox_site_key(11, 0, (uint32_t)site), (uint64_t)i, 0, 0);
 }
 
-enum { I = 3, H = 5, STEPS = 2 };
-struct cell_numbers {
-  double W_x[4 * H * I], W_h[4 * H * H], b[4 * H], b_n[H], x[STEPS * I], state[2 * H];
-};
-static void draw(struct cell_numbers *c) {
-  double *const parts[] = {c->W_x, c->W_h, c->b, c->b_n, c->x, c->state};
-  const int64_t sizes[] = {4 * H * I, 4 * H * H, 4 * H, H, STEPS * I, 2 * H};
-  for (int p = 0; p < 6; p++)
-    for (int64_t i = 0; i < sizes[p]; i++)
-      parts[p][i] = 0.7 * number(p, i);
+typedef struct net {
+  unroll_rnn_options rnn;
+  unroll_network_weight weights[4];
+  unroll_network net;
+} net;
+/* One layer; b of zeros where it is NULL. */
+static void net_make(net *n, int32_t cell, int32_t activation, int64_t hidden, const double *W_h, const double *b) {
+  static const double zeros[64] = {0};
+  const uint64_t H = (uint64_t)hidden, GH = (uint64_t)unroll_gate_count(cell) * H;
+  assert_true(GH <= 64);
+  *n = (net){.rnn = {.struct_size = sizeof n->rnn,
+                     .cell = cell,
+                     .activation = activation,
+                     .layers = 1,
+                     .hidden = hidden,
+                     .lengths = unroll_none()},
+             .weights = {{"W_h.0.0", W_h, GH * H}, {"b.0.0", b ? b : zeros, GH}, {"b_n.0.0", zeros, H}}};
+  n->net = (unroll_network){
+      .struct_size = sizeof n->net, .n_weights = 3, .options = &n->rnn, .input = 1, .weights = n->weights};
 }
 
-static unroll_map *map_of(const struct cell_numbers *c, int32_t cell, int32_t activation) {
-  const unroll_cell_weights w = {.struct_size = sizeof w,
-                                 .cell = cell,
-                                 .activation = activation,
-                                 .input = I,
-                                 .hidden = H,
-                                 .W_x = c->W_x,
-                                 .W_h = c->W_h,
-                                 .b = c->b,
-                                 .b_n = c->b_n,
-                                 .x = c->x,
-                                 .steps = STEPS};
+static unroll_map *map_of(const net *n) {
   unroll_map *map;
-  assert_ok(unroll_map_of_cell(&w, NULL, &map, &err));
+  assert_ok(unroll_map_of_layer(&n->net, 0, 0, NULL, 0, NULL, NULL, &map, &err));
   return map;
-}
-
-static unroll_tensor input(unroll_graph *g, const char *name, int64_t rows, int64_t columns) {
-  return unroll_input(g, name, UNROLL_F64, columns ? 2 : 1, (int64_t[]){rows, columns});
-}
-
-/* A layer of one step over n rows that all begin in one state, and of row i the gradient of number i of the new state: the
- * rows of the Jacobian. */
-static void graph_step(unroll_device *dev, const struct cell_numbers *c, int32_t cell, int32_t activation, int64_t t,
-                       double *next, double *jacobian) {
-  const int64_t G = cell == UNROLL_CELL_RNN    ? 1
-                    : cell == UNROLL_CELL_LSTM ? 4
-                                               : 3,
-                n = cell == UNROLL_CELL_LSTM ? 2 * H : H;
-  unroll_graph *g;
-  assert_ok(unroll_graph_create(NULL, &g, &err));
-  unroll_layer_inputs in = {.x = unroll_input(g, "x", UNROLL_F64, 3, (int64_t[]){1, n, I}),
-                            .W_x = input(g, "W_x", G * H, I),
-                            .W_h = input(g, "W_h", G * H, H),
-                            .b = input(g, "b", G * H, 0),
-                            .b_n = cell == UNROLL_CELL_GRU_AFTER ? input(g, "b_n", H, 0) : unroll_none(),
-                            .h0 = input(g, "h", n, H),
-                            .c0 = cell == UNROLL_CELL_LSTM ? input(g, "c", n, H) : unroll_none(),
-                            .lengths = unroll_none()};
-  const unroll_layer_attr attr = {.cell = cell, .activation = activation ? activation : UNROLL_TANH};
-  const unroll_layer_outputs out = unroll_layer(&in, &attr, 0);
-  unroll_output(out.h_last, "h_next");
-  const unroll_tensor results[] = {out.h_last, out.c_last}, of[] = {in.h0, in.c0};
-  unroll_tensor dy[] = {input(g, "dh", n, H), n > H ? input(g, "dc", n, H) : unroll_none()}, dx[2];
-  unroll_vjp(results, dy, n > H ? 2 : 1, of, n > H ? 2 : 1, dx);
-  unroll_output(dx[0], "of_h");
-  if (n > H) {
-    unroll_output(out.c_last, "c_next");
-    unroll_output(dx[1], "of_c");
-  }
-  model m = model_open(g, dev, true);
-  double x[2 * H * I], part[2][2 * H * H], d[2][2 * H * H] = {{0}};
-  for (int64_t i = 0; i < n; i++) {
-    memcpy(x + i * I, c->x + t % STEPS * I, I * sizeof *x);
-    for (int k = 0; k < 2; k++)
-      memcpy(part[k] + i * H, c->state + k * H, H * sizeof *x);
-    d[i / H][i * H + i % H] = 1;
-  }
-  model_put(&m, "x", x, n * I);
-  model_put(&m, "W_x", c->W_x, G * H * I);
-  model_put(&m, "W_h", c->W_h, G * H * H);
-  model_put(&m, "b", c->b, G * H);
-  if (cell == UNROLL_CELL_GRU_AFTER)
-    model_put(&m, "b_n", c->b_n, H);
-  static const char *const names[2][4] = {{"h", "dh", "h_next", "of_h"}, {"c", "dc", "c_next", "of_c"}};
-  for (int k = 0; k < (n > H ? 2 : 1); k++) {
-    model_put(&m, names[k][0], part[k], n * H);
-    model_put(&m, names[k][1], d[k], n * H);
-  }
-  model_run(&m);
-  for (int k = 0; k < (n > H ? 2 : 1); k++) {
-    double *const values = model_get(&m, names[k][2], n * H), *const rows = model_get(&m, names[k][3], n * H);
-    memcpy(next + k * H, values, H * sizeof *next);
-    for (int64_t i = 0; i < n; i++)
-      memcpy(jacobian + i * n + k * H, rows + i * H, H * sizeof *rows);
-    free(values);
-    free(rows);
-  }
-  model_close(&m);
-  unroll_graph_destroy(g);
-}
-
-/* Sums of eight products in double in another order: 1e-14. */
-static void cells_are_the_graphs(void **state) {
-  const int32_t cells[] = {UNROLL_CELL_RNN,  UNROLL_CELL_RNN, UNROLL_CELL_RNN,
-                           UNROLL_CELL_LSTM, UNROLL_CELL_GRU, UNROLL_CELL_GRU_AFTER};
-  const int32_t activations[] = {UNROLL_TANH, UNROLL_RELU, UNROLL_SIGMOID, 0, 0, 0};
-  struct cell_numbers c;
-  draw(&c);
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F64) {
-    for (int k = 0; k < 6; k++)
-      for (int64_t t = 0; t < 3; t++) {
-        double next[2 * H], want[2 * H], jacobian[4 * H * H], rows[4 * H * H];
-        unroll_map *map = map_of(&c, cells[k], activations[k]);
-        const int64_t n = unroll_map_count(map);
-        assert_int_equal(n, cells[k] == UNROLL_CELL_LSTM ? 2 * H : H);
-        assert_ok(unroll_map_step(map, t, c.state, next, jacobian, &err));
-        graph_step(dev, &c, cells[k], activations[k], t, want, rows);
-        assert_close("state", next, want, n, 1e-14);
-        assert_close("jacobian", jacobian, rows, n * n, 1e-14);
-        unroll_map_destroy(map);
-      }
-  }
 }
 
 /* ---- fixed points ---- */
@@ -222,15 +133,15 @@ static void cells_are_the_graphs(void **state) {
 static void twenty_seven_points(void **state) {
   (void)state;
   const double W[] = {2, 0, 0, 0, 2, 0, 0, 0, 2}, root = 0.9575040240772688;
-  const unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = 3, .W_h = W};
   enum { STARTS = 600 };
   static double starts[STARTS * 3], points[STARTS * 3];
   static unroll_fixed_point found[STARTS];
-  unroll_map *map;
+  net three;
   int64_t n, classes[4] = {0}, all = 0;
+  net_make(&three, UNROLL_CELL_RNN, 0, 3, W, NULL);
+  unroll_map *const map = map_of(&three);
   for (int64_t i = 0; i < STARTS * 3; i++)
     starts[i] = 0.8 * number(20, i);
-  assert_ok(unroll_map_of_cell(&w, NULL, &map, &err));
   assert_ok(unroll_fixed_points(map, starts, STARTS, NULL, points, found, &n, &err));
   assert_int_equal(n, 27);
   for (int64_t k = 0; k < n; k++) {
@@ -252,22 +163,32 @@ static void twenty_seven_points(void **state) {
   unroll_map_destroy(map);
 }
 
-/* Of every cell: with small weights and a constant input one stable point, where iterating the cell ends too. */
+/* Of every cell with a W_h: with small weights and a constant input one stable point, where iterating the cell ends too. */
 static void cells_come_to_rest(void **state) {
   (void)state;
-  const int32_t cells[] = {UNROLL_CELL_RNN, UNROLL_CELL_LSTM, UNROLL_CELL_GRU, UNROLL_CELL_GRU_AFTER};
-  struct cell_numbers c;
-  draw(&c);
-  for (int i = 0; i < 4 * H * H; i++)
-    c.W_h[i] *= 0.3;
-  memcpy(c.x + I, c.x, I * sizeof *c.x);
-  for (int k = 0; k < 4; k++) {
-    unroll_map *map = map_of(&c, cells[k], 0);
+  enum { I = 3, H = 5 };
+  const int32_t cells[] = {UNROLL_CELL_RNN, UNROLL_CELL_LSTM, UNROLL_CELL_GRU, UNROLL_CELL_GRU_AFTER,
+                           UNROLL_RNN_COUPLED_LSTM};
+  double W_x[4 * H * I], W_h[4 * H * H], b[4 * H], x[I];
+  double *const parts[] = {W_x, W_h, b, x};
+  const int64_t sizes[] = {4 * H * I, 4 * H * H, 4 * H, I};
+  for (int p = 0; p < 4; p++)
+    for (int64_t i = 0; i < sizes[p]; i++)
+      parts[p][i] = (p == 1 ? 0.2 : 0.7) * number(p, i);
+  for (int k = 0; k < 5; k++) {
+    net one;
+    unroll_map *map;
+    net_make(&one, cells[k], 0, H, W_h, b);
+    one.weights[3] = (unroll_network_weight){"W_x.0.0", W_x, (uint64_t)(unroll_gate_count(cells[k]) * H) * I};
+    one.net.n_weights = 4;
+    one.net.input = I;
+    assert_ok(unroll_map_of_layer(&one.net, 0, 0, x, 1, NULL, NULL, &map, &err));
     const int64_t n = unroll_map_count(map);
     double h[2 * H], next[2 * H], starts[4 * 2 * H], points[4 * 2 * H];
     unroll_fixed_point found[4];
     int64_t n_found;
-    memcpy(h, c.state, sizeof h);
+    for (int64_t i = 0; i < n; i++)
+      h[i] = 0.7 * number(5, i);
     for (int64_t t = 0; t < 2000; t++) {
       assert_ok(unroll_map_step(map, t, h, next, NULL, &err));
       memcpy(h, next, sizeof h);
@@ -359,13 +280,14 @@ static void exponents_that_are_known(void **state) {
   (void)state;
   double exponents[N], errors[N];
   unroll_map *map;
+  net n;
   unroll_lyapunov_options o = {.struct_size = sizeof o, .transient = 500, .steps = 400};
   /* One unit: a fixed point, or a cycle of two. */
   const double w[] = {2, -2, 3}, want[] = {-1.793528506542, -1.793528506542, -3.489607502144};
   for (int k = 0; k < 3; k++) {
-    const unroll_cell_weights c = {.struct_size = sizeof c, .cell = UNROLL_CELL_RNN, .hidden = 1, .W_h = &w[k]};
     double h = 0.3;
-    assert_ok(unroll_map_of_cell(&c, NULL, &map, &err));
+    net_make(&n, UNROLL_CELL_RNN, 0, 1, &w[k], NULL);
+    map = map_of(&n);
     assert_ok(unroll_lyapunov(map, &h, &o, exponents, NULL, NULL, &err));
     assert_near("one unit", exponents[0], want[k], 1e-11);
     assert_near("its state", fabs(h), k == 2 ? h * (h > 0 ? 1 : -1) : 0.9575040240772688, 1e-12);
@@ -373,21 +295,20 @@ static void exponents_that_are_known(void **state) {
   }
   /* Two units that turn: a circle, on which one direction neither grows nor dies; 20,000 steps leave 1e-4. */
   const double turn[] = {1.5 * cos(1), -1.5 * sin(1), 1.5 * sin(1), 1.5 * cos(1)};
-  const unroll_cell_weights circle = {.struct_size = sizeof circle, .cell = UNROLL_CELL_RNN, .hidden = 2, .W_h = turn};
   double h[] = {0.2, 0.1};
   unroll_lyapunov_info info;
   o.steps = 20000;
-  assert_ok(unroll_map_of_cell(&circle, NULL, &map, &err));
+  net_make(&n, UNROLL_CELL_RNN, 0, 2, turn, NULL);
+  map = map_of(&n);
   assert_ok(unroll_lyapunov(map, h, &o, exponents, errors, &info, &err));
   assert_near("along the circle", exponents[0], 0, 1e-4);
   assert_near("across it", exponents[1], -0.96196, 1e-4);
   unroll_map_destroy(map);
   /* The tent map in two rectified units: chaos of ln 1.9, and a direction that is lost at once. */
   const double m = 1.9, tent[] = {m, -2 * m, m, -2 * m}, b[] = {0, -0.5};
-  const unroll_cell_weights fold = {
-      .struct_size = sizeof fold, .cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU, .hidden = 2, .W_h = tent, .b = b};
   double at[] = {0.3, 0};
-  assert_ok(unroll_map_of_cell(&fold, NULL, &map, &err));
+  net_make(&n, UNROLL_CELL_RNN, UNROLL_RELU, 2, tent, b);
+  map = map_of(&n);
   assert_ok(unroll_lyapunov(map, at, &o, exponents, errors, &info, &err));
   assert_near("tent", exponents[0], log(m), 1e-4);
   assert_true(exponents[1] < -20);
@@ -455,6 +376,8 @@ static unroll_status explodes(void *ctx, int64_t t, const double *state, double 
   return UNROLL_OK;
 }
 
+static int stops_after(void *ctx) { return (*(int64_t *)ctx)-- == 0; }
+
 static void wrong_input(void **state) {
   (void)state;
   double a[] = {1, 2, (double)NAN, 4}, re[2], im[2], radius;
@@ -464,14 +387,28 @@ static void wrong_input(void **state) {
   assert_error(unroll_spectral_radius(a, 20000, &radius, &err), UNROLL_E_INVALID, "from 1 to 16384");
   assert_error(unroll_singular_values(a, 2, 2, re, &err), UNROLL_E_RANGE, "nan at row 1");
   unroll_map *map = NULL;
-  unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_GRU, .hidden = 0, .W_h = a};
-  assert_error(unroll_map_of_cell(&w, NULL, &map, &err), UNROLL_E_INVALID, "0 units");
-  w.hidden = 1;
-  assert_error(unroll_map_of_cell(&w, NULL, &map, &err), UNROLL_E_RANGE, "W_h has nan at place 2");
-  w.cell = 9;
-  assert_error(unroll_map_of_cell(&w, NULL, &map, &err), UNROLL_E_INVALID, "cell 9");
-  w = (unroll_cell_weights){.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = 1, .input = 2, .W_h = a};
-  assert_error(unroll_map_of_cell(&w, NULL, &map, &err), UNROLL_E_INVALID, "W_x is NULL");
+  const double nothing = 0;
+  net bad;
+  net_make(&bad, UNROLL_CELL_RNN, 0, 2, a, NULL);
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_RANGE,
+               "W_h.0.0 has nan at place 2");
+  assert_error(unroll_map_of_layer(&bad.net, 1, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_RANGE, "layer 1");
+  assert_error(unroll_map_of_layer(&bad.net, 0, 1, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_RANGE, "direction 1");
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, a + 2, 1, NULL, NULL, &map, &err), UNROLL_E_RANGE, "x of step 0");
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, a, 0, NULL, NULL, &map, &err), UNROLL_E_RANGE, "0 steps");
+  assert_error(unroll_map_of_layer(NULL, 0, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_INVALID, "missing");
+  net_make(&bad, UNROLL_CELL_RNN, 0, 1, &nothing, NULL);
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, a, 1, NULL, NULL, &map, &err), UNROLL_E_INVALID,
+               "W_x.0.0 is missing, of 1 numbers");
+  bad.weights[1].count = 2;
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_INVALID,
+               "b.0.0 has 2 numbers, expected 1");
+  bad.rnn.peepholes = 1;
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_INVALID,
+               "peepholes is no option of cell rnn");
+  bad.rnn.hidden = 20000;
+  assert_error(unroll_map_of_layer(&bad.net, 0, 0, NULL, 0, NULL, NULL, &map, &err), UNROLL_E_INVALID,
+               "from 1 to 16384");
   assert_null(map);
 
   double h = 1, points[2], starts[] = {1, 1e300};
@@ -480,6 +417,12 @@ static void wrong_input(void **state) {
   assert_ok(unroll_map_create(1, explodes, NULL, NULL, &map, &err));
   unroll_lyapunov_options o = {.struct_size = sizeof o, .steps = 100};
   assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_RANGE, "after step 30");
+  int64_t steps_left = 20;
+  o.cancel = stops_after;
+  o.ctx = &steps_left;
+  h = 1;
+  assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_CANCELLED, "cancelled");
+  assert_int_equal(steps_left, -1);
   o.steps = 0;
   assert_error(unroll_lyapunov(map, &h, &o, re, NULL, NULL, &err), UNROLL_E_INVALID, "steps 0");
   o.count = 2;
@@ -490,20 +433,23 @@ static void wrong_input(void **state) {
   assert_int_equal(found[0].starts, 1);
   assert_near("1 = 1e10·h + 1 - h", points[0], -1e-10, 1e-19);
   assert_error(unroll_fixed_points(map, starts, 0, NULL, points, found, &n, &err), UNROLL_E_INVALID, "0 starts");
+  /* Stopped in its second search, it has what the first one found. */
+  const double again[] = {1, 2};
+  const unroll_fixed_point_options stopped = {.struct_size = sizeof stopped, .cancel = stops_after, .ctx = &steps_left};
+  steps_left = 1000000;
+  assert_ok(unroll_fixed_points(map, again, 1, &stopped, points, found, &n, &err));
+  steps_left = 1000000 - steps_left + 2;
+  assert_error(unroll_fixed_points(map, again, 2, &stopped, points, found, &n, &err), UNROLL_E_CANCELLED, "cancelled");
+  assert_int_equal(n, 1);
   unroll_map_destroy(map);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(eigenvalues_are_known),
-      cmocka_unit_test(singular_values_are_known),
-      {"cells_are_the_graphs_cpu", cells_are_the_graphs, NULL, NULL, "cpu"},
-      cmocka_unit_test(twenty_seven_points),
-      cmocka_unit_test(cells_come_to_rest),
-      cmocka_unit_test(exponents_of_random_networks),
-      cmocka_unit_test(exponents_that_are_known),
-      cmocka_unit_test(exponents_of_random_products),
-      cmocka_unit_test(wrong_input),
+      cmocka_unit_test(eigenvalues_are_known),        cmocka_unit_test(singular_values_are_known),
+      cmocka_unit_test(twenty_seven_points),          cmocka_unit_test(cells_come_to_rest),
+      cmocka_unit_test(exponents_of_random_networks), cmocka_unit_test(exponents_that_are_known),
+      cmocka_unit_test(exponents_of_random_products), cmocka_unit_test(wrong_input),
   };
-  return cmocka_run_group_tests(tests, make_matrix, devices_close);
+  return cmocka_run_group_tests(tests, make_matrix, NULL);
 }

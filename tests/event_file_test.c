@@ -177,6 +177,29 @@ static void golden_records(void **state) {
   free(bytes);
 }
 
+/* A run that goes on: TensorFlow's event.proto has session_log = 7, its status = 1, START = 1. */
+static void a_restart(void **state) {
+  (void)state;
+  unroll_event_file_options options = at_one;
+  options.restart = 21;
+  for (int has = 1; has >= 0; has--) {
+    unroll_event_file *f = NULL;
+    options.struct_size = has ? sizeof options : (uint32_t)offsetof(unroll_event_file_options, restart);
+    assert_ok(unroll_event_file_create(folder, &options, NULL, &f, &err));
+    size_t size;
+    unsigned char *bytes = close_events(f, &size);
+    struct span rest = after_version(bytes, size);
+    if (has) {
+      static const unsigned char log[] = {0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 21, 0x3a, 2, 0x08, 1};
+      const struct span event = take_record(&rest);
+      assert_int_equal(event.n, sizeof log);
+      assert_memory_equal(event.data, log, sizeof log);
+    }
+    assert_int_equal(rest.n, 0);
+    free(bytes);
+  }
+}
+
 static void scalars(void **state) {
   (void)state;
   const struct {
@@ -486,6 +509,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(published_checksums),
       TEST(golden_records),
+      TEST(a_restart),
       TEST(scalars),
       TEST(texts),
       TEST(histograms),

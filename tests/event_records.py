@@ -84,13 +84,26 @@ def value_of(fields):
     return "text", tensor[8][0].decode()
 
 
-def events(path):
-    """(wall time, step, tag, kind, value) of each, after the version."""
+def messages(path):
+    """The events after the version."""
     with open(path, "rb") as file:
         all_events = [message(record) for record in records(file.read())]
     if all_events[0][3] != [b"brain.Event:2"]:
         raise ValueError("no version in front")
-    for event in all_events[1:]:
+    return all_events[1:]
+
+
+def restart(path):
+    """The step from which on what earlier files say is void; None: the file says nothing of that."""
+    steps = [event[2][0] for event in messages(path) if 7 in event and message(event[7][0]) == {1: [1]}]
+    return steps[0] if steps else None
+
+
+def events(path):
+    """(wall time, step, tag, kind, value) of each that has a value."""
+    for event in messages(path):
+        if 5 not in event:
+            continue
         step = event.get(2, [0])[0]
         for summary in message(event[5][0])[1]:
             fields = message(summary)

@@ -3,139 +3,12 @@
  * unroll/finite.h: a number that is not finite is planted in a step of a device's work, by a backend that overwrites it
  * (plugins/planter.c), or comes of itself, and has to be found where it is.
  */
-#include "devices.h"
+#include "planting.h"
 
-#include <dlfcn.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unroll/checkpoint.h>
-#include <unroll/finite.h>
-#include <unroll/nn.h>
 
-#include "plugins/planter.h"
+#include "graph/graph_private.h"
 #include "runs.h"
-
-enum { T = 9, B = 4, I = 3, H = 5, LAYERS = 2 };
-static const int32_t lengths[B] = {9, 4, 7, 1};
-
-/* ---- a context with the planter, over the cpu backend or another's file ---- */
-
-struct rig {
-  unroll_context *ctx;
-  unroll_device *device, *cpu;
-  planter *plan;
-};
-
-static bool rig_open(struct rig *r, const char *inner) {
-  static char path[4200], file[4200];
-  const char *folder = getenv("UNROLL_TEST_PLUGINS"), *plugins = getenv("UNROLL_PLUGIN_PATH");
-  if (!folder || (inner && !plugins))
-    return false;
-  snprintf(path, sizeof path, "%.4000s/planter.so", folder);
-  void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  assert_non_null(so);
-  r->plan = dlsym(so, "planter_plan");
-  assert_non_null(r->plan);
-  *r->plan = (planter){.update = UINT64_MAX};
-  if (inner) {
-    snprintf(file, sizeof file, "%.4000s/unroll-%s.so", plugins, inner);
-    FILE *there = fopen(file, "r");
-    if (!there)
-      return false;
-    fclose(there);
-    r->plan->inner = file;
-  }
-  unroll_error err = UNROLL_ERROR_INIT;
-  const char *files[] = {path};
-  const unroll_context_options options = {
-      .struct_size = sizeof options, .n_threads = 1, .plugin_files = files, .n_plugin_files = 1};
-  assert_status(UNROLL_OK, unroll_context_create(&options, &r->ctx, &err));
-  if (unroll_device_open(r->ctx, "planter", NULL, 0, &r->device, &err) != UNROLL_OK) {
-    unroll_context_destroy(r->ctx);
-    return false;
-  }
-  assert_status(UNROLL_OK, unroll_device_open(r->ctx, "cpu", NULL, 0, &r->cpu, &err));
-  return true;
-}
-
-static void rig_close(struct rig *r) {
-  unroll_device_close(r->cpu);
-  unroll_device_close(r->device);
-  unroll_context_destroy(r->ctx);
-}
-
-/* ---- a network ---- */
-
-static uint64_t noise = 1;
-static uint32_t draw(uint32_t n) { /* Knuth's MMIX generator */
-  noise = noise * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-  return (uint32_t)(noise >> 33) % n;
-}
-
-/* Two layers, both ways, ragged, the gradient of a sum of squares. */
-static unroll_graph *network_of(unroll_rnn_options o, const unroll_allocator *allocator) {
-  unroll_error err = UNROLL_ERROR_INIT;
-  unroll_graph *g;
-  assert_status(UNROLL_OK, unroll_graph_create(allocator, &g, &err));
-  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I});
-  o.struct_size = sizeof o;
-  o.layers = LAYERS;
-  o.hidden = H;
-  o.bidirectional = 1;
-  o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, (int64_t[]){B});
-  const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL);
-  const unroll_tensor loss = unroll_reduce(y, UNROLL_SUM_SQUARES, 0, 0);
-  unroll_output(loss, "loss");
-  unroll_tensor p[64], d[64];
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
-    const unroll_tensor t = unroll_graph_tensor(g, i);
-    if (unroll_tensor_describe(t).role == UNROLL_ROLE_PARAM)
-      p[n++] = t;
-  }
-  unroll_gradient(loss, p, n, d);
-  for (uint32_t i = 0; i < n; i++)
-    unroll_update(p[i], unroll_sub(p[i], unroll_scale(d[i], 0.01)));
-  assert_status(UNROLL_OK, unroll_graph_status(g, &err));
-  return g;
-}
-
-static unroll_graph *network(unroll_rnn_options o) { return network_of(o, NULL); }
-
-/* Numbers from -0.5 to 0.5; past a sequence's end NaN, which nobody may look at. */
-static model filled(unroll_graph *g, unroll_device *cpu) {
-  model m = model_open(g, cpu, false);
-  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
-    const unroll_tensor_info t = unroll_tensor_describe(unroll_graph_tensor(g, i));
-    if (t.role != UNROLL_ROLE_PARAM && t.role != UNROLL_ROLE_INPUT)
-      continue;
-    if (t.dtype == UNROLL_I32) {
-      model_put_i32(&m, t.name, lengths, B);
-      continue;
-    }
-    double v[1024];
-    int64_t n = 1;
-    for (int32_t k = 0; k < t.rank; k++)
-      n *= t.shape[k];
-    assert_true(n <= 1024);
-    for (int64_t k = 0; k < n; k++)
-      v[k] = (double)draw(1001) / 1000 - 0.5;
-    for (int64_t k = 0; k < n && t.role == UNROLL_ROLE_INPUT; k++)
-      if (k / I / B >= lengths[k / I % B])
-        v[k] = (double)NAN;
-    model_put(&m, t.name, v, n);
-  }
-  return m;
-}
-
-static unroll_nonfinite find(unroll_graph *g, unroll_device *device, const model *m) {
-  unroll_error err = UNROLL_ERROR_INIT;
-  unroll_nonfinite at = {.struct_size = sizeof at};
-  assert_status(UNROLL_OK, unroll_nonfinite_find(g, &device, 1, m->binding, NULL, &at, &err));
-  return at;
-}
 
 /* ---- planted ---- */
 
@@ -307,38 +180,6 @@ static void planted_in_options(void **state) {
   rig_close(&r);
 }
 
-/* Cells without steps, whose layer is a linear scan over all of them at once. */
-static void min_cells(void **state) {
-  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
-    const int32_t cells[] = {UNROLL_RNN_MIN_GRU, UNROLL_RNN_MIN_LSTM};
-    for (int i = 0; i < 2; i++) {
-      unroll_graph *g = network((unroll_rnn_options){.cell = cells[i]});
-      model m = filled(g, dev);
-      assert_false(find(g, dev, &m).found);
-      double b[3 * H] = {0}, W[3 * H * I] = {0};
-      const int64_t rows = unroll_tensor_describe(unroll_graph_find(g, "rnn.b.0.1")).shape[0];
-      for (int k = 0; k < I; k++)
-        W[(rows - 2) * I + k] = 3e38;
-      b[rows - 2] = 3e38;
-      double x[T * B * I];
-      for (int k = 0; k < T * B * I; k++)
-        x[k] = k / I / B < lengths[k / I % B] ? 0.01 : (double)NAN;
-      x[(4 * B + 2) * I + 1] = x[(6 * B + 0) * I + 1] = 0.5; /* 3e38·(1 + 0.52): the reverse layer sees step 6 first */
-      model_put(&m, "x", x, T * B * I);
-      model_put(&m, "rnn.b.0.1", b, rows);
-      model_put(&m, "rnn.W_x.0.1", W, rows * I);
-      const unroll_nonfinite at = find(g, dev, &m);
-      assert_true(at.found && at.phase == UNROLL_PHASE_FORWARD && at.value == (double)INFINITY);
-      assert_int_equal(at.layer, 0);
-      assert_int_equal(at.direction, UNROLL_REVERSE);
-      assert_int_equal(at.step, 6);
-      assert_int_equal(at.sequence, 0);
-      model_close(&m);
-      unroll_graph_destroy(g);
-    }
-  }
-}
-
 /* ---- come of itself: the network of golden/overflow.py, and what its NumPy loop says ---- */
 
 enum { LONG = 140, WIDE = 6, MOST_SEQUENCES = 96, FIRST_STEP = 88, FIRST_SEQUENCE = 2, FIRST_UNIT = 2 };
@@ -452,6 +293,12 @@ static void overflows_in_a_run_of_fewer_steps(void **state) {
     assert_int_equal(at.values, 0);
     /* Forward is finite up to there; ρ^88 is not, summed over steps and sequences. */
     assert_true(!at.found || at.phase == UNROLL_PHASE_GRADIENT);
+    for (int k = 0; k < 2; k++) {
+      steps = k ? -(INT64_C(1) << 62) : LONG + 21;
+      assert_status(UNROLL_E_RANGE, unroll_nonfinite_find(g, &dev, 1, m.binding, &run, &at, &err));
+      assert_non_null(strstr(err.message, "run-time size T is"));
+    }
+    steps = FIRST_STEP;
     double x[FIRST_STEP * 3 * 2] = {0};
     x[(10 * 3 + 2) * 2 + 1] = (double)NAN;
     model_put(&m, "x", x, FIRST_STEP * 3 * 2);
@@ -461,6 +308,82 @@ static void overflows_in_a_run_of_fewer_steps(void **state) {
     assert_int_equal(at.step, 10);
     assert_int_equal(at.sequence, 2);
     assert_int_equal(at.unit, 1);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+/* What was not finite first is found first: step by step, also where products with all inputs come before; and of a step its
+ * first gate, whichever sequence has it. */
+static void first_of_several(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_graph *g = overflowing(LONG, 3, NULL);
+    model m = model_open(g, dev, false);
+    fill_overflowing(&m, 3);
+    double x[LONG * 3 * 2];
+    for (int i = 0; i < LONG * 3 * 2; i++)
+      x[i] = i / 6 == FIRST_STEP + 10 ? (i % 2 ? 3.4e38 : -3.4e38)
+                                      : ((5 * (i / 2 / 3) + 3 * (i / 2 % 3) + 2 * (i % 2)) % 9 - 4) / 4.0;
+    model_put(&m, "x", x, LONG * 3 * 2);
+    unroll_nonfinite at = find(g, dev, &m);
+    assert_first_overflow(&at);
+    /* Past its end a sequence's state stands still, and the product that nobody reads overflows. */
+    fill_overflowing(&m, 3);
+    model_put_i32(&m, "lengths", (int32_t[]){FIRST_STEP, 60, FIRST_STEP}, 3);
+    at = find(g, dev, &m);
+    assert_int_equal(at.values, 0);
+    /* Products of what stands there, 0, with an infinite weight are not looked at either. */
+    double W[WIDE * WIDE] = {0}, W_x[WIDE * 2] = {[2] = (double)INFINITY};
+    model_put(&m, "rnn.W_h.0.0", W, WIDE * WIDE);
+    model_put(&m, "rnn.W_x.0.0", W_x, WIDE * 2);
+    for (int i = 0; i < LONG * 3 * 2; i++)
+      x[i] = -1;
+    model_put(&m, "x", x, LONG * 3 * 2);
+    at = find(g, dev, &m);
+    assert_int_equal(at.given, 1);
+    assert_int_equal(at.values, 2 * (FIRST_STEP + 60 + FIRST_STEP)); /* x·W, + W·h; the relu of -inf is 0 */
+    model_close(&m);
+    unroll_graph_destroy(g);
+
+    g = network((unroll_rnn_options){.cell = UNROLL_CELL_LSTM});
+    m = filled(g, dev);
+    double gates[4 * H * I] = {[2 * I] = 3e38, [(H + 1) * I + 1] = 3e38}, y[T * B * I];
+    for (int i = 0; i < T * B * I; i++)
+      y[i] = i / I / B < lengths[i / I % B] ? 0 : (double)NAN;
+    y[2 * I] = 2;     /* of sequence 2, into the input gate; */
+    y[1 * I + 1] = 2; /* of sequence 1, into the forget gate */
+    model_put(&m, "rnn.W_x.0.0", gates, 4 * H * I);
+    model_put(&m, "x", y, T * B * I);
+    at = find(g, dev, &m);
+    assert_true(at.found && at.layer == 0 && at.direction == UNROLL_FORWARD && at.step == 0);
+    assert_int_equal(at.gate, 0);
+    assert_int_equal(at.sequence, 2);
+    assert_int_equal(at.unit, 2);
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+/* A recurrence of the caller's own, in no layer, which goes backwards. */
+static void reverse_linear_scan(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    enum { N = 8 };
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const int64_t shape[3] = {N, 2, 1};
+    const unroll_tensor a = unroll_input(g, "a", UNROLL_F32, 3, shape), b = unroll_input(g, "b", UNROLL_F32, 3, shape);
+    unroll_output(unroll_linear_scan(a, b, unroll_none(), unroll_none(), UNROLL_REVERSE, NULL), "h");
+    model m = model_open(g, dev, false);
+    double ones[2 * N], u[2 * N] = {[2 * 6] = 3e38, [2 * 5] = 3e38, [2 * 3 + 1] = 3e38, [2 * 2 + 1] = 3e38};
+    for (int i = 0; i < 2 * N; i++)
+      ones[i] = 1;
+    model_put(&m, "a", ones, 2 * N);
+    model_put(&m, "b", u, 2 * N);
+    const unroll_nonfinite at = find(g, dev, &m);
+    assert_true(at.found && at.value == (double)INFINITY);
+    assert_int_equal(at.step, 5);
+    assert_int_equal(at.sequence, 0);
     model_close(&m);
     unroll_graph_destroy(g);
   }
@@ -505,6 +428,186 @@ static void given(void **state) {
     model_close(&m);
     unroll_graph_destroy(g);
   }
+}
+
+/* Numbers from -0.5 to 0.5 wherever there are real ones. */
+static model filled_whole(unroll_graph *g, unroll_device *device) {
+  model m = model_open(g, device, false);
+  for (uint32_t i = 0; i < unroll_graph_count(g); i++) {
+    const unroll_tensor_info t = unroll_tensor_describe(unroll_graph_tensor(g, i));
+    if ((t.role != UNROLL_ROLE_PARAM && t.role != UNROLL_ROLE_INPUT) || t.dtype == UNROLL_I32)
+      continue;
+    double v[256];
+    int64_t n = 1;
+    for (int32_t k = 0; k < t.rank; k++)
+      n *= t.shape[k];
+    assert_true(n <= 256);
+    for (int64_t k = 0; k < n; k++)
+      v[k] = (double)draw(1001) / 1000 - 0.5;
+    model_put(&m, t.name, v, n);
+  }
+  return m;
+}
+
+/* Static features and numbers of each step, beside a sequence. */
+static void given_of_other_shapes(void **state) {
+  FOR_EACH_DEVICE(dev, *state, UNROLL_F32) {
+    unroll_error err = UNROLL_ERROR_INIT;
+    unroll_graph *g;
+    assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+    const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, B, I});
+    const unroll_tensor features = unroll_input(g, "features", UNROLL_F32, 2, (int64_t[]){B, H});
+    const unroll_tensor weights = unroll_input(g, "weights", UNROLL_F32, 2, (int64_t[]){T, B});
+    const unroll_tensor table = unroll_input(g, "table", UNROLL_F32, 2, (int64_t[]){7, H});
+    const unroll_rnn_options o = {.struct_size = sizeof o, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = H};
+    const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL);
+    unroll_output(unroll_mul(unroll_reduce(unroll_mul(y, features), UNROLL_SUM, 1u << 2, 0), weights), "z");
+    unroll_output(unroll_scale(table, 2), "t");
+    model m = filled_whole(g, dev);
+    const struct {
+      const char *name, *words;
+      int at, n;
+    } all[] = {{"features", "input features, sequence 2, unit 3 is NaN", 2 * H + 3, B * H},
+               {"weights", "input weights, step 5, sequence 1 is NaN", 5 * B + 1, T * B},
+               {"table", "input table, element 9 is NaN", 9, 7 * H}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+      char text[UNROLL_NONFINITE_TEXT];
+      double v[7 * H] = {0};
+      v[all[i].at] = (double)NAN;
+      model_put(&m, all[i].name, v, all[i].n);
+      const unroll_nonfinite at = find(g, dev, &m);
+      assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), all[i].words);
+      v[all[i].at] = 0;
+      model_put(&m, all[i].name, v, all[i].n);
+    }
+    model_close(&m);
+    unroll_graph_destroy(g);
+  }
+}
+
+/* Plants in a node of no step: the one of that op, and phase, in layer 0 or in none. */
+static unroll_nonfinite planted_at_the_top(const struct rig *r, unroll_graph *g, const model *m, uint32_t op,
+                                           bool backward, int64_t element) {
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *lowered;
+  char name[64] = "";
+  assert_status(UNROLL_OK, graph_lower(g, NULL, &lowered, &err));
+  int32_t layer = -1, direction = -1, kind = -1;
+  for (uint32_t i = 0; i < lowered->n_nodes; i++) {
+    const node *n = &lowered->nodes[i];
+    if (n->op != op || n->backward != backward)
+      continue;
+    snprintf(name, sizeof name, "%s", n->name);
+    layer = n->layer;
+    direction = n->direction;
+    kind = op == UNROLL_OP_MATMUL ? n->attr.matmul.trans_b : op == UNROLL_OP_BINARY ? n->attr.binary.kind : -1;
+  }
+  unroll_graph_destroy(lowered);
+  assert_true(name[0]);
+  const char *inner = r->plan->inner;
+  *r->plan = (planter){.inner = inner,
+                       .armed = 1,
+                       .name = name,
+                       .top = 1,
+                       .op = op,
+                       .kind = kind,
+                       .layer = layer,
+                       .direction = direction,
+                       .element = element,
+                       .value = (float)NAN,
+                       .update = UINT64_MAX};
+  const unroll_nonfinite at = find(g, r->device, m);
+  assert_true(r->plan->hits > 1);
+  *r->plan = (planter){.inner = inner, .update = UINT64_MAX};
+  return at;
+}
+
+/* As many sequences as units, as steps: a weight's rows are no sequences, and the loss of each step has both. */
+static void as_many_sequences_as_units(void **state) {
+  (void)state;
+  struct rig r = {.ctx = NULL};
+  if (!rig_open(&r, NULL))
+    skip();
+  enum { N = 4 };
+  unroll_error err = UNROLL_ERROR_INIT;
+  unroll_graph *g;
+  char text[UNROLL_NONFINITE_TEXT];
+  assert_status(UNROLL_OK, unroll_graph_create(NULL, &g, &err));
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){N, N, N});
+  const unroll_tensor next = unroll_input(g, "targets", UNROLL_I32, 2, (int64_t[]){N, N});
+  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = UNROLL_CELL_RNN, .layers = 1, .hidden = N};
+  const unroll_tensor y = unroll_rnn(x, "rnn", &o, NULL, NULL);
+  const unroll_tensor twice = unroll_scale(unroll_param(g, "V", UNROLL_F32, 2, (int64_t[]){N, N}), 2);
+  const unroll_tensor loss =
+      unroll_cross_entropy(unroll_linear(unroll_matmul(y, twice), "head", 3, 0), next, UNROLL_LOSS_MEAN);
+  unroll_tensor W[2] = {unroll_graph_find(g, "rnn.W_h.0.0"), unroll_graph_find(g, "V")}, d[2];
+  unroll_output(loss, "loss");
+  unroll_gradient(loss, W, 2, d);
+  unroll_output(d[0], "d of W");
+  unroll_output(d[1], "d of V");
+  model m = filled_whole(g, r.cpu);
+  model_put_i32(&m, "targets", (int32_t[N * N]){0}, N * N);
+  assert_false(find(g, r.device, &m).found);
+  unroll_nonfinite at = planted_at_the_top(&r, g, &m, UNROLL_OP_MATMUL, true, 2 * N + 1);
+  assert_int_equal(at.phase, UNROLL_PHASE_GRADIENT);
+  assert_int_equal(at.step, -1);
+  assert_int_equal(at.sequence, -1);
+  assert_int_equal(at.unit, 2 * N + 1);
+  at = planted_at_the_top(&r, g, &m, UNROLL_OP_BINARY, true, 3 * N + 2); /* by 2, on the way back to V */
+  assert_int_equal(at.sequence, -1);
+  assert_int_equal(at.unit, 3 * N + 2);
+  at = planted_at_the_top(&r, g, &m, UNROLL_OP_CROSS_ENTROPY, false, 3 * N + 1);
+  assert_string_equal(unroll_nonfinite_text(&at, text, sizeof text), "the loss, step 3, sequence 1 became NaN");
+  model_close(&m);
+  unroll_graph_destroy(g);
+  rig_close(&r);
+}
+
+/* The layers' second segment, run whole. */
+static void planted_in_a_whole_segment(void **state) {
+  (void)state;
+  struct rig r = {.ctx = NULL};
+  if (!rig_open(&r, "opencl"))
+    skip();
+  unroll_graph *g =
+      overflowing(LONG, MOST_SEQUENCES,
+                  &(unroll_checkpoint_policy){
+                      .struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 40});
+  model m = model_open(g, r.cpu, false);
+  fill_overflowing(&m, MOST_SEQUENCES);
+  double W[WIDE * WIDE] = {0};
+  model_put(&m, "rnn.W_h.0.0", W, WIDE * WIDE);
+  assert_false(find(g, r.device, &m).found);
+  const char *inner = r.plan->inner;
+  char name[64] = "";
+  int64_t start = 0;
+  int segments = 0;
+  for (uint32_t i = 0; i < g->n_nodes && segments < 2; i++)
+    if (g->nodes[i].op == UNROLL_OP_LAYER) {
+      segments++;
+      snprintf(name, sizeof name, "%s", g->nodes[i].name);
+      const uint32_t p = g->tensors[g->nodes[i].in[0]].producer;
+      start = p == GRAPH_NONE ? 0 : g->nodes[p].attr.slice.start;
+    }
+  assert_int_equal(segments, 2);
+  assert_true(start > 0);
+  *r.plan = (planter){.inner = inner,
+                      .armed = 1,
+                      .name = name,
+                      .op = UNROLL_OP_LAYER,
+                      .layer = 0,
+                      .element = ((int64_t)3 * MOST_SEQUENCES + 7) * WIDE + 5,
+                      .value = (float)NAN,
+                      .update = UINT64_MAX};
+  const unroll_nonfinite at = find(g, r.device, &m);
+  assert_true(at.found && at.fused);
+  assert_int_equal(at.step, start + 3);
+  assert_int_equal(at.sequence, 7);
+  assert_int_equal(at.unit, 5);
+  *r.plan = (planter){.inner = inner};
+  model_close(&m);
+  unroll_graph_destroy(g);
+  rig_close(&r);
 }
 
 /* Forward all is 0; the gradient, sums of columns, and what an optimizer makes of it are not. */
@@ -601,6 +704,9 @@ static void refused(void **state) {
     assert_status(UNROLL_E_INVALID, unroll_nonfinite_find(g, &dev, 1, NULL, NULL, &at, &err));
     assert_string_equal(err.message, "unroll_nonfinite_find: values is NULL");
     assert_status(UNROLL_E_SHAPE, unroll_nonfinite_find(g, &dev, 1, m.binding, NULL, &at, &err));
+    const unroll_run_options one = {.struct_size = sizeof one, .n_dims = 1, .dims = (int64_t[]){1}};
+    assert_status(UNROLL_E_INVALID, unroll_nonfinite_find(g, &dev, 1, m.binding, &one, &at, &err));
+    assert_string_equal(err.message, "1 run-time sizes, the graph has 0");
     model_close(&m);
     unroll_graph_destroy(g);
     unroll_graph_destroy(other);
@@ -645,12 +751,16 @@ int main(void) {
       {"planted_opencl", planted, NULL, NULL, "opencl"},
       cmocka_unit_test(planted_in_a_whole_layer),
       cmocka_unit_test(planted_in_options),
-      DEVICE_TESTS(min_cells),
       DEVICE_TESTS(overflows),
       {"overflows_onednn", overflows, NULL, NULL, "onednn"},
       DEVICE_TESTS(overflows_in_a_segment),
       DEVICE_TESTS(overflows_in_a_run_of_fewer_steps),
+      DEVICE_TESTS(first_of_several),
+      DEVICE_TESTS(reverse_linear_scan),
       DEVICE_TESTS(given),
+      DEVICE_TESTS(given_of_other_shapes),
+      cmocka_unit_test(as_many_sequences_as_units),
+      cmocka_unit_test(planted_in_a_whole_segment),
       DEVICE_TESTS(of_a_parameter),
       cmocka_unit_test(words),
       cmocka_unit_test(refused),

@@ -170,12 +170,71 @@ static void gradients(void **state) {
   unroll_lm_destroy(lm);
 }
 
+static int hear_each(void *ctx, const unroll_train_progress *p) {
+  int *heard = ctx;
+  char words[120];
+  snprintf(words, sizeof words, "update %u: " PLACE_4, (unsigned)p->update);
+  *heard += p->nonfinite && strncmp(p->nonfinite, words, strlen(words)) == 0;
+  return 0;
+}
+
+/* Every update is skipped: what it has left in the sums of its parts is nothing that the next one begins with. Only a
+ * training's first one is searched. */
+static void one_after_the_other(void **state) {
+  (void)state;
+  unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  o.training.batch = 8;
+  o.training.accumulate = 2;
+  o.training.nonfinite = UNROLL_NONFINITE_SKIP;
+  plant(1, 4);
+  plan->update = UINT64_MAX;
+  int heard = 0;
+  unroll_lm *lm = create(&o);
+  for (uint64_t update = 1; update <= 3; update++) {
+    const unroll_lm_train_options run = {
+        .struct_size = sizeof run, .updates = update, .check_finite = 1, .progress = hear_each, .ctx = &heard};
+    assert_ok(unroll_lm_train(lm, &run, &err));
+  }
+  assert_int_equal(heard, 3);
+  unroll_lm_destroy(lm);
+}
+
+/* Finite in each part of a batch, and not in their sum: what the parts before have left is looked at with the last one. */
+static void sums_of_parts(void **state) {
+  (void)state;
+  unroll_lm_options o = small(UNROLL_CELL_LSTM);
+  o.training.batch = 8;
+  o.training.accumulate = 2;
+  *plan = (planter){.armed = 1,
+                    .op = UNROLL_OP_LSTM_GATES_GRAD,
+                    .kind = -1,
+                    .output = 0,
+                    .layer = 1,
+                    .direction = UNROLL_REVERSE,
+                    .t = 6,
+                    .element = 2 * 4 * 12 + 3 * 12 + 5, /* sequence 2, output gate, unit 5 */
+                    .value = 1e19f,                     /* whose square is a float yet */
+                    .update = 6,
+                    .row0 = -1};
+  unroll_lm *lm = create(&o);
+  const unroll_lm_train_options run = {.struct_size = sizeof run, .updates = 20, .check_finite = 1};
+  unroll_error found = UNROLL_ERROR_INIT;
+  assert_int_equal(unroll_lm_train(lm, &run, &found), UNROLL_E_RANGE);
+  /* the sum of the squares of all gradients */
+  static const char words[] = "update 7: in the update the value of ";
+  if (strncmp(found.message, words, strlen(words)) != 0)
+    fail_msg("%s", found.message);
+  unroll_lm_destroy(lm);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(stops, begin_planting, end),
       cmocka_unit_test_setup_teardown(stops_in_a_part, begin_planting, end),
       cmocka_unit_test_setup_teardown(skips, begin_planting, end),
       cmocka_unit_test_setup_teardown(gradients, begin_planting, end),
+      cmocka_unit_test_setup_teardown(one_after_the_other, begin_planting, end),
+      cmocka_unit_test_setup_teardown(sums_of_parts, begin_planting, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

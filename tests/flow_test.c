@@ -180,11 +180,118 @@ static void orthogonal_gives_powers(void **state) {
   assert_near("norm of W_h", 0, at->norm_W, rho, 1e-12, 0);
   assert_near("condition", 0, at->condition, rho, 1e-12, 0);
   assert_near("rate", 0, at->rate, rho, 1e-12, 0);
-  assert_int_equal(at->memory, 10); /* 0.9^10 = 0.349 is the first power below 1/e = 0.368 */
+  assert_int_equal(at->memory, -1); /* 0.9^12 = 0.28 is above a hundredth */
   says(f, "They agree.");
   says(f, "suffices to vanish");
   unroll_flow_free(f);
   linear_close(&l);
+}
+
+/* 0.63^9 = 0.0156 and 0.63^10 = 0.00985, beside a hundredth; 0.63^3 = 0.25 is the first power below 1/e = 0.37. */
+static void memories_have_a_threshold(void **state) {
+  (void)state;
+  double W[N * N] = {0};
+  for (int i = 0; i < N; i++)
+    W[i * N + i] = 0.63;
+  linear_net l;
+  linear_open(&l, W);
+  unroll_flow_options o = exact();
+  const struct {
+    double threshold;
+    int memory;
+  } all[] = {{0, 10}, {0.01, 10}, {0.0157, 9}, {exp(-1), 3}, {1e-3, -1}};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    o.threshold = all[i].threshold;
+    unroll_flow *f = measure(&l, &o);
+    assert_int_equal(f->layers[0].memory, all[i].memory);
+    unroll_flow_free(f);
+  }
+  linear_close(&l);
+}
+
+/* Radius and norm that somebody has computed are taken as they are, and the words with them. */
+static void spectra_that_are_known(void **state) {
+  (void)state;
+  double W[N * N];
+  const unroll_tensor_info info = {
+      .struct_size = sizeof info, .dtype = UNROLL_F64, .rank = 2, .shape = {N, N}, .name = "W"};
+  assert_ok(unroll_init_orthogonal(&info, 3, 1, 0.8, W, &err));
+  linear_net l;
+  linear_open(&l, W);
+  unroll_flow_options o = exact();
+  unroll_flow *own = measure(&l, &o), *f;
+  const double known[2] = {own->layers[0].rho, own->layers[0].norm_W}, other[2] = {1.25, 1.5},
+               none[2] = {(double)NAN, (double)NAN};
+  o.spectra = known;
+  f = measure(&l, &o);
+  assert_string_equal(f->layers[0].why, own->layers[0].why);
+  assert_true(f->layers[0].condition == own->layers[0].condition && f->layers[0].slope == own->layers[0].slope);
+  unroll_flow_free(f);
+  o.spectra = other;
+  f = measure(&l, &o);
+  assert_true(f->layers[0].rho == 1.25 && f->layers[0].norm_W == 1.5 && f->layers[0].condition == 1.25);
+  says(f, "even σ1·max|f'| = 1.5 is only necessary to explode");
+  unroll_flow_free(f);
+  o.spectra = none;
+  f = measure(&l, &o);
+  assert_true(isnan(f->layers[0].rho) && isnan(f->layers[0].condition));
+  assert_near("product", 1, f->layers[0].product[1], 0.8, 1e-13, 0);
+  unroll_flow_free(f);
+  o.spectra = known;
+  o.spectrum = -1;
+  f = measure(&l, &o);
+  assert_true(isnan(f->layers[0].rho));
+  unroll_flow_free(f);
+  unroll_flow_free(own);
+  linear_close(&l);
+}
+
+static int asked, ends_at;
+static int ends(void *ctx) {
+  assert_ptr_equal(ctx, &asked);
+  return ++asked >= ends_at;
+}
+
+/* Wherever it is cancelled, what is there by then is right and the rest says that it is not there. */
+static void cancelled(void **state) {
+  (void)state;
+  double *W = numbers(5, N * N, 0.4);
+  linear_net l;
+  linear_open(&l, W);
+  unroll_flow_options o = exact();
+  unroll_flow *whole = measure(&l, &o), *f;
+  o.cancel = ends;
+  o.ctx = &asked;
+  int had = 0;
+  for (ends_at = 1; ends_at < 100; ends_at++) {
+    asked = 0;
+    f = (unroll_flow *)&l;
+    const unroll_status status = unroll_flow_measure(&l.net, &l.batch, &o, &f, &err);
+    if (status == UNROLL_OK)
+      break;
+    assert_error(status, UNROLL_E_CANCELLED, "cancelled");
+    assert_int_equal(asked, ends_at); /* once it has said so nobody asks again */
+    if (!f)
+      continue;
+    had++;
+    assert_true(f->layers[0].product[5] == whole->layers[0].product[5] &&
+                f->layers[0].norm[3] == whole->layers[0].norm[3]);
+    assert_string_equal(f->layers[0].why, whole->layers[0].why);
+    assert_true(isnan(f->layers[0].sigma[0]) && isnan(f->layers[0].sigma_error[T - 2]));
+    unroll_flow_free(f);
+  }
+  assert_int_equal(ends_at, asked + 1); /* it was through before it was to end */
+  assert_true(ends_at > 3 + 1 + 1);     /* probes, and at least a product for the singular values */
+  assert_int_equal(had, ends_at - 1 - 3);
+  assert_true(f->layers[0].sigma[0] == whole->layers[0].sigma[0]);
+  unroll_flow_free(f);
+  unroll_flow_free(whole);
+  double J[N * N];
+  asked = 0;
+  ends_at = 1;
+  assert_error(unroll_flow_jacobian(&l.net, &l.batch, &o, 0, 0, 0, 3, J, N * N, &err), UNROLL_E_CANCELLED, "cancelled");
+  linear_close(&l);
+  free(W);
 }
 
 /* Nothing is left of the nilpotent shift of N units after N steps, and of a unit's gradient before that all or nothing. */
@@ -289,8 +396,26 @@ static void wrong_input(void **state) {
   l.weights[1].count = 35;
   refused(UNROLL_E_INVALID, "the weight W_h.0.0 has 35 numbers, expected 36");
   l.weights[1].count = N * N;
+  const unroll_flow_batch batch = l.batch;
+  const unroll_network net = l.net;
+  l.net.input = INT64_MAX; /* with the units beside it no number at all */
+  refused(UNROLL_E_RANGE, "with 9223372036854775807 inputs");
+  l.net.input = net.input;
+  l.batch.steps = INT64_C(1) << 31;
+  refused(UNROLL_E_RANGE, "2147483648 steps of a batch of 3 through 1 layers are too many");
+  l.batch.steps = T;
+  l.batch.batch = INT64_C(1) << 60;
+  refused(UNROLL_E_RANGE, "are too many");
+  l.batch = batch;
+  l.rnn.layers = INT32_MAX / 2;
+  l.batch.batch = INT64_C(1) << 16;
+  refused(UNROLL_E_RANGE, "through 1073741823 layers are too many");
+  l.batch = batch;
+  l.rnn.layers = 1;
   const int64_t far[] = {1, T};
   o.lags = far;
+  o.n_lags = 4097;
+  refused(UNROLL_E_RANGE, "lags are given, but 4097 of them, expected 1 to 4096");
   o.n_lags = 2;
   refused(UNROLL_E_RANGE, "a lag of 13 steps, expected 1 to 12");
   o = exact();
@@ -346,6 +471,10 @@ static void what_explodes_is_reported(void **state) {
   assert_near("norm", T - 2, f->layers[0].norm[T - 2], 1e60 * f->layers[0].norm[T - 1], 1e-12, 0);
   assert_true(!isfinite(f->layers[0].sigma[T - 2]));
   unroll_flow_free(f);
+  W[1] = (double)NAN; /* nor is a weight that is no number */
+  f = measure(&l, &o);
+  assert_true(isnan(f->layers[0].rho) && isnan(f->layers[0].product[3]) && f->layers[0].memory == -1);
+  unroll_flow_free(f);
   linear_close(&l);
 }
 
@@ -374,6 +503,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {DEVICE_TESTS(linear_networks),
                                      DEVICE_TESTS(linear_networks_f32),
                                      cmocka_unit_test(orthogonal_gives_powers),
+                                     cmocka_unit_test(memories_have_a_threshold),
+                                     cmocka_unit_test(spectra_that_are_known),
+                                     cmocka_unit_test(cancelled),
                                      cmocka_unit_test(a_shift_ends),
                                      cmocka_unit_test(what_is_not_normal_grows_first),
                                      cmocka_unit_test(the_condition_is_not_exact),

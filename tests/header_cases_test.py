@@ -42,8 +42,8 @@ def enumerators(header):
 
 
 def is_a_choice(enumerator):
-    """Neither the number of the others nor what stands where nothing is said."""
-    return not enumerator.endswith(("_COUNT", "_DEFAULT"))
+    """Neither the number of the others, nor what stands where nothing is said, nor what a cell's gates are."""
+    return not enumerator.endswith(("_COUNT", "_END", "_DEFAULT")) and not enumerator.startswith("UNROLL_KEEPS")
 
 
 def building_calls(header):
@@ -124,10 +124,13 @@ def golden_faults(headers, files):
             if f"layer_rnn_{e[0][len('UNROLL_ACTIVATION_'):].lower()}_1x_uni_full" not in files:
                 yield f"{e[0]}: no golden cell has it"
     # what is of graphs, not of values: a golden cannot have it
-    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", "taps", *"fgh"}
+    own = {"cell", "activation", "layers", "hidden", "lengths", "checkpoint", "taps", "gates", *"fgh"}
     for field in fields_of(headers["nn.h"], "unroll_rnn_options"):
         if field not in own and not any(m.get(field, "0") not in ("0", "0.0") for m in cells):
             yield f"unroll_rnn_options.{field}: no golden cell has it"
+    for name in sorted(file for file in meta if file.startswith("cell_")):
+        if not name.startswith("cell_weight_dropout") and name.replace("cell_", "inside_", 1) not in files:
+            yield f"{name}: no golden of its gates"
 
 
 def main():

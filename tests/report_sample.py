@@ -40,10 +40,13 @@ def gate(dice, layer, name, steps, cell):
     edges = [i / 20 for i in range(21)] if name not in ("cell", "new", "state") else [-1 + i / 10 for i in range(21)]
     at = [((a + b) / 2 - edges[0]) / (edges[-1] - edges[0]) for a, b in zip(edges, edges[1:])]
     wave = [math.sin(t / 6) * 0.05 for t in range(steps)]
+    firsts = list(range(0, steps, max(1, steps // 50)))
     return {"layer": layer, "gate": name, "low": [max(0, 0.12 + w + dice.gauss(0, 0.01)) for w in wave],
             "high": [min(1, centre * 0.6 - w + dice.gauss(0, 0.01)) for w in wave],
             "mean": [centre + w / 2 for w in wave], "edges": edges,
             "counts": [round(2000 * math.exp(-((x - centre) / 0.22) ** 2) + 80 * (x > 0.95)) for x in at], "dead": 0.0,
+            "histogram_steps": firsts,
+            "histogram": [[round(40 * math.exp(-((x - centre - 3 * wave[t]) / 0.22) ** 2)) for x in at] for t in firsts],
             "time_constants": [1.2, 4.1, 9.5, 31.0, 420.0] if name in ("forget", "update") else None}
 
 

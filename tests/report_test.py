@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import time
 import unittest
 import xml.etree.ElementTree as ET
@@ -153,6 +154,20 @@ class Pages(Report):
         self.assertEqual(len(self.page.all("caption")), len(self.page.all("table")))
         for control in self.page.all("select") + self.page.all("input"):
             self.assertIn("label", control["path"])
+        names = [self.page.one(id=e["aria-labelledby"])["text"].strip() for e in self.page.elements
+                 if "wide" in e.get("class", "").split()]
+        self.assertEqual(len(names), len(pictures) + len(self.page.all("table")) - 1)  # units of a span: not so wide
+        self.assertTrue(all(names))
+
+    def test_directions_of_texts_are_not_turned(self):
+        """Embeddings, overrides and isolates of Unicode's bidirectional algorithm are shown as what they are: strange."""
+        turned = "a\u202eb\u202ac\u2066d\u2069"
+        report = report_sample.report(layers=(turned, "1"))
+        report["model"]["path"] = report["verdict"]["text"] = turned
+        self.draw(report)
+        text = re.sub(r"<script.*?</script>", "", self.text, flags=re.DOTALL)
+        self.assertNotRegex(text, "[\u202a-\u202e\u2066-\u2069]")
+        self.assertIn("a\ufffdb\ufffdc\ufffdd\ufffd", self.page.one(id="verdict")["text"])
 
     def test_it_loads_nothing(self):
         self.draw(report_sample.report())
@@ -253,6 +268,35 @@ class Pages(Report):
         self.assertIn("▽ at the lower edge: 0; △ at the upper edge: infinite", self.page.one(id="gradient")["text"])
         self.assertIn("−∞", self.page.one(id="lyapunov")["text"])
 
+    def test_numbers_at_the_ends_of_double(self):
+        """Axes of what has all but vanished, or nearly overflowed, have an end and ticks with numbers."""
+        for value in (5e-324, 1e-310, 1.7e308):
+            with self.subTest(value=value):
+                report = report_sample.report(steps=8)
+                for layer in report["gradient"]["layers"]:
+                    layer["norm"] = [value, value / 2] * 4
+                report["training"]["loss"] = [value] * len(report["training"]["updates"])
+                done = self.draw(report)
+                self.assertEqual(done.stderr, "")
+                svg = ET.parse(self.path("r/plots/gradient-norm.svg"))
+                self.assertFalse([e for e in svg.iter() for text in e.attrib.values() if "nan" in text or "inf" in text])
+                ticks = [t.text for t in svg.iter(SVG + "text") if "10" in (t.text or "")]
+                self.assertTrue(2 <= len(ticks) < 20 and not any("nan" in t or "inf" in t for t in ticks), ticks)
+
+    def test_what_is_not_known(self):
+        report = report_sample.report()
+        report["gradient"]["layers"][0]["memory"] = None
+        del report["gradient"]["layers"][1]["memory"]
+        report["nonfinite"] = {"values": 3, "gradients": None, "text": "the cell state of layer 1 became inf",
+                               "first": {"layer": "1 forward", "direction": None, "step": 41, "gate": None, "sequence": 3,
+                                         "unit": 17, "what": "cell state", "phase": "forward", "value": "inf"}}
+        self.draw(report)
+        self.assertEqual(self.page.one(id="gradient")["text"].count("longer than was looked at"), 1)
+        text = self.page.one(id="nonfinite")["text"]
+        for words in ("Values that are not finite3", "Gradients that are not finitenot looked at",
+                      "The first: the cell state of layer 1 became inf.", "17", "forward"):
+            self.assertIn(words, text.replace("\n", ""))
+
     def test_many_values_are_thinned_and_it_is_said(self):
         report = report_sample.report(steps=30000)
         report["gates"] = report_sample.report(steps=10)["gates"] * 20
@@ -314,6 +358,18 @@ class Plots(Report):
         outside = sum(math.hypot(*z) > 1 for z in report["spectra"][0]["eigenvalues"])
         self.assertEqual(sum("f6" in p.get("class").split() for p in svg.iter(SVG + "path")), outside)
         self.assertEqual(sum("f9" in c.get("class").split() for c in svg.iter(SVG + "circle")), 30 - outside)
+
+    def test_leading_eigenvalues_alone(self):
+        report = report_sample.report("rnn", 1.2, layers=("0",), hidden=30)
+        report["spectra"][0].update(rows=4096, leading=True, departure=None)
+        self.draw(report)
+        svg = ET.parse(os.path.join(self.path("r"), "plots", "eigenvalues-1.svg")).getroot()
+        self.assertIn("ρ = 1.2; the 30 leading of 4096", [t.text for t in svg.iter(SVG + "text")])
+        self.assertIn("The 30 leading of 4096 eigenvalues of W_h", self.text)
+        self.assertIn("only the leading ones were computed", self.text)
+        report["spectra"][0].update(rows=30, leading=False)
+        self.draw(report)
+        self.assertNotIn("leading", self.text)
 
     def test_fixed_points_by_their_stability(self):
         self.draw(report_sample.report())
@@ -385,6 +441,10 @@ class Refused(Report):
             (["gates", 0], 3, "gates[0] is the number 3, expected an object"),
             (["gates", 0, "counts"], [1, 2], "gates[0].counts has 2 values, expected 20"),
             (["gates", 0, "edges", 1], 5, "gates[0].edges does not ascend at [2]"),
+            (["gates", 0, "histogram_steps", 1], 0, "gates[0].histogram_steps does not ascend at [1]"),
+            (["gates", 0, "histogram_steps"], list(range(201)),
+             "gates[0].histogram_steps has 201 values, expected at most 200"),
+            (["gates", 0, "histogram", 1], [5], "gates[0].histogram[1] has 1 values, expected 20"),
             (["gates", 0, "gate"], None, "gates[0].gate is null, expected a string"),
             (["spectra", 0, "eigenvalues", 2], [1], "spectra[0].eigenvalues[2] has 1 values, expected 2"),
             (["fixed_points", 0, "points", 4, "place"], [0, 0],
@@ -452,6 +512,19 @@ class Refused(Report):
                    self.path("x"))
         self.assertLess(time.monotonic() - start, 5)
         self.assertFalse(os.path.exists(self.path("x")))
+
+    def test_a_pipe_is_read_as_far_as_a_report_goes(self):
+        sample, done = json.dumps(report_sample.report()), {}
+        for name, text in (("right", sample), ("large", '"' + "x" * 40_000_000)):
+            self.write("in.json", text)
+            with subprocess.Popen(["cat", self.path("in.json")], stdout=subprocess.PIPE) as cat:
+                done[name] = unroll("report", "/dev/stdin", "--out", self.path(name), stdin=cat.stdout,
+                                    env=self.without_cairo())
+                cat.stdout.close()
+        self.assertEqual(done["right"].returncode, 0, done["right"].stderr)
+        self.assertEqual(done["large"].returncode, 1)
+        self.assertIn("/dev/stdin has more than 33.6 MB, a report at most 33.6 MB", done["large"].stderr)
+        self.assertFalse(os.path.exists(self.path("large")))
 
     def test_where_it_cannot_write(self):
         self.write("ok.json", json.dumps(report_sample.report()))

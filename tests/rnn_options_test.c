@@ -250,7 +250,7 @@ static void memory_that_runs_out(void **state) {
   static const int32_t cells[] = {UNROLL_CELL_RNN,       UNROLL_CELL_LSTM,        UNROLL_CELL_GRU,
                                   UNROLL_CELL_GRU_AFTER, UNROLL_RNN_COUPLED_LSTM, UNROLL_RNN_MIN_LSTM};
   for (size_t k = 0; k < sizeof cells / sizeof *cells; k++) {
-    const int64_t gates = nn_gates(cells[k]);
+    const int64_t gates = unroll_gate_count(cells[k]);
     const bool lstm = cells[k] == UNROLL_CELL_LSTM || cells[k] == UNROLL_RNN_COUPLED_LSTM;
     const bool minimal = cells[k] == UNROLL_RNN_MIN_LSTM;
     assert_in_range(gates, 1, 4);

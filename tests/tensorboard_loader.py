@@ -87,12 +87,29 @@ def compare(path):
     return count, len(ours)
 
 
+def compare_killed(folder):
+    """A training goes on from its last save, which was before the events of the run that was ended: each step is there once."""
+    model, text, board = (os.path.join(folder, name) for name in ("k.safetensors", "t.txt", "killed"))
+    run = [UNROLL, "train", "lm", "--text", text, "--device", "cpu", "--tensorboard", board]
+    for more in (["--hidden", "8", "--batch", "8", "--updates", "30", "--out", model],
+                 ["--resume", model, "--updates", "60", "--out", model + ".lost"], ["--resume", model, "--updates", "50"]):
+        subprocess.run([*run, *more], check=True, stderr=subprocess.DEVNULL)
+    loader = EventAccumulator(board, size_guidance={"scalars": 0, "histograms": 0, "tensors": 0})
+    loader.Reload()
+    steps = [event.step for event in loader.Scalars("loss/training")]
+    if steps != list(range(1, 51)):
+        sys.exit(f"{board}: TensorBoard has the steps {steps}")
+    print("killed: what was told after the last save is gone")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="unroll-tensorboard-") as folder:
         for run in sys.argv[1:] or train(folder):
             for path in event_records.files(run):
                 count, tags = compare(path)
                 print(f"{os.path.basename(run)}: {tags} tags, {count} values as TensorBoard reads them")
+        if not sys.argv[1:]:
+            compare_killed(folder)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,105 @@ static void resumed_is_the_same_as_straight(void **state) {
   unroll_pairs_destroy(pairs);
 }
 
+/* Cells and options that the standard ones lack. Of a projection h is narrower than c: each has a bridge of its own width. */
+static unroll_translator_options other_cells(int which) {
+  unroll_translator_options o = toy(UNROLL_CELL_LSTM);
+  o.rnn.layers = 2;
+  switch (which) {
+  case 0:
+    o.rnn.projection = 10;
+    o.rnn.cell_clip = 0.5;
+    o.attention = UNROLL_ATTENTION_SCALED_DOT; /* of 5 numbers a direction */
+    o.context = UNROLL_CONTEXT_FEEDING;
+    break;
+  case 1:
+    o.rnn.cell = UNROLL_RNN_COUPLED_LSTM;
+    o.rnn.projection = 7;
+    o.rnn.peepholes = 1;
+    o.encoder_hidden = 9;
+    o.bidirectional = 0;
+    break;
+  case 2:
+    o.rnn.cell = UNROLL_RNN_MIN_LSTM;
+    o.rnn.residual = UNROLL_RESIDUAL_OUTPUTS;
+    break;
+  case 3:
+    o.rnn.cell = UNROLL_CELL_RNN;
+    o.rnn.f = unroll_activation_of(UNROLL_ACTIVATION_MODRELU);
+    o.rnn.layer_norm = 1;
+    o.rnn.layer_norm_epsilon = 0.01;
+    o.rnn.residual = UNROLL_RESIDUAL_STATES;
+    break;
+  default:
+    o.rnn.cell = UNROLL_CELL_GRU_AFTER;
+    o.rnn.f = unroll_activation_of(UNROLL_ACTIVATION_HARD_SIGMOID);
+    o.rnn.clip = 1.5;
+    o.rnn.skip = 0.25;
+  }
+  return o;
+}
+
+static void shape_is(const unroll_safetensors *file, const char *name, int64_t rows, int64_t columns) {
+  unroll_stored_tensor t;
+  assert_ok(unroll_safetensors_find(file, name, &t, &err));
+  if (t.rank != 2 || t.shape[0] != rows || t.shape[1] != columns)
+    fail_msg("%s is [%d,%d], not [%d,%d]", name, (int)t.shape[0], (int)t.shape[1], (int)rows, (int)columns);
+}
+
+static void other_cells_translate_and_resume(void **state) {
+  (void)state;
+  static struct seen straight, halves;
+  static struct said said[3];
+  unroll_pairs *pairs = word_pairs(0);
+  for (int k = 0; k < 5; k++) {
+    const unroll_translator_options o = other_cells(k);
+    unroll_translator *t = new_translator(pairs, &o);
+    run_to(t, 24, &straight);
+    assert_ok(unroll_translator_save(t, in_folder("straight"), &err));
+    translate_all(t, pairs, NULL, &said[0]);
+    unroll_translator_destroy(t);
+    if (straight.losses[23] >= straight.losses[0])
+      fail_msg("cells %d: loss %g at first, %g after 24 updates", k, (double)straight.losses[0],
+               (double)straight.losses[23]);
+    if (k < 2) {
+      unroll_safetensors *file;
+      assert_ok(unroll_safetensors_open(in_folder("straight"), NULL, &file, &err));
+      shape_is(file, "encoder.W_r.1.0", k ? 7 : 5, k ? 9 : 24);
+      shape_is(file, "decoder.W_r.1.0", k ? 7 : 10, 24);
+      shape_is(file, "decoder.W_h.0.0", (k ? 3 : 4) * 24, k ? 7 : 10);
+      shape_is(file, "bridge.c.1.W", 24, k ? 9 : 48);
+      find(file, "bridge.h.1.W", false); /* as wide already */
+      unroll_safetensors_close(file);
+    }
+    t = new_translator(pairs, &o);
+    run_to(t, 9, &halves);
+    assert_ok(unroll_translator_save(t, in_folder("half"), &err));
+    unroll_translator_destroy(t);
+    t = load_translator(in_folder("half"));
+    const unroll_recurrent back = unroll_translator_describe(t).options.rnn;
+    assert_int_equal(unroll_translator_describe(t).options.plain_decoder, 0);
+    assert_memory_equal(&back.f, &o.rnn.f, sizeof back - offsetof(unroll_recurrent, f));
+    assert_ok(unroll_translator_resume(t, pairs, &err));
+    run_to(t, 24, &halves);
+    assert_ok(unroll_translator_save(t, in_folder("half"), &err));
+    assert_memory_equal(straight.losses, halves.losses, 24 * sizeof(float));
+    assert_same_files(in_folder("straight"), in_folder("half"));
+    unroll_translator_destroy(t);
+
+    t = load_translator(in_folder("straight"));
+    translate_all(t, pairs, NULL, &said[1]);
+    assert_memory_equal(&said[0], &said[1], sizeof said[0]);
+    translate_all(t, pairs, &(unroll_translate_options){.struct_size = sizeof(unroll_translate_options), .beam = 1},
+                  &said[2]);
+    for (int i = 0; i < PAIRS; i++) { /* a search of one is greedy, by the same cells */
+      assert_string_equal(said[0].texts[i], said[2].texts[i]);
+      assert_true(fabs(said[0].log_probs[i] - said[2].log_probs[i]) < 1e-4);
+    }
+    unroll_translator_destroy(t);
+  }
+  unroll_pairs_destroy(pairs);
+}
+
 /* Each option alone makes another decoder: the first update has another loss than with a plain one beside the same encoder.
  * What is of the training alone leaves the validation as it is, which has no chance in it. */
 static void every_option_reaches_the_decoder(void **state) {
@@ -227,11 +326,21 @@ static void refused(void **state) {
   o.rnn.peepholes = 1;
   assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_INVALID,
                "peepholes: an lstm's, but the cell is gru");
+  o = toy(UNROLL_CELL_LSTM);
+  o.rnn.projection = 7;
+  o.attention = UNROLL_ATTENTION_DOT;
+  assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_INVALID,
+               "attention dot: the source's vectors have 6 numbers, the decoder's state 7; they must be as wide");
+  o = toy(UNROLL_RNN_MIN_GRU);
+  o.rnn.residual = UNROLL_RESIDUAL_OUTPUTS;
+  assert_error(unroll_translator_create(&cpu, 1, pairs, &o, NULL, &t, &err), UNROLL_E_INVALID,
+               "residual outputs: the only layer reads 12 numbers and gives 48");
   unroll_pairs_destroy(pairs);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_is_the_same_as_straight),
+                                     cmocka_unit_test(other_cells_translate_and_resume),
                                      cmocka_unit_test(every_option_reaches_the_decoder),
                                      cmocka_unit_test(parts_make_the_same_update),
                                      cmocka_unit_test(losses_are_those_of_opencl),

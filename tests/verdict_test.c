@@ -50,6 +50,8 @@ static void vanishing(void **state) {
   f.saturated = 0.44;
   expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "spectral radius 1.20, but 44% of the states stand at their ends",
          "try an LSTM or a GRU");
+  f.saturated = 0.04;
+  expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "25 of 100 steps, although W_hh has spectral radius 1.20", "");
   f.memory = 99;
   f.saturated = (double)NAN;
   expect(&f, UNROLL_LEVEL_WARNING, "vanishing", "99 of 100", "");
@@ -149,9 +151,11 @@ static void not_finite(void **state) {
   f.nonfinite = 0;
   expect_nothing(&f);
   f.nonfinite = 3;
-  f.nonfinite_first = "step 7 of sequence 2, layer 0 forward, gate forget";
-  expect(&f, UNROLL_LEVEL_BAD, "nonfinite", "3 numbers are not finite, the first at step 7 of sequence 2",
-         "last saved model");
+  f.nonfinite_first = "the forget gate of layer 0, forward, step 7, sequence 2, unit 4 became NaN";
+  expect(&f, UNROLL_LEVEL_BAD, "nonfinite",
+         "3 numbers are not finite, the first: the forget gate of layer 0, forward, step 7", "last saved model");
+  f.nonfinite_first = "input x, step 5, sequence 1, unit 0 is inf";
+  expect(&f, UNROLL_LEVEL_BAD, "nonfinite", "the first: input x, step 5", "look for it in the data");
 }
 
 static void the_gravest_first(void **state) {

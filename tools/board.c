@@ -81,7 +81,10 @@ static unroll_status add_text(board *b, uint64_t update, char *text, unroll_erro
 
 bool board_open(board *b, const char *folder, uint64_t update, char *configuration) {
   unroll_error err = UNROLL_ERROR_INIT;
-  unroll_status status = unroll_event_file_create(folder, NULL, NULL, &b->file, &err);
+  /* What a training that was ended has told of updates after its last save is not so any more. */
+  const unroll_event_file_options options = {.struct_size = sizeof options,
+                                             .restart = update ? (int64_t)update + 1 : 0};
+  unroll_status status = unroll_event_file_create(folder, &options, NULL, &b->file, &err);
   if (status == UNROLL_OK)
     status = add_text(b, update, configuration, &err);
   if (status == UNROLL_OK)

@@ -19,6 +19,8 @@ void axis_fit_value(axis *a, double value) {
   if (!isfinite(value) || (a->is_log && value <= 0))
     return;
   value = value < -FARTHEST ? -FARTHEST : value > FARTHEST ? FARTHEST : value;
+  if (a->is_log && value < 1 / FARTHEST) /* nor its logarithm: the power of ten below the least number is 0 */
+    value = 1 / FARTHEST;
   a->low = fmin(a->low, value);
   a->high = fmax(a->high, value);
 }
@@ -184,7 +186,7 @@ static const lettering label_letters = {.colour = INK_MUTED, .size = TEXT_SIZE, 
 
 void chart_draw_x_axis(const chart *c) {
   const double width = c->right - c->left;
-  draw_ticks(c, &c->x, width < 220 ? 3 : width < 330 ? 4 : 7, draw_x_tick);
+  draw_ticks(c, &c->x, width < 120 ? 2 : width < 220 ? 3 : width < 330 ? 4 : 7, draw_x_tick);
   picture_segment(c->p, (stroke){.colour = INK_MUTED, .width = 1}, c->left, c->bottom, c->right, c->bottom);
   if (c->x.label)
     picture_text(c->p, label_letters, (c->left + c->right) / 2, c->bottom + 2 * TEXT_SIZE + 10, c->x.label);

@@ -124,10 +124,12 @@ static int print_json(const bench_values *values, unroll_device *device, const m
                 "fallbacks", (int)m->info.n_fallbacks, "scratch_bytes", (json_int_t)m->info.scratch_bytes);
   if (root &&
       json_object_update_new(
-          root, json_pack("{s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:I}", "input_dropout", layer->input_dropout,
-                          "weight_dropout", layer->weight_dropout, "state_dropout", layer->state_dropout, "zoneout",
-                          layer->zoneout, "same_mask", (int)layer->same_mask, "layer_norm", (int)layer->layer_norm,
-                          "peepholes", (int)layer->peepholes, "projection", (json_int_t)layer->projection)) != 0) {
+          root, json_pack("{s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:I, s:s, s:s, s:f, s:f, s:f}", "input_dropout",
+                          layer->input_dropout, "weight_dropout", layer->weight_dropout, "state_dropout",
+                          layer->state_dropout, "zoneout", layer->zoneout, "same_mask", (int)layer->same_mask,
+                          "layer_norm", (int)layer->layer_norm, "peepholes", (int)layer->peepholes, "projection",
+                          (json_int_t)layer->projection, "activation", layer->activation, "residual", layer->residual,
+                          "skip", layer->skip, "gate_clip", layer->gate_clip, "cell_clip", layer->cell_clip)) != 0) {
     json_decref(root);
     root = NULL;
   }
@@ -155,18 +157,17 @@ static void print_cell_options(const layer_values *layer) {
   const struct {
     const char *name;
     double value;
-  } numbers[] = {{"input dropout", layer->input_dropout},
-                 {"weight dropout", layer->weight_dropout},
-                 {"state dropout", layer->state_dropout},
-                 {"zoneout", layer->zoneout},
-                 {"projection", (double)layer->projection}};
+  } numbers[] = {{"input dropout", layer->input_dropout},   {"weight dropout", layer->weight_dropout},
+                 {"state dropout", layer->state_dropout},   {"zoneout", layer->zoneout},
+                 {"projection", (double)layer->projection}, {"skip", layer->skip},
+                 {"gate clip", layer->gate_clip},           {"cell clip", layer->cell_clip}};
   const struct {
     const char *name;
     bool on;
   } flags[] = {{"same mask", layer->same_mask}, {"layer norm", layer->layer_norm}, {"peepholes", layer->peepholes}};
   const char *before = "options   ";
   for (size_t i = 0; i < COUNT(numbers); i++)
-    if (numbers[i].value > 0) {
+    if (numbers[i].value != 0) {
       printf("%s%s %g", before, numbers[i].name, numbers[i].value);
       before = ", ";
     }
@@ -175,6 +176,14 @@ static void print_cell_options(const layer_values *layer) {
       printf("%s%s", before, flags[i].name);
       before = ", ";
     }
+  if (strcmp(layer->cell, "rnn") == 0 && strcmp(layer->activation, "tanh") != 0) {
+    printf("%sactivation %s", before, layer->activation);
+    before = ", ";
+  }
+  if (strcmp(layer->residual, "none") != 0) {
+    printf("%sresidual %s", before, layer->residual);
+    before = ", ";
+  }
   if (before[0] == ',')
     printf("\n");
 }

@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,6 +9,7 @@
 
 #include "console.h"
 #include "diagnosis.h"
+#include "interrupt.h"
 
 #define AT(member) offsetof(diagnose_values, member)
 
@@ -51,29 +51,6 @@ static const option_spec options[] = {
     OPTIONS_DEVICE(diagnose_values),
     OPTIONS_LOG(diagnose_values),
 };
-
-/* ---- Ctrl-C ---- */
-
-static volatile sig_atomic_t interrupted;
-
-static void interrupt(int number) {
-  (void)number;
-  static const char text[] = "\nunroll: stopping and writing what there is; once more quits at once\n";
-  const int error = errno;
-  interrupted = 1;
-  if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-    interrupted = 1; /* nothing can be done about it */
-  errno = error;
-}
-
-bool diagnose_interrupted(void) { return interrupted; }
-
-void diagnose_catch_signals(void) {
-  struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
-}
 
 /* ---- the folder ---- */
 
@@ -137,7 +114,7 @@ static void estimate_memory(diagnosis *d) {
 static int diagnose_all(diagnosis *d) {
   for (size_t i = 0; i < COUNT(sections); i++) {
     char line[80];
-    if (interrupted) {
+    if (interrupt_asked()) {
       diagnose_missing(d, sections[i].name, "interrupted");
       continue;
     }
@@ -148,7 +125,7 @@ static int diagnose_all(diagnosis *d) {
   }
   if (console_is_terminal())
     console_set_line("");
-  if (interrupted)
+  if (interrupt_asked())
     json_object_set_new(d->report, "partial", json_true());
   estimate_memory(d);
   diagnose_verdict(d);
@@ -156,18 +133,20 @@ static int diagnose_all(diagnosis *d) {
   if (written)
     diagnose_print_summary(d);
   written = written && (d->values->no_page || diagnose_draw(d));
-  return written && !interrupted ? EXIT_OK : EXIT_FAILED;
+  return written && !interrupt_asked() ? EXIT_OK : EXIT_FAILED;
 }
 
 static bool make_figures(diagnosis *d) {
   d->figures = calloc(d->model.n, sizeof *d->figures);
-  if (!d->figures) {
+  d->spectra = calloc(2 * d->model.n, sizeof *d->spectra);
+  if (!d->figures || !d->spectra) {
     complain("out of memory");
     return false;
   }
   for (size_t k = 0; k < d->model.n; k++) {
+    d->spectra[2 * k] = d->spectra[2 * k + 1] = (double)NAN;
     d->figures[k] = unroll_layer_figures_none();
-    d->figures[k].cell = d->model.layers[k].weights.cell;
+    d->figures[k].cell = d->model.layers[k].options.cell;
     d->figures[k].layer = d->model.layers[k].name;
   }
   return true;
@@ -191,14 +170,14 @@ static bool can_read(const char *option, const char *path) {
 }
 
 static int run(const command_spec *command, const void *p) {
-  diagnosis d = {.values = p};
+  diagnosis d = {.values = p, .nonfinite = -1};
   int code = EXIT_FAILED;
   if (!check_usage(command, p))
     return EXIT_USAGE;
   if (can_read("--training", d.values->training) && model_view_open(d.values->model, &d.model) && make_figures(&d) &&
       diagnose_read_data(&d) && diagnose_begin_report(&d) && diagnose_trace(&d) &&
       make_folder(d.values->out, d.values->force)) {
-    diagnose_catch_signals();
+    interrupt_catch("\nunroll: stopping and writing what there is; once more quits at once\n");
     code = diagnose_all(&d);
   }
   diagnose_free_activities(&d);
@@ -206,6 +185,7 @@ static int run(const command_spec *command, const void *p) {
   json_decref(d.report);
   json_decref(d.missing);
   free(d.figures);
+  free(d.spectra);
   model_view_close(&d.model);
   unroll_device_close(d.device);
   unroll_context_destroy(d.ctx);
@@ -220,10 +200,10 @@ const command_spec command_diagnose = {
     .n_options = COUNT(options),
     .values_size = sizeof(diagnose_values),
     .notes =
-        "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured. The "
-        "recurrent\n"
-        "layers are run over the data on the host, in double; attention runs on the device. Ctrl-C writes what there\n"
-        "is, marked as a part.\n",
+        "The verdict comes first, in plain words with advice; DIR/report.json has all that was measured, by graphs on "
+        "the\n"
+        "device: layers, their maps and gradients in double, on the cpu where the device has none, and the search for\n"
+        "numbers that are not finite in the precision of the weights. Ctrl-C writes what there is, marked as a part.\n",
     .example =
         "  unroll diagnose book.safetensors --text book.txt --out book-report\n"
         "  unroll diagnose digits.safetensors --data digits.csv --label digit --out digits-report\n"

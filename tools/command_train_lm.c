@@ -35,7 +35,9 @@ static const option_spec options[] = {
     HEADING("model"),
     INTEGER("embedding", "N", AT(embedding), "64", 1, 16384, "numbers per character"),
     OPTIONS_TRAIN_LAYERS(lm_values, "lstm", "128", "2"),
-    FLAG("tied", AT(tied), "the softmax's weights are the embedding's; --embedding must be as --hidden"),
+    FLAG("tied", AT(tied),
+         "the softmax's weights are the embedding's; --embedding must be as --hidden or, where it is given, "
+         "--projection"),
     INTEGER("seed", "N", AT(train.seed), "1", 0, (double)INT64_MAX, "of initial values and dropout"),
     OPTIONS_TRAIN_DROPOUTS(lm_values, ""),
     HEADING("training"),

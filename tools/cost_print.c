@@ -149,21 +149,9 @@ static void print_memory(const cost_report *r) {
   }
 }
 
-static const char *cell_name(int32_t cell) {
-  switch (cell) {
-#define NAME_OF(code, number, text) \
-  case code: return text;
-    UNROLL_CELLS(NAME_OF)
-#undef NAME_OF
-  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
-  case UNROLL_RNN_MIN_GRU: return "min_gru";
-  default: return "min_lstm";
-  }
-}
-
 void cost_print(const cost_report *r, const char *name) {
   const unroll_rnn_options *rnn = &r->layers.rnn;
-  printf("%s: %s, %s, %d layer%s of %" PRId64 "%s\n", name, r->task, cell_name(rnn->cell), rnn->layers,
+  printf("%s: %s, %s, %d layer%s of %" PRId64 "%s\n", name, r->task, unroll_rnn_cell_name(rnn->cell), rnn->layers,
          rnn->layers == 1 ? "" : "s", rnn->hidden, rnn->bidirectional ? ", both ways" : "");
   printf("a batch of %" PRId64 " sequence%s of %" PRId64 " step%s\n", r->layers.batch, r->layers.batch == 1 ? "" : "s",
          r->layers.steps, r->layers.steps == 1 ? "" : "s");

@@ -40,7 +40,8 @@ static void set_dot(curve_picture *p, int x, int y) {
   const int across = dots_across(p), down = dots_down(p);
   if (x < 0 || y < 0 || x >= p->columns * across || y >= p->rows * down)
     return;
-  p->dots[y / down][x / across] |= p->style.braille ? braille[y % 4][x % 2] : (unsigned char)(1 << y % 2);
+  const unsigned dot = p->style.braille ? braille[y % 4][x % 2] : 1u << y % 2;
+  p->dots[y / down][x / across] = (unsigned char)(p->dots[y / down][x / across] | dot);
 }
 
 /* Bresenham's line. */

@@ -4,6 +4,7 @@
 #include <unroll/translate.h>
 
 #include "diagnosis.h"
+#include "interrupt.h"
 
 #define MOST_SOURCES 4
 
@@ -33,7 +34,7 @@ static int add(void *ctx, int64_t i, const unroll_translation *x) {
   }
   json_array_append_new(w->all, json_pack("{s:o, s:o, s:o}", "source", strings(w->info.sources, x->source, x->n_source),
                                           "target", target, "weights", weights));
-  return diagnose_interrupted();
+  return interrupt_asked();
 }
 
 void diagnose_attention(diagnosis *d) {

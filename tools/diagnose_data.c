@@ -41,10 +41,13 @@ void diagnose_free_data(diagnose_data *data) {
       free(data->x[i]);
     if (data->texts)
       free(data->texts[i]);
+    if (data->targets_of)
+      free(data->targets_of[i]);
   }
   free(data->targets);
   free(data->tokens);
   free(data->texts);
+  free(data->targets_of);
   free(data->x);
   free(data->lengths);
 }
@@ -126,7 +129,7 @@ static bool cut_text(diagnosis *d, const unroll_text *text) {
   steps = least(steps, count);
   to->steps = window > 0 ? window : steps;
   const int64_t n = least(d->values->sequences, count / steps);
-  if (!make_room(to, n, d->model.layers[0].weights.input))
+  if (!make_room(to, n, d->model.layers[0].input))
     return false;
   const int32_t *const ids = unroll_text_ids(text);
   to->targets = calloc((size_t)(steps * n), sizeof *to->targets);
@@ -174,15 +177,17 @@ static bool take_sources(diagnosis *d, const unroll_pairs *pairs, const unroll_t
     complain_of(&err);
     return false;
   }
-  bool right = make_room(to, n, d->model.layers[0].weights.input);
+  bool right = make_room(to, n, d->model.layers[0].input);
   to->texts = calloc((size_t)n, sizeof *to->texts);
-  right = right && (to->texts || out_of_memory());
+  to->targets_of = calloc((size_t)n, sizeof *to->targets_of);
+  right = right && ((to->texts && to->targets_of) || out_of_memory());
   for (int64_t i = 0; right && i < n; i++) {
     const int64_t item = spread(i, n, count), length = unroll_sequences_lengths(all)[item];
     const int32_t *const ids = unroll_sequences_ids(all, item);
     to->steps = length > to->steps ? length : to->steps;
     to->texts[i] = strdup(unroll_pairs_sources(pairs)[item]);
-    right = (to->texts[i] || out_of_memory()) && make_sequence(to, i, length) &&
+    to->targets_of[i] = strdup(unroll_pairs_targets(pairs)[item]);
+    right = ((to->texts[i] && to->targets_of[i]) || out_of_memory()) && make_sequence(to, i, length) &&
             embed(d, "embed.weight", ids, length, to->x[i], to->width);
     if (right && i == 0)
       right = take_tokens(to, text_of_tokens, tokens, ids);
@@ -226,9 +231,9 @@ static bool take_rows(diagnosis *d, const unroll_sequences *all, double *mean, d
   diagnose_data *to = &d->data;
   const int64_t F = unroll_sequences_features(all), count = unroll_sequences_count(all);
   const int64_t n = least(d->values->sequences, count), most = d->values->steps;
-  if (F != d->model.layers[0].weights.input) {
+  if (F != d->model.layers[0].input) {
     complain("%s has %" PRId64 " numbers a step, the model reads %" PRId64, d->values->data.csv, F,
-             d->model.layers[0].weights.input);
+             d->model.layers[0].input);
     return false;
   }
   if (!read_list(d, "mean", mean, F) || !read_list(d, "deviation", deviation, F) || !make_room(to, n, F))
@@ -333,7 +338,7 @@ static bool read_series(diagnosis *d) {
 
 static bool take_array(diagnosis *d, const unroll_stored_tensor *t) {
   diagnose_data *to = &d->data;
-  const int64_t I = d->model.layers[0].weights.input;
+  const int64_t I = d->model.layers[0].input;
   const bool real = t->dtype == UNROLL_F32 || t->dtype == UNROLL_F64;
   if (!real || t->rank != 3 || t->shape[2] != I || t->shape[1] < 1 || t->shape[0] < LEAST_STEPS) {
     complain("%s: expected f32 or f64 of [steps,sequences,%" PRId64

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unroll/diagnose.h>
 #include <unroll/philox.h>
 
 #include "console.h"
@@ -21,6 +22,16 @@
 #define STARTS 256
 #define EVERY 10 /* steps between two QR */
 #define EXPONENTS 16
+
+static const char *why_of(const unroll_error *err) {
+  return err->code == UNROLL_E_CANCELLED ? "interrupted" : err->message;
+}
+
+static unroll_status map_of(diagnosis *d, const layer_activity *a, const double *x, int64_t steps, unroll_map **map,
+                            unroll_error *err) {
+  return unroll_map_of_layer(&d->network.network, a->layer->layer, a->layer->direction, x, steps,
+                             diagnose_double_device(d), NULL, map, err);
+}
 
 /* ---- principal components of the visited states (Jolliffe 2002), by subspace iteration ---- */
 
@@ -104,7 +115,7 @@ static json_t *place_of(const struct portrait *p, const double *state) {
 
 /* All visited states that are finite, [*T,n], to be freed; and the mean input [I]. NULL: none, or no memory. */
 static double *gather(const diagnosis *d, const layer_activity *a, double *input, int64_t *T) {
-  const int64_t n = layer_state_size(a->layer), I = a->layer->weights.input;
+  const int64_t n = layer_state_size(a->layer), I = a->of->I;
   int64_t all = 0;
   for (int64_t i = 0; i < d->data.n; i++)
     all += d->data.lengths[i];
@@ -112,14 +123,14 @@ static double *gather(const diagnosis *d, const layer_activity *a, double *input
   *T = 0;
   for (int64_t i = 0; states && i < d->data.n; i++)
     for (int64_t t = 0; t < d->data.lengths[i]; t++) {
-      const double *const s = a->states[i] + t * n;
+      double *const s = states + *T * n;
       bool finite = true;
+      activity_state(d, a, i, t, s);
       for (int64_t k = 0; k < n; k++)
         finite = finite && isfinite(s[k]);
-      if (finite)
-        memcpy(states + (*T)++ * n, s, (size_t)n * sizeof *s);
+      *T += finite; /* else the next one takes its place */
       for (int64_t k = 0; k < I; k++)
-        input[k] += a->x[i][t * I + k] / (double)all;
+        input[k] += activity_x(d, a, i, t)[k] / (double)all;
     }
   return states;
 }
@@ -142,14 +153,25 @@ static void make_starts(const diagnosis *d, const struct portrait *p, const doub
                              NOISE * p->deviation * unroll_normal(key, (unroll_u64)i, 0, (unroll_u32)k);
 }
 
-/*
- * Can the state be there at all? What comes out of a tanh or sigmoid is within ±1, and a gru's h is between such values;
- * outside of that its z may stand at 1 and anything is "fixed".
- */
+/* Is h between -1 and 1, whatever came before? What comes out of a tanh or sigmoid is, and what lies between such values. */
+static bool is_bounded(const layer_view *l) {
+  const unroll_rnn_options *o = &l->options;
+  bool within = o->skip == 0 && o->residual != UNROLL_RESIDUAL_STATES && o->projection == 0;
+  for (int64_t gate = 0; gate < layer_gates(l); gate++) {
+    const unroll_gate is = layer_gate(l, gate);
+    const bool main = layer_gate_is_main(l, gate);
+    within = within && is.high <= 1 && ((main && layer_is_lstm(l)) || is.low >= (main ? -1 : 0));
+  }
+  const int32_t h = o->h.kind;
+  return within &&
+         (!layer_is_lstm(l) || h == UNROLL_ACTIVATION_DEFAULT || h == UNROLL_ACTIVATION_TANH ||
+          h == UNROLL_ACTIVATION_SIGMOID || h == UNROLL_ACTIVATION_HARD_SIGMOID || h == UNROLL_ACTIVATION_SOFTSIGN);
+}
+
+/* Can the state be there at all? Outside of its bounds a gru's z may stand at 1, and anything is "fixed". */
 static bool is_reachable(const layer_view *l, const double *state) {
-  const bool bounded =
-      l->weights.cell != UNROLL_CELL_RNN || (!l->extras.linear && l->weights.activation != UNROLL_RELU);
-  for (int64_t k = 0; bounded && k < l->weights.hidden; k++)
+  const bool bounded = is_bounded(l);
+  for (int64_t k = 0; bounded && k < layer_output_size(l); k++)
     if (fabs(state[k]) > 1 + 1e-9)
       return false;
   return true;
@@ -185,29 +207,34 @@ static json_t *points_json(const struct portrait *p, const double *points, const
 
 static json_t *trajectory(const diagnosis *d, const layer_activity *a, const struct portrait *p) {
   json_t *all = json_array();
-  for (int64_t t = 0; t < d->data.lengths[0] && t < MOST_PATH; t++)
-    json_array_append_new(all, place_of(p, a->states[0] + t * p->n));
+  double *const state = calloc((size_t)p->n, sizeof *state);
+  for (int64_t t = 0; state && t < d->data.lengths[0] && t < MOST_PATH; t++) {
+    activity_state(d, a, 0, t, state);
+    json_array_append_new(all, place_of(p, state));
+  }
+  free(state);
   return all;
 }
 
 /* NULL and *err: none. */
-static json_t *search(const diagnosis *d, const layer_activity *a, const struct portrait *p, const double *states,
-                      int64_t T, const double *input, unroll_error *err) {
+static json_t *search(diagnosis *d, const layer_activity *a, const struct portrait *p, const double *states, int64_t T,
+                      const double *input, unroll_error *err) {
   const int64_t n = p->n, n_starts = count_starts(d, n);
   double *const starts = malloc((size_t)(n_starts * n) * sizeof *starts);
   double *const points = malloc((size_t)(n_starts * n) * sizeof *points);
   unroll_fixed_point *const found = calloc((size_t)n_starts, sizeof *found);
-  const unroll_fixed_point_options o = {.struct_size = sizeof o, .speed = SLOW, .distance = NEAR};
+  const unroll_fixed_point_options o = {
+      .struct_size = sizeof o, .speed = SLOW, .distance = NEAR, .cancel = diagnose_cancel};
   int64_t n_found = 0, kinds[3] = {0}, slow = 0;
-  layer_map m = {.map = NULL};
+  unroll_map *map = NULL;
   json_t *one = NULL;
   unroll_status status = UNROLL_E_MEMORY;
   snprintf(err->message, sizeof err->message, "out of memory");
   if (starts && points && found) {
     make_starts(d, p, states, T, n_starts, starts);
-    status = layer_map_open(&m, a->layer, input, 1, diagnose_interrupted, err);
+    status = map_of(d, a, input, 1, &map, err);
     if (status == UNROLL_OK)
-      status = unroll_fixed_points(m.map, starts, n_starts, &o, points, found, &n_found, err);
+      status = unroll_fixed_points(map, starts, n_starts, &o, points, found, &n_found, err);
   }
   const bool cut = status == UNROLL_E_CANCELLED && n_found > 0; /* what was found stands */
   if (status == UNROLL_OK || cut) {
@@ -221,7 +248,7 @@ static json_t *search(const diagnosis *d, const layer_activity *a, const struct 
     if (cut)
       json_object_set_new(one, "partial", json_true());
   }
-  layer_map_close(&m);
+  unroll_map_destroy(map);
   free(starts);
   free(points);
   free(found);
@@ -229,7 +256,7 @@ static json_t *search(const diagnosis *d, const layer_activity *a, const struct 
 }
 
 static json_t *fixed_points(diagnosis *d, const layer_activity *a) {
-  const int64_t n = layer_state_size(a->layer), I = a->layer->weights.input;
+  const int64_t n = layer_state_size(a->layer), I = a->of->I;
   double *const input = calloc((size_t)I + 1, sizeof *input);
   int64_t T = 0;
   double *const states = input ? gather(d, a, input, &T) : NULL;
@@ -244,7 +271,7 @@ static json_t *fixed_points(diagnosis *d, const layer_activity *a) {
   else if (!states || !make_portrait(states, T, n, (uint64_t)d->values->seed, &p))
     diagnose_missing(d, "fixed_points", "%s: out of memory", a->layer->name);
   else if (!(one = search(d, a, &p, states, T, input, &err)))
-    diagnose_missing(d, "fixed_points", "%s: %s", a->layer->name, err.message);
+    diagnose_missing(d, "fixed_points", "%s: %s", a->layer->name, why_of(&err));
   free(p.mean);
   free(p.axes);
   free(states);
@@ -266,17 +293,19 @@ void diagnose_fixed_points(diagnosis *d) {
 
 /* The inputs of all sequences, one after the other: the state goes on from one to the next. */
 static double *join(const diagnosis *d, const layer_activity *a, int64_t *T) {
-  const int64_t I = a->layer->weights.input;
+  const int64_t I = a->of->I;
   *T = 0;
   for (int64_t i = 0; i < d->data.n; i++)
     *T += d->data.lengths[i];
   double *const x = malloc((size_t)(*T * I + 1) * sizeof *x);
-  for (int64_t i = 0, at = 0; x && i < d->data.n; at += d->data.lengths[i++])
-    memcpy(x + at * I, a->x[i], (size_t)(d->data.lengths[i] * I) * sizeof *x);
+  double *at = x;
+  for (int64_t i = 0; x && i < d->data.n; i++)
+    for (int64_t t = 0; t < d->data.lengths[i]; t++, at += I)
+      memcpy(at, activity_x(d, a, i, t), (size_t)I * sizeof *x);
   return x;
 }
 
-static json_t *exponents(const diagnosis *d, const layer_activity *a, const double *x, int64_t T, double *room,
+static json_t *exponents(diagnosis *d, const layer_activity *a, const double *x, int64_t T, double *room,
                          unroll_layer_figures *f, unroll_error *err) {
   const int64_t n = layer_state_size(a->layer), most = d->values->exponents ? d->values->exponents : EXPONENTS;
   unroll_lyapunov_options o = {.struct_size = sizeof o,
@@ -284,16 +313,17 @@ static json_t *exponents(const diagnosis *d, const layer_activity *a, const doub
                                .steps = d->values->exponent_steps,
                                .every = EVERY,
                                .transient = d->values->exponent_steps / 5,
-                               .seed = (uint64_t)d->values->seed};
+                               .seed = (uint64_t)d->values->seed,
+                               .cancel = diagnose_cancel};
   unroll_lyapunov_info info = {.struct_size = sizeof info};
-  layer_map m;
+  unroll_map *map = NULL;
   json_t *one = NULL;
   double *const values = room + n, *const errors = room + 2 * n;
-  unroll_status status = layer_map_open(&m, a->layer, x, T, diagnose_interrupted, err);
+  unroll_status status = map_of(d, a, x, T, &map, err);
   do { /* directions that are hardly apart any more: decompose more often */
     memset(room, 0, (size_t)n * sizeof *room);
     if (status == UNROLL_OK)
-      status = unroll_lyapunov(m.map, room, &o, values, errors, &info, err);
+      status = unroll_lyapunov(map, room, &o, values, errors, &info, err);
   } while (status == UNROLL_OK && info.condition > 1e12 && o.every > 1 && (o.every = 1));
   if (status == UNROLL_OK) {
     f->exponent = values[0];
@@ -304,7 +334,7 @@ static json_t *exponents(const diagnosis *d, const layer_activity *a, const doub
                     (json_int_t)o.steps, "transient", (json_int_t)o.transient, "every", (json_int_t)o.every,
                     "condition", diagnose_number(info.condition));
   }
-  layer_map_close(&m);
+  unroll_map_destroy(map);
   return one;
 }
 
@@ -323,7 +353,7 @@ void diagnose_lyapunov(diagnosis *d) {
     if (one)
       json_array_append_new(all, one);
     else
-      diagnose_missing(d, "lyapunov", "%s: %s", a->layer->name, err.message);
+      diagnose_missing(d, "lyapunov", "%s: %s", a->layer->name, why_of(&err));
     free(x);
     free(room);
   }

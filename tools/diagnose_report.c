@@ -12,6 +12,7 @@
 #include "console.h"
 #include "cost_report.h"
 #include "diagnosis.h"
+#include "interrupt.h"
 #include "report_draw.h"
 #include "sha256.h"
 
@@ -42,14 +43,26 @@ void diagnose_missing(diagnosis *d, const char *section, const char *why, ...) {
 }
 
 unroll_device *diagnose_device(diagnosis *d) {
-  if (!d->ctx)
-    d->ctx = open_context(&d->values->common);
-  if (d->ctx && !d->device) {
-    d->device = open_device(d->ctx, &d->values->common);
-    if (d->device)
-      json_object_set_new(d->report, "device", json_string(unroll_device_id(d->device)));
-  }
+  if (d->device || d->device_failed)
+    return d->device;
+  d->ctx = open_context(&d->values->common);
+  d->device = d->ctx ? open_device(d->ctx, &d->values->common) : NULL;
+  d->device_failed = !d->device;
+  if (d->device)
+    json_object_set_new(d->report, "device", json_string(unroll_device_id(d->device)));
   return d->device;
+}
+
+unroll_device *diagnose_double_device(diagnosis *d) {
+  unroll_device *const device = diagnose_device(d);
+  const bool has = device && (unroll_device_describe(device)->dtypes >> UNROLL_F64 & 1u);
+  json_object_set_new(d->report, "double_device", json_string(has ? unroll_device_id(device) : "cpu"));
+  return has ? device : NULL;
+}
+
+int diagnose_cancel(void *ctx) {
+  (void)ctx;
+  return interrupt_asked();
 }
 
 unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer) {
@@ -65,27 +78,54 @@ static bool sha256(const char *path, char hash[65]) {
   return false;
 }
 
+static const char *activation_of(const unroll_activation *a) {
+  return a->kind ? unroll_activation_name(a->kind) : NULL;
+}
+
+/* Those that the cell has beyond its plain form, as unroll.model and --help name them. */
+static json_t *options_json(const layer_view *l) {
+  static const char *const residuals[] = {NULL, "outputs", "states"};
+  const unroll_rnn_options *o = &l->options;
+  const struct {
+    const char *name;
+    const char *text;
+  } texts[] = {{o->cell == UNROLL_CELL_RNN ? "activation" : "f", activation_of(&o->f)},
+               {"g", activation_of(&o->g)},
+               {"h", activation_of(&o->h)},
+               {"residual", residuals[o->residual]}};
+  const struct {
+    const char *name;
+    double value;
+  } numbers[] = {{"gate_clip", o->clip}, {"cell_clip", o->cell_clip}, {"skip", o->skip}};
+  json_t *all = json_object();
+  json_object_set_new(all, "layer_norm", json_boolean(o->layer_norm));
+  json_object_set_new(all, "peepholes", json_boolean(o->peepholes));
+  json_object_set_new(all, "zoneout_h", diagnose_number(o->zoneout_h));
+  json_object_set_new(all, "zoneout_c", diagnose_number(o->zoneout_c));
+  if (o->projection)
+    json_object_set_new(all, "projection", json_integer((json_int_t)o->projection));
+  for (size_t i = 0; i < COUNT(texts); i++)
+    if (texts[i].text)
+      json_object_set_new(all, texts[i].name, json_string(texts[i].text));
+  for (size_t i = 0; i < COUNT(numbers); i++)
+    if (numbers[i].value != 0)
+      json_object_set_new(all, numbers[i].name, diagnose_number(numbers[i].value));
+  return all;
+}
+
 static json_t *model_json(const diagnosis *d, const char *hash) {
   const model_view *m = &d->model;
   const layer_view *l = &m->layers[0];
   int32_t last = 0;
-  const char *activation = json_string_value(json_object_get(m->model, "activation"));
   bool both = false;
   for (size_t i = 0; i < m->n && strcmp(m->layers[i].stack, l->stack) == 0; i++) {
     both |= m->layers[i].direction == 1;
     last = m->layers[i].layer;
   }
-  json_t *options = json_object();
-  json_object_set_new(options, "layer_norm", json_boolean(l->extras.ln_x));
-  json_object_set_new(options, "peepholes", json_boolean(l->extras.p_i));
-  json_object_set_new(options, "zoneout_h", diagnose_number(l->extras.zoneout_h));
-  json_object_set_new(options, "zoneout_c", diagnose_number(l->extras.zoneout_c));
-  if (activation)
-    json_object_set_new(options, "activation", json_string(activation));
   return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:s, s:o}", "path", m->path, "task", m->task, "cell",
-                   train_cell_name(l->weights.cell), "layers", (json_int_t)(last + 1), "hidden",
-                   (json_int_t)l->weights.hidden, "bidirectional", both, "parameters", (json_int_t)m->parameters,
-                   "sha256", hash, "options", options);
+                   unroll_rnn_cell_name(l->options.cell), "layers", (json_int_t)(last + 1), "hidden",
+                   (json_int_t)l->options.hidden, "bidirectional", both, "parameters", (json_int_t)m->parameters,
+                   "sha256", hash, "options", options_json(l));
 }
 
 static json_t *data_json(const diagnosis *d, const char *hash) {
@@ -148,35 +188,47 @@ void diagnose_cost(diagnosis *d) {
 
 /* ---- the verdict ---- */
 
+struct verdict {
+  json_t *findings;
+  const char *level; /* of the first finding */
+  char text[720];
+};
+
+/* Those findings of a layer, or of the whole network, where `layer` is NULL, that have the level. */
+static void add_findings(const diagnosis *d, struct verdict *v, const unroll_layer_figures *f, const char *layer,
+                         int32_t level) {
+  unroll_finding found[UNROLL_MOST_FINDINGS];
+  const uint32_t n = unroll_layer_verdict(f, found);
+  for (uint32_t i = 0; i < n; i++) {
+    if (found[i].level != level || (layer && strcmp(found[i].what, "nonfinite") == 0)) /* said once of all layers */
+      continue;
+    json_array_append_new(v->findings,
+                          json_pack("{s:s, s:s, s:s?, s:o, s:s, s:s}", "level", unroll_level_name(level), "what",
+                                    found[i].what, "layer", layer, "figure", diagnose_number(found[i].figure), "text",
+                                    found[i].text, "advice", found[i].advice));
+    if (v->level)
+      continue;
+    const bool names_layer = layer && d->model.n > 1, advises = level > UNROLL_LEVEL_GOOD;
+    v->level = unroll_level_name(level);
+    snprintf(v->text, sizeof v->text, "%s%s%s%s%s%s", names_layer ? "layer " : "", names_layer ? layer : "",
+             names_layer ? ": " : "", found[i].text, advises ? "; " : "", advises ? found[i].advice : "");
+  }
+}
+
 void diagnose_verdict(diagnosis *d) {
-  json_t *all = json_array();
-  char text[720] = "nothing that the rules know of is wrong";
-  int32_t level = UNROLL_LEVEL_GOOD;
-  bool said = false;
-  for (int32_t wanted = UNROLL_LEVEL_BAD; wanted >= UNROLL_LEVEL_GOOD; wanted--)
-    for (size_t k = 0; k < d->model.n; k++) {
-      unroll_finding found[UNROLL_MOST_FINDINGS];
-      const uint32_t n = unroll_layer_verdict(&d->figures[k], found);
-      for (uint32_t i = 0; i < n; i++) {
-        if (found[i].level != wanted)
-          continue;
-        const char *name = d->model.layers[k].name;
-        json_array_append_new(all,
-                              json_pack("{s:s, s:s, s:s, s:o, s:s, s:s}", "level", unroll_level_name(wanted), "what",
-                                        found[i].what, "layer", name, "figure", diagnose_number(found[i].figure),
-                                        "text", found[i].text, "advice", found[i].advice));
-        if (said)
-          continue;
-        said = true;
-        level = wanted;
-        snprintf(text, sizeof text, "%s%s%s%s%s", d->model.n > 1 ? "layer " : "", d->model.n > 1 ? name : "",
-                 d->model.n > 1 ? ": " : "", found[i].text, "");
-        if (wanted > UNROLL_LEVEL_GOOD)
-          snprintf(text + strlen(text), sizeof text - strlen(text), "; %s", found[i].advice);
-      }
-    }
+  struct verdict v = {.findings = json_array()};
+  unroll_layer_figures network = unroll_layer_figures_none();
+  network.nonfinite = d->nonfinite;
+  network.nonfinite_first = d->nonfinite_first;
+  for (int32_t level = UNROLL_LEVEL_BAD; level >= UNROLL_LEVEL_GOOD; level--) {
+    add_findings(d, &v, &network, NULL, level);
+    for (size_t k = 0; k < d->model.n; k++)
+      add_findings(d, &v, &d->figures[k], d->model.layers[k].name, level);
+  }
   json_object_set_new(d->report, "verdict",
-                      json_pack("{s:s, s:s, s:o}", "text", text, "level", unroll_level_name(level), "findings", all));
+                      json_pack("{s:s, s:s, s:o}", "text", v.level ? v.text : "nothing that the rules know of is wrong",
+                                "level", v.level ? v.level : unroll_level_name(UNROLL_LEVEL_GOOD), "findings",
+                                v.findings));
 }
 
 /* ---- the file ---- */
@@ -248,14 +300,42 @@ static double number_in(const json_t *object, const char *key) {
 
 static bool is_of(const json_t *entry, const layer_view *l) { return strcmp(text_in(entry, "layer"), l->name) == 0; }
 
+/* Where the text's condition says something, with it. */
+static void print_gradient(const json_t *entry) {
+  const double rate = number_in(entry, "rate");
+  if (!json_object_get(entry, "rate"))
+    printf("  %-24s norms by step alone\n", "gradient");
+  else if (!isfinite(rate))
+    printf("  %-24s no product of Jacobians is finite\n", "gradient");
+  else if (!isfinite(number_in(entry, "condition")))
+    printf("  %-24s changes by a factor of %.3g a step\n", "gradient", rate);
+  else
+    printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+}
+
+static void print_numbers(const diagnosis *d) {
+  const json_t *nonfinite = json_object_get(d->report, "nonfinite");
+  const double values = number_in(nonfinite, "values"), gradients = number_in(nonfinite, "gradients");
+  if (d->nonfinite == 0)
+    printf("numbers   %s\n", d->nonfinite_first);
+  else if (d->nonfinite > 0 && isnan(gradients))
+    printf("numbers   %.0f values are not finite\n", values);
+  else if (d->nonfinite > 0)
+    printf("numbers   %.0f values and %.0f gradients are not finite\n", values, gradients);
+}
+
 static void print_layer(const diagnosis *d, const layer_view *l) {
   const unroll_layer_figures *f = &d->figures[l - d->model.layers];
   size_t i;
   const json_t *entry;
-  printf("layer     %s: %s, %" PRId64 " units\n", l->name, train_cell_name(l->weights.cell), l->weights.hidden);
-  json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l))
-      printf("  %-24s spectral radius %.3g, norm %.3g, departure from normality %.3g\n", text_in(entry, "matrix"),
-             number_in(entry, "radius"), number_in(entry, "norm"), number_in(entry, "departure"));
+  printf("layer     %s: %s, %" PRId64 " units\n", l->name, unroll_rnn_cell_name(l->options.cell), l->options.hidden);
+  json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l)) {
+    printf("  %-24s spectral radius %.3g, norm %.3g", text_in(entry, "matrix"), number_in(entry, "radius"),
+           number_in(entry, "norm"));
+    if (!json_is_true(json_object_get(entry, "leading")))
+      printf(", departure from normality %.3g", number_in(entry, "departure"));
+    printf("\n");
+  }
   if (f->saturated >= 0)
     printf("  %-24s %.0f%% of '%s' at its ends\n", "saturation", 100 * f->saturated, f->saturated_gate);
   if (f->dead >= 0)
@@ -268,11 +348,12 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
     printf("  %-24s %s%" PRId64 " of %" PRId64 " steps\n", "memory", f->memory >= f->steps ? "all " : "",
            f->memory >= f->steps ? f->steps : f->memory, f->steps);
   json_array_foreach(json_object_get(json_object_get(d->report, "gradient"), "layers"), i, entry) if (is_of(entry, l))
-      printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+      print_gradient(entry);
   json_array_foreach(json_object_get(d->report, "fixed_points"), i, entry) if (is_of(entry, l)) {
     const json_t *kinds = json_object_get(entry, "class");
-    printf("  %-24s %.0f stable, %.0f saddles, %.0f sources; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
-           number_in(kinds, "saddle"), number_in(kinds, "source"), number_in(entry, "slow"));
+    const double saddles = number_in(kinds, "saddle"), sources = number_in(kinds, "source");
+    printf("  %-24s %.0f stable, %.0f saddle%s, %.0f source%s; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
+           saddles, saddles == 1 ? "" : "s", sources, sources == 1 ? "" : "s", number_in(entry, "slow"));
   }
 }
 
@@ -281,13 +362,17 @@ void diagnose_print_summary(const diagnosis *d) {
   size_t i;
   const json_t *entry;
   printf("verdict   %s: %s\n", text_in(verdict, "level"), text_in(verdict, "text"));
-  json_array_foreach(json_object_get(verdict, "findings"), i, entry) if (i > 0)
-      printf("          %s: layer %s: %s; %s\n", text_in(entry, "level"), text_in(entry, "layer"),
-             text_in(entry, "text"), text_in(entry, "advice"));
+  json_array_foreach(json_object_get(verdict, "findings"), i, entry) {
+    const bool advises = strcmp(text_in(entry, "level"), unroll_level_name(UNROLL_LEVEL_GOOD)) != 0;
+    if (i > 0)
+      printf("          %s: layer %s: %s%s%s\n", text_in(entry, "level"), text_in(entry, "layer"),
+             text_in(entry, "text"), advises ? "; " : "", advises ? text_in(entry, "advice") : "");
+  }
   printf("model     %s: %s, %s, %.0f parameters\n", text_in(model, "path"), text_in(model, "task"),
          text_in(model, "cell"), number_in(model, "parameters"));
   printf("data      %s: %" PRId64 " sequences of up to %.0f steps\n", d->data.path, d->data.n,
          number_in(json_object_get(d->report, "data"), "steps"));
+  print_numbers(d);
   for (size_t k = 0; k < d->model.n; k++)
     print_layer(d, &d->model.layers[k]);
   json_array_foreach(d->missing, i, entry)

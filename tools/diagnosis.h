@@ -5,6 +5,8 @@
  */
 #ifndef DIAGNOSIS_H
 #define DIAGNOSIS_H
+#include <unroll/activity.h>
+#include <unroll/finite.h>
 #include <unroll/verdict.h>
 
 #include "commands.h"
@@ -26,37 +28,41 @@ typedef struct diagnose_values {
 /* Sequences as the first recurrent layer reads them. */
 typedef struct diagnose_data {
   const char *path;
-  int64_t n, width; /* sequences, numbers a step */
-  int64_t *lengths; /* [n] */
-  double **x;       /* [n] of [length,width] */
-  int64_t steps;    /* over which the model is meant to remember: T */
-  char **tokens;    /* [lengths[0]] of the first one, or NULL */
-  char **texts;     /* [n] the sources of a translator, or NULL */
-  int32_t *targets; /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
+  int64_t n, width;  /* sequences, numbers a step */
+  int64_t *lengths;  /* [n] */
+  double **x;        /* [n] of [length,width] */
+  int64_t steps;     /* over which the model is meant to remember: T */
+  char **tokens;     /* [lengths[0]] of the first one, or NULL */
+  char **texts;      /* [n] the sources of a translator, or NULL */
+  char **targets_of; /* [n] and what they are in the data */
+  int32_t *targets;  /* [longest,n] of a language model, what comes next, -1: nothing; or NULL */
 } diagnose_data;
 
-/* What a layer did; steps are counted in the direction in which it reads. */
-typedef struct layer_activity {
+typedef struct layer_activity { /* what a layer did */
   const layer_view *layer;
-  double **x, **gates, **states; /* [n] each: [length,I], [length,G,H], [length,n] */
+  const unroll_activity_layer *of;
 } layer_activity;
 
 typedef struct diagnosis {
   const diagnose_values *values;
   model_view model;
   diagnose_data data;
-  layer_activity *activities; /* [n_activities], of the layers from `first` on that could be traced */
+  network_view network; /* of the first stack, which reads the data: */
+  int64_t T;            /* their longest sequence */
+  double *x;            /* [T,n,width] */
+  int32_t *lengths;
+  unroll_activity *activity;
+  layer_activity *activities; /* [n_activities], of that stack's layers */
   size_t n_activities;
   unroll_layer_figures *figures; /* [model.n] */
+  double *spectra;               /* [model.n,2]: radius and norm of each layer's main matrix; NaN: not known */
+  int64_t nonfinite;             /* numbers of the whole network; -1: not looked for */
+  char nonfinite_first[UNROLL_NONFINITE_TEXT];
   json_t *report, *missing;
-  char first_nonfinite[256];
   unroll_context *ctx; /* see diagnose_device */
   unroll_device *device;
+  bool device_failed;
 } diagnosis;
-
-/* Was Ctrl-C pressed? */
-bool diagnose_interrupted(void);
-void diagnose_catch_signals(void);
 
 /* "nan" and the like, or the number with so many significant digits. */
 json_t *diagnose_number(double value);
@@ -65,26 +71,36 @@ json_t *diagnose_numbers(const double *values, int64_t n);
 __attribute__((format(printf, 3, 4))) void diagnose_missing(diagnosis *d, const char *section, const char *why, ...);
 /* That of --device, opened at the first call. NULL: said on stderr. */
 unroll_device *diagnose_device(diagnosis *d);
+/* The same where it computes in f64; else NULL, for the cpu reference. The report says which. */
+unroll_device *diagnose_double_device(diagnosis *d);
+/* Was an end asked for? As callbacks have it. */
+int diagnose_cancel(void *ctx);
 unroll_layer_figures *diagnose_figures(diagnosis *d, const layer_view *layer);
 
 /* diagnose_data.c. false: said on stderr. */
 bool diagnose_read_data(diagnosis *d);
 void diagnose_free_data(diagnose_data *data);
 
-/* diagnose_activity.c: layers run over the data on the host. false: out of memory, said on stderr. */
+/* diagnose_activity.c: the network run over the data. false: said on stderr. */
 bool diagnose_trace(diagnosis *d);
 void diagnose_free_activities(diagnosis *d);
+/* Of sequence i at step t, counted in the direction in which the layer reads: x [I], gates [G,H]; its state [n]. */
+const double *activity_x(const diagnosis *d, const layer_activity *a, int64_t i, int64_t t);
+const double *activity_gates(const diagnosis *d, const layer_activity *a, int64_t i, int64_t t);
+void activity_state(const diagnosis *d, const layer_activity *a, int64_t i, int64_t t, double *state);
 void diagnose_gates(diagnosis *d);
 void diagnose_units(diagnosis *d);
-void diagnose_nonfinite(diagnosis *d);
 
+void diagnose_nonfinite(diagnosis *d);    /* diagnose_nonfinite.c */
 void diagnose_spectra(diagnosis *d);      /* diagnose_spectra.c */
 void diagnose_fixed_points(diagnosis *d); /* diagnose_dynamics.c */
 void diagnose_lyapunov(diagnosis *d);     /* diagnose_dynamics.c */
 void diagnose_attention(diagnosis *d);    /* diagnose_attention.c */
 void diagnose_gradient(diagnosis *d);     /* diagnose_gradient.c */
-void diagnose_training(diagnosis *d);     /* diagnose_training.c */
-void diagnose_cost(diagnosis *d);         /* diagnose_report.c */
+void diagnose_decoder(
+    diagnosis *d); /* diagnose_decoder.c: to the gates and gradients that are there. No section of its own */
+void diagnose_training(diagnosis *d); /* diagnose_training.c */
+void diagnose_cost(diagnosis *d);     /* diagnose_report.c */
 
 /* diagnose_report.c */
 bool diagnose_begin_report(diagnosis *d);

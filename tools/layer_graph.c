@@ -8,24 +8,26 @@
 #include "console.h"
 
 int32_t layer_cell(const layer_values *values) {
-#define CELL_OF(code, number, text)    \
-  if (strcmp(values->cell, text) == 0) \
-    return code;
-  UNROLL_CELLS(CELL_OF)
-#undef CELL_OF
-  if (strcmp(values->cell, "coupled_lstm") == 0)
-    return UNROLL_RNN_COUPLED_LSTM;
-  if (strcmp(values->cell, "min_gru") == 0)
-    return UNROLL_RNN_MIN_GRU;
-  if (strcmp(values->cell, "min_lstm") == 0)
-    return UNROLL_RNN_MIN_LSTM;
+  for (int32_t cell = UNROLL_CELL_NONE + 1; cell < UNROLL_RNN_END; cell++) {
+    const char *name = unroll_rnn_cell_name(cell);
+    if (name && strcmp(name, values->cell) == 0)
+      return cell;
+  }
   return UNROLL_CELL_NONE;
 }
 
-static int32_t activation_of(const layer_values *values) {
-  if (strcmp(values->activation, "relu") == 0)
-    return UNROLL_RELU;
-  return strcmp(values->activation, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
+/* Of the names that the options take; NULL, as in values of another origin: nothing is said. */
+static unroll_activation activation_of(const char *name) {
+  int32_t kind = UNROLL_ACTIVATION_DEFAULT + 1;
+  while (name && strcmp(unroll_activation_name(kind), name) != 0)
+    kind++;
+  return unroll_activation_of(name ? kind : UNROLL_ACTIVATION_DEFAULT);
+}
+
+static int32_t residual_of(const char *name) {
+  return !name || strcmp(name, "none") == 0 ? UNROLL_RESIDUAL_NONE
+         : strcmp(name, "outputs") == 0     ? UNROLL_RESIDUAL_OUTPUTS
+                                            : UNROLL_RESIDUAL_STATES;
 }
 
 static double gates_of(int32_t cell) {
@@ -57,7 +59,6 @@ unroll_rnn_options layer_rnn_options(const layer_values *values) {
   const int32_t cell = layer_cell(values);
   return (unroll_rnn_options){.struct_size = sizeof(unroll_rnn_options),
                               .cell = cell,
-                              .activation = cell == UNROLL_CELL_RNN ? activation_of(values) : 0,
                               .layers = (int32_t)values->layers,
                               .hidden = values->hidden,
                               .bidirectional = values->bidirectional,
@@ -67,9 +68,14 @@ unroll_rnn_options layer_rnn_options(const layer_values *values) {
                               .state_dropout = values->state_dropout,
                               .zoneout_h = values->zoneout,
                               .zoneout_c = is_lstm(cell) ? values->zoneout : 0,
+                              .f = activation_of(cell == UNROLL_CELL_RNN ? values->activation : NULL),
+                              .clip = values->gate_clip,
+                              .cell_clip = values->cell_clip,
                               .projection = values->projection,
                               .peepholes = values->peepholes,
-                              .layer_norm = values->layer_norm};
+                              .layer_norm = values->layer_norm,
+                              .skip = values->skip,
+                              .residual = residual_of(values->residual)};
 }
 
 bool layer_checkpoints(const layer_values *values, unroll_checkpoint_policy *policy,

@@ -66,8 +66,8 @@ static bool parse_integer(const char *text, int64_t *value) {
   return errno == 0;
 }
 
-/* A decimal number: strtod alone would take "nan", "inf", hexadecimal and leading spaces as well. */
-static bool parse_number(const char *text, double *value) {
+/* strtod alone would take "nan", "inf", hexadecimal and leading spaces as well. */
+bool option_parse_number(const char *text, double *value) {
   char *end;
   if (!text[0] || text[strspn(text, "0123456789.eE+-")])
     return false;
@@ -128,7 +128,7 @@ static bool set_value(const option_spec *option, const char *text, void *values)
   } else if (option->type == OPTION_NUMBER) {
     double number = 0;
     const bool is_word = option->word && strcmp(text, option->word) == 0;
-    if (!is_word && (!parse_number(text, &number) || number < option->min || number > option->max))
+    if (!is_word && (!option_parse_number(text, &number) || number < option->min || number > option->max))
       return refuse(option, text);
     *(double *)value = number;
   } else {

@@ -74,6 +74,8 @@ void options_help(const command_spec *command, FILE *out);
 /* An option's value as a user would write it; nothing where it has none. */
 void option_print_value(FILE *out, const option_spec *option, const void *values);
 
+/* A decimal number and nothing else. */
+bool option_parse_number(const char *text, double *value);
 /* The word of the NULL-terminated list that was probably meant, or NULL. */
 const char *nearest_word(const char *word, const char *const *words);
 

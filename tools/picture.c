@@ -65,7 +65,9 @@ size_t next_character(const char *text, char character[5]) {
     character[0] = '\0';
     return *c ? found : 0;
   }
-  const bool is_none = (code & 0xfffe) == 0xfffe || (code >= 0xfdd0 && code <= 0xfdef) ||
+  /* Embeddings and overrides of direction would turn around what stands behind them. */
+  const bool turns = (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+  const bool is_none = turns || (code & 0xfffe) == 0xfffe || (code >= 0xfdd0 && code <= 0xfdef) ||
                        (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff;
   if (code < ' ' && code != '\n' && code != '\t')
     snprintf(character, 5, " ");

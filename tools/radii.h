@@ -8,8 +8,10 @@
 /* Computing them takes at most this part of the time, or less than so many seconds at each validation. */
 #define RADII_SHARE 0.05
 #define RADII_SECONDS 0.02
+/* No matrix more at one time after so many seconds: the others are looked at later, and all are shown then. */
+#define RADII_PIECE 1.0
 
-/* Of one gate's W_h [H,H]. */
+/* Of one gate's W_h [H,H]; with a projection of W_r·W_h [P,P], by which h comes back to h. */
 typedef struct radius {
   const char *name; /* "rnn.W_h.0.0" */
   const char *gate; /* "f"; "" where a cell has one matrix */
@@ -19,6 +21,8 @@ typedef struct radius {
 typedef struct radii {
   radius *all; /* the latest, in the order of the model's parameters */
   uint32_t n, capacity;
+  int32_t cell;      /* the model's, UNROLL_CELL_* or UNROLL_RNN_* */
+  uint32_t at;       /* the matrix at which the next piece of a round begins */
   double cost, next; /* what they took, and the second of the run from which on they may be computed again */
   bool started;
   bool failed; /* said on stderr; there are none from then on */

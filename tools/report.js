@@ -8,12 +8,12 @@
   const byId = (id) => document.getElementById("unit-" + id);
   const text = byId("text"), shown = byId("shown"), from = byId("from"), to = byId("to");
   const last = data.tokens.length - 1;
-  const STRONGEST = 0.6, LISTED = 10;
+  const STRONGEST = 0.5, LISTED = 10;
   let anchor = 0, head = 0;
 
   const spans = data.tokens.map((token, i) => {
     const span = document.createElement("span");
-    span.textContent = token === "\n" ? "↵\n" : token;
+    span.textContent = token === "\n" ? "↵\n" : token.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
     span.dataset.i = i;
     text.append(span, data.gaps && token !== "\n" ? " " : "");
     return span;

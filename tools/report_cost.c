@@ -5,8 +5,19 @@
 
 #include "report_page.h"
 
+/* A count; what was not counted is said to be so. */
+static void write_count(report_page *pg, const char *what, double count) {
+  page_print(pg, "<dt>%s</dt><dd>", what);
+  if (isnan(count))
+    page_print(pg, "not looked at");
+  else
+    page_number(pg, count);
+  page_print(pg, "</dd>\n");
+}
+
 void section_nonfinite(report_page *pg, fields *f, const json_t *json) {
   fields_enter(f, "nonfinite");
+  const char *text = field_text_or(f, json, "text", "");
   const double values = field_number_or(f, json, "values", NAN), gradients = field_number_or(f, json, "gradients", NAN);
   const json_t *first = field_is_there(json, "first") ? field_object(f, json, "first") : NULL;
   fields_enter(f, "nonfinite.first");
@@ -16,24 +27,32 @@ void section_nonfinite(report_page *pg, fields *f, const json_t *json) {
   const char *what = first ? field_text_or(f, first, "what", "") : "";
   const double step = first ? field_number_or(f, first, "step", NAN) : NAN;
   const double sequence = first ? field_number_or(f, first, "sequence", NAN) : NAN;
+  const double unit = first ? field_number_or(f, first, "unit", NAN) : NAN;
+  const char *phase = first ? field_text_or(f, first, "phase", "") : "";
   if (f->has_failed)
     return;
-  page_print(pg, "<dl>\n<dt>Values that are not finite</dt><dd>");
-  page_number(pg, values);
-  page_print(pg, "</dd>\n<dt>Gradients that are not finite</dt><dd>");
-  page_number(pg, gradients);
-  page_print(pg, "</dd>\n</dl>\n");
+  page_print(pg, "<dl>\n");
+  write_count(pg, "Values that are not finite", values);
+  write_count(pg, "Gradients that are not finite", gradients);
+  page_print(pg, "</dl>\n");
   if (!first)
     return;
+  if (text[0]) {
+    page_print(pg, "<p>The first: ");
+    page_text(pg, text);
+    page_print(pg, ".</p>\n");
+  }
   page_table(pg, "Where the first one appeared", false,
-             (const char *const[]){"layer", "direction", "step", "gate", "sequence", "what"}, 6);
+             (const char *const[]){"layer", "direction", "step", "gate", "sequence", "unit", "what", "phase"}, 8);
   page_row(pg);
   page_cell(pg, layer);
   page_cell(pg, direction);
   page_cell_number(pg, step);
   page_cell(pg, gate);
   page_cell_number(pg, sequence);
+  page_cell_number(pg, unit);
   page_cell(pg, what);
+  page_cell(pg, phase);
   page_table_end(pg);
 }
 

@@ -173,6 +173,25 @@ bool report_draw(const json_t *report, size_t bytes, const char *dir, report_dra
   return is_drawn;
 }
 
+static void complain_of_size(const char *path, double bytes, const char *more) {
+  complain("%s has %s%.1f MB, a report at most %.1f MB: a page of it would freeze its reader; diagnose fewer steps or "
+           "sequences",
+           path, more, bytes / 1e6, (double)REPORT_MOST_BYTES / 1e6);
+}
+
+typedef struct reading {
+  FILE *in;
+  size_t n;
+} reading;
+
+/* For jansson. A pipe does not say its size beforehand. */
+static size_t read_some(void *buffer, size_t size, void *data) {
+  reading *r = data;
+  const size_t n = fread(buffer, 1, size, r->in);
+  r->n += n;
+  return r->n > REPORT_MOST_BYTES || ferror(r->in) ? (size_t)-1 : n;
+}
+
 json_t *report_read(const char *path, size_t *bytes) {
   *bytes = 0;
   FILE *in = fopen(path, "re");
@@ -185,15 +204,20 @@ json_t *report_read(const char *path, size_t *bytes) {
   }
   json_t *report = NULL;
   json_error_t error;
-  *bytes = info.st_size > 0 ? (size_t)info.st_size : 0;
+  reading r = {.in = in};
   if (S_ISDIR(info.st_mode))
     complain("cannot read %s: it is a folder", path);
-  else if (*bytes > REPORT_MOST_BYTES)
-    complain("%s has %.1f MB, a report at most %.1f MB: a page of it would freeze its reader; diagnose fewer steps or "
-             "sequences",
-             path, (double)*bytes / 1e6, (double)REPORT_MOST_BYTES / 1e6);
-  else if (!(report = json_loadf(in, JSON_REJECT_DUPLICATES, &error)))
-    complain("%s is no report: line %d, column %d: %s", path, error.line, error.column, error.text);
+  else if (S_ISREG(info.st_mode) && info.st_size > (off_t)REPORT_MOST_BYTES)
+    complain_of_size(path, (double)info.st_size, "");
+  else if (!(report = json_load_callback(read_some, &r, JSON_REJECT_DUPLICATES, &error))) {
+    if (r.n > REPORT_MOST_BYTES)
+      complain_of_size(path, (double)REPORT_MOST_BYTES, "more than ");
+    else if (ferror(in))
+      complain("cannot read %s: %s", path, strerror(errno));
+    else
+      complain("%s is no report: line %d, column %d: %s", path, error.line, error.column, error.text);
+  }
+  *bytes = r.n;
   fclose(in);
   return report;
 }

@@ -7,12 +7,26 @@
 #include "report_page.h"
 
 #define ROW 210.0
+#define MOST_COLUMNS 200 /* of a histogram by step */
 
 struct gate {
   const char *layer, *name;
   series low, high, mean, edges, counts, constants;
+  series histogram_steps;  /* the first step of each column of */
+  const double *histogram; /* [columns, bins], or NULL */
   double dead;
 };
+
+static void read_histogram(fields *f, const json_t *json, struct gate *g) {
+  size_t rows, columns;
+  g->histogram_steps = field_series(f, json, "histogram_steps", SIZE_MAX);
+  for (size_t i = 1; i < g->histogram_steps.n; i++)
+    if (!(g->histogram_steps.v[i] > g->histogram_steps.v[i - 1]) || isinf(g->histogram_steps.v[i]))
+      fields_fail(f, "histogram_steps", "does not ascend at [%zu]", i);
+  if (g->histogram_steps.n > MOST_COLUMNS)
+    fields_fail(f, "histogram_steps", "has %zu values, expected at most %d", g->histogram_steps.n, MOST_COLUMNS);
+  g->histogram = field_matrix(f, json, "histogram", g->histogram_steps.n, g->edges.n - 1, &rows, &columns);
+}
 
 static void read_gate(fields *f, const json_t *json, struct gate *g) {
   g->layer = field_text(f, json, "layer");
@@ -32,10 +46,12 @@ static void read_gate(fields *f, const json_t *json, struct gate *g) {
     }
   if (g->edges.n)
     g->counts = field_series(f, json, "counts", g->edges.n - 1);
+  if (g->edges.n && field_is_there(json, "histogram"))
+    read_histogram(f, json, g);
 }
 
 static bool draw_shares(report_page *pg, fields *f, picture *p, const struct gate *g, double top) {
-  chart c = {.p = p, .left = 56, .top = top + 26, .right = 400, .bottom = top + ROW - 46, .title = g->name};
+  chart c = {.p = p, .left = 56, .top = top + 26, .right = 270, .bottom = top + ROW - 46, .title = g->name};
   c.x = axis_new("step t", false);
   c.y = axis_new(NULL, false);
   c.y.low = 0;
@@ -59,33 +75,76 @@ static bool draw_shares(report_page *pg, fields *f, picture *p, const struct gat
   return is_thinned;
 }
 
-static void draw_histogram(picture *p, const struct gate *g, double top) {
-  chart c = {.p = p, .left = 470, .top = top + 26, .right = PAGE_WIDTH - 22, .bottom = top + ROW - 46};
-  c.x = axis_new("value", false);
-  c.y = axis_new(NULL, false);
-  c.title = "share of all values";
+static double sum_of(const double *v, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++)
+    sum += isfinite(v[i]) && v[i] > 0 ? v[i] : 0;
+  return sum;
+}
+
+/* The share of a column's values that stand in each bin, as the root of it: what is rare is seen too. */
+static void draw_by_step(const chart *c, const struct gate *g, double last) {
+  const size_t bins = g->counts.n, columns = g->histogram_steps.n;
+  for (size_t k = 0; k < columns; k++) {
+    const double *const of = g->histogram + k * bins, total = sum_of(of, bins);
+    const double from = g->histogram_steps.v[k] + 1, to = k + 1 < columns ? g->histogram_steps.v[k + 1] + 1 : last;
+    const double x = chart_x(c, from), width = chart_x(c, to) - x;
+    for (size_t i = 0; i < bins; i++) {
+      const double top = chart_y(c, g->edges.v[i + 1]);
+      if (total > 0 && of[i] > 0 && isfinite(of[i]))
+        picture_rect(c->p, INK_COOL, sqrt(of[i] / total), x, top, width, chart_y(c, g->edges.v[i]) - top, NULL);
+    }
+  }
+}
+
+static void draw_bars(const chart *c, const struct gate *g, double total) {
+  for (size_t i = 0; i < g->counts.n && total > 0; i++) {
+    const double top = chart_y(c, g->edges.v[i + 1]), height = chart_y(c, g->edges.v[i]) - top;
+    const double right = isfinite(g->counts.v[i]) ? chart_x(c, g->counts.v[i] / total) : c->left;
+    const double gap = height > 4 ? 1 : 0;
+    if (right > c->left)
+      picture_rect(c->p, INK_SERIES, 0.85, c->left, top + gap / 2, right - c->left, height - gap, NULL);
+  }
+}
+
+/* Values upwards: by step, where that is known, and beside it over all steps. */
+static void draw_histograms(picture *p, const struct gate *g, double top) {
+  chart by_step = {
+      .p = p, .left = 320, .top = top + 26, .right = 530, .bottom = top + ROW - 46, .title = "values by step"};
+  chart all = by_step;
   if (g->edges.n < 2)
     return;
-  double total = 0, most = 0;
-  for (size_t i = 0; i < g->counts.n; i++)
-    if (isfinite(g->counts.v[i]) && g->counts.v[i] > 0) {
-      total += g->counts.v[i];
-      most = fmax(most, g->counts.v[i]);
-    }
-  c.x.low = g->edges.v[0];
-  c.x.high = g->edges.v[g->edges.n - 1];
-  c.y.low = 0;
-  axis_fit_value(&c.y, total > 0 ? most / total : 1);
-  axis_round(&c.y);
-  c.y.unit = UNIT_PERCENT;
-  chart_draw_axes(&c);
-  for (size_t i = 0; i < g->counts.n && total > 0; i++) {
-    const double x = chart_x(&c, g->edges.v[i]), width = chart_x(&c, g->edges.v[i + 1]) - x;
-    const double y = isfinite(g->counts.v[i]) ? chart_y(&c, g->counts.v[i] / total) : c.bottom;
-    const double gap = width > 4 ? 1 : 0;
-    if (y < c.bottom)
-      picture_rect(p, INK_SERIES, 0.85, x + gap / 2, y, width - gap, c.bottom - y, NULL);
+  all.left = g->histogram_steps.n ? 560 : 320;
+  all.right = PAGE_WIDTH - 22;
+  all.title = "all steps";
+  by_step.y = axis_new(NULL, false);
+  by_step.y.low = g->edges.v[0];
+  by_step.y.high = g->edges.v[g->edges.n - 1];
+  all.y = by_step.y;
+  if (g->histogram_steps.n) {
+    /* Steps are counted from 1, as those of the shares. */
+    const double latest = g->histogram_steps.v[g->histogram_steps.n - 1] + 2,
+                 last = fmax((double)g->mean.n + 1, latest);
+    by_step.x = axis_new("step t", false);
+    by_step.x.low = g->histogram_steps.v[0] + 1;
+    by_step.x.high = last;
+    chart_draw_axes(&by_step);
+    draw_by_step(&by_step, g, last);
   }
+  const double total = sum_of(g->counts.v, g->counts.n);
+  double most = 0;
+  for (size_t i = 0; i < g->counts.n; i++)
+    most = isfinite(g->counts.v[i]) ? fmax(most, g->counts.v[i]) : most;
+  all.x = axis_new("share", false);
+  all.x.low = 0;
+  axis_fit_value(&all.x, total > 0 ? most / total : 1);
+  axis_round(&all.x);
+  all.x.unit = UNIT_PERCENT;
+  if (g->histogram_steps.n)
+    chart_draw_x_axis(&all);
+  else
+    chart_draw_axes(&all);
+  draw_bars(&all, g, total);
 }
 
 static void write_tables(report_page *pg, fields *f, const struct gate *g) {
@@ -119,7 +178,8 @@ static void draw_layer(report_page *pg, fields *f, const struct gate *g, size_t 
   snprintf(title, sizeof title, "Gates of layer %.80s", g[from].layer);
   picture *p = picture_new(PAGE_WIDTH, 58 + ROW * (double)(to - from), name, title,
                            "For every gate, to the left the shares of saturated values and their mean by "
-                           "step, to the right a histogram of its values. The tables below have the values.");
+                           "step, in the middle a histogram of its values for each step, to the right one of all "
+                           "values. The tables below have the values.");
   bool is_thinned = false;
   if (p) {
     picture_text(p, (lettering){.colour = INK_TEXT, .size = 14, .is_bold = true}, 56, 17, title);
@@ -127,13 +187,14 @@ static void draw_layer(report_page *pg, fields *f, const struct gate *g, size_t 
     for (size_t i = from; i < to; i++) {
       const double top = 54 + ROW * (double)(i - from);
       is_thinned = draw_shares(pg, f, p, &g[i], top) || is_thinned;
-      draw_histogram(p, &g[i], top);
+      draw_histograms(p, &g[i], top);
     }
   }
   page_figure(
       pg, p,
       "Saturated gates pass no gradient to their inputs: values below 0.1 or above 0.9, of a tanh below −0.9 or above "
-      "0.9. Left: their shares, and the mean, by step; right: how all values are spread.%s",
+      "0.9. Left: their shares, and the mean, by step; middle: how the values of a step are spread, the stronger the "
+      "colour, the more of them; right: how all are.%s",
       note_of(false, is_thinned));
   for (size_t i = from; i < to; i++)
     write_tables(pg, f, &g[i]);

@@ -9,6 +9,7 @@ struct layer {
   const char *name;
   series norm, lags, product, sigma_lags, sigma;
   double rho, rate, memory, condition;
+  bool has_memory; /* it was looked for; without a number: it is not within the lags */
   const char *why; /* the condition differs from what was measured, or "" */
 };
 
@@ -23,6 +24,7 @@ static void read_layer(fields *f, const json_t *json, struct layer *l) {
   l->rate = field_number_or(f, json, "rate", NAN);
   l->why = field_text_or(f, json, "why", "");
   l->memory = field_number_or(f, json, "memory", NAN);
+  l->has_memory = json_object_get(json, "memory") != NULL;
   l->condition = field_number_or(f, json, "condition", NAN);
 }
 
@@ -197,7 +199,7 @@ void section_gradient(report_page *pg, fields *f, const json_t *json) {
     write_known(pg, layers[i].rho, "–");
     write_known(pg, layers[i].condition, "–");
     write_known(pg, layers[i].rate, "–");
-    write_known(pg, layers[i].memory, "longer than was looked at");
+    write_known(pg, layers[i].memory, layers[i].has_memory ? "longer than was looked at" : "–");
   }
   page_table_end(pg);
   for (size_t i = 0; i < n; i++)

@@ -82,8 +82,7 @@ void page_figure(report_page *pg, picture *p, const char *caption, ...) {
   }
   if (!pg->has_failed)
     write_file(pg, p);
-  fprintf(pg->out,
-          "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Picture, which may be scrolled\">\n");
+  fprintf(pg->out, "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-labelledby=\"%s-t\">\n", p->name);
   picture_write_svg(p, pg->out, false);
   fputs("</div>\n<figcaption>", pg->out);
   va_list args;
@@ -103,9 +102,11 @@ void page_table(report_page *pg, const char *summary, bool is_folded, const char
     page_text(pg, summary);
     fputs("</summary>\n", pg->out);
   }
-  fputs("<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Table, which may be scrolled\"><table",
-        pg->out);
-  fputs(is_folded ? "><caption class=\"hidden\">" : "><caption>", pg->out);
+  const unsigned index = ++pg->n_tables;
+  fprintf(pg->out,
+          "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-labelledby=\"table-%u\"><table><caption "
+          "id=\"table-%u\"%s>",
+          index, index, is_folded ? " class=\"hidden\"" : "");
   page_text(pg, summary);
   fputs("</caption>\n<thead><tr>", pg->out);
   for (size_t i = 0; i < n; i++) {

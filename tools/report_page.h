@@ -11,6 +11,7 @@ typedef struct report_page {
   const char *dir;
   png_writer *png; /* or NULL */
   report_drawn *drawn;
+  unsigned n_tables;
   bool table_is_folded;
   bool has_failed; /* a file could not be written: said on stderr */
 } report_page;

@@ -11,7 +11,8 @@
 
 struct spectrum {
   const char *layer, *matrix;
-  double radius, norm, departure;
+  double radius, norm, departure, rows;
+  bool leading; /* eigenvalues are the n largest ones of `rows` */
   const double *eigenvalues;
   size_t n;
 };
@@ -44,7 +45,10 @@ static void draw_panel(picture *p, const struct spectrum *s, double left, double
   }
   const lettering l = {.colour = INK_MUTED, .size = 11};
   picture_text(p, l, x0 + scale + 3 > left + size - 8 ? x0 + scale - 10 : x0 + scale + 3, y0 - 4, "1");
-  snprintf(below, sizeof below, "ρ = %.4g", s->radius);
+  if (s->leading)
+    snprintf(below, sizeof below, "ρ = %.4g; the %zu leading of %.0f", s->radius, s->n, s->rows);
+  else
+    snprintf(below, sizeof below, "ρ = %.4g", s->radius);
   picture_text(p, (lettering){.colour = INK_TEXT, .size = 12, .anchor = ANCHOR_MIDDLE}, x0, top + size + 16, below);
 }
 
@@ -52,6 +56,7 @@ void section_spectra(report_page *pg, fields *f, const json_t *json) {
   const size_t n = page_entries(json);
   struct spectrum *s = fields_alloc(f, n, sizeof *s);
   size_t hidden = 0;
+  bool leading = false;
   for (size_t i = 0; s && i < n; i++) {
     const json_t *entry = json_array_get(json, i);
     size_t two;
@@ -62,6 +67,9 @@ void section_spectra(report_page *pg, fields *f, const json_t *json) {
     s[i].norm = field_number_or(f, entry, "norm", NAN);
     s[i].departure = field_number_or(f, entry, "departure", NAN);
     s[i].eigenvalues = field_matrix(f, entry, "eigenvalues", SIZE_MAX, 2, &s[i].n, &two);
+    s[i].rows = field_number_or(f, entry, "rows", (double)s[i].n);
+    s[i].leading = (double)s[i].n < s[i].rows;
+    leading = leading || s[i].leading;
     hidden += s[i].n > MOST_POINTS ? s[i].n - MOST_POINTS : 0;
   }
   if (f->has_failed || !s)
@@ -96,11 +104,16 @@ void section_spectra(report_page *pg, fields *f, const json_t *json) {
     page_figure(
         pg, p,
         "Eigenvalues of W<sub>h</sub>: real part to the right, imaginary part upwards, with the unit circle. Those "
-        "outside of it are red diamonds.%s",
-        hidden ? " Of a large matrix the 4,000 largest are shown." : "");
+        "outside of it are red diamonds.%s%s",
+        hidden ? " Of a large matrix the 4,000 largest are shown." : "",
+        leading ? " Of a matrix whose line says so only the leading ones were computed." : "");
     for (size_t i = from; i < from + count; i++) {
       char summary[200];
-      snprintf(summary, sizeof summary, "Eigenvalues of %.60s, layer %.60s", s[i].matrix, s[i].layer);
+      if (s[i].leading)
+        snprintf(summary, sizeof summary, "The %zu leading of %.0f eigenvalues of %.60s, layer %.60s", s[i].n,
+                 s[i].rows, s[i].matrix, s[i].layer);
+      else
+        snprintf(summary, sizeof summary, "Eigenvalues of %.60s, layer %.60s", s[i].matrix, s[i].layer);
       double *re = fields_alloc(f, s[i].n, sizeof *re), *im = fields_alloc(f, s[i].n, sizeof *im);
       for (size_t k = 0; re && im && k < s[i].n; k++) {
         re[k] = s[i].eigenvalues[2 * k];

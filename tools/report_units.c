@@ -14,7 +14,7 @@
 #define LINE 19.0
 #define MOST_TOKENS 4000
 #define MOST_UNITS 96
-#define STRONGEST 0.6 /* opacity, at which texts stay readable on the colour */
+#define STRONGEST 0.5 /* opacity, at which texts stand out by 4.5 to 1 from both colours, light and dark */
 
 struct units {
   const char *layer, *const *tokens;

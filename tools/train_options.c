@@ -18,6 +18,16 @@ static const char *const of_every_model[] = {"cell",
                                              "layers",
                                              "layer-norm",
                                              "peepholes",
+                                             "projection",
+                                             "residual",
+                                             "skip",
+                                             "layer-norm-epsilon",
+                                             "activation",
+                                             "gate-activation",
+                                             "candidate-activation",
+                                             "output-activation",
+                                             "gate-clip",
+                                             "cell-clip",
                                              "dropout",
                                              "input-dropout",
                                              "same-mask",
@@ -40,33 +50,6 @@ static const char *const of_every_model[] = {"cell",
                                              "recurrent-decay",
                                              "validation-fraction"};
 
-/* "every=16", "sqrt", "bytes=100M", "all". */
-static bool parse_checkpoint(const char *text, unroll_checkpoint_policy *p) {
-  *p = (unroll_checkpoint_policy){.struct_size = sizeof *p};
-  const size_t n = strcspn(text, "=");
-  while (p->kind < UNROLL_CHECKPOINT_COUNT &&
-         (strlen(unroll_checkpoint_name(p->kind)) != n || strncmp(text, unroll_checkpoint_name(p->kind), n) != 0))
-    p->kind++;
-  if (p->kind == UNROLL_CHECKPOINT_COUNT)
-    return false;
-  if (p->kind != UNROLL_CHECKPOINT_EVERY && p->kind != UNROLL_CHECKPOINT_BYTES)
-    return !text[n];
-  if (!text[n] || text[n + 1] < '0' || text[n + 1] > '9')
-    return false;
-  char *end;
-  errno = 0;
-  const unsigned long long number = strtoull(text + n + 1, &end, 10);
-  const uint64_t unit = *end == 'K' ? 1000 : *end == 'M' ? 1000000 : *end == 'G' ? 1000000000 : 1;
-  if (errno || number == 0 || number > INT64_MAX / unit || end[unit > 1] ||
-      (p->kind == UNROLL_CHECKPOINT_EVERY && unit > 1))
-    return false;
-  if (p->kind == UNROLL_CHECKPOINT_EVERY)
-    p->every = (int64_t)number;
-  else
-    p->bytes = number * unit;
-  return true;
-}
-
 static bool check_resumed(const command_spec *command, const void *values, const char *const *names, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (option_was_given(command, values, names[i])) {
@@ -87,12 +70,8 @@ bool train_check_usage(const command_spec *command, const void *values, const tr
   if (train->resume && (!check_resumed(command, values, of_the_model, n) ||
                         !check_resumed(command, values, of_every_model, COUNT(of_every_model))))
     return false;
-  unroll_checkpoint_policy policy;
-  if (train->checkpoint && !parse_checkpoint(train->checkpoint, &policy)) {
-    complain("--checkpoint: '%s', expected all, sqrt, every=K or bytes=N, where N may end in K, M or G",
-             train->checkpoint);
+  if (!train_check_layers(command, values, train))
     return false;
-  }
   if (!train->resume && train->batch % train->accumulate != 0) {
     complain("--accumulate: %lld does not divide --batch %lld", (long long)train->accumulate, (long long)train->batch);
     return false;
@@ -167,68 +146,8 @@ unroll_training train_training(const command_spec *command, const void *values, 
   return t;
 }
 
-/* Of the names that --cell takes. */
-static int32_t cell_code(const char *name) {
-  static const char *const names[] = {"", "rnn", "lstm", "gru", "gru_after"};
-  int32_t i = 0;
-  while (strcmp(name, names[i]) != 0)
-    i++;
-  return i;
-}
-
-unroll_recurrent train_recurrent(const train_values *train) {
-  unroll_checkpoint_policy checkpoint = {.struct_size = sizeof checkpoint};
-  if (train->checkpoint)
-    parse_checkpoint(train->checkpoint, &checkpoint);
-  return (unroll_recurrent){.cell = cell_code(train->cell),
-                            .same_mask = train->same_mask,
-                            .layers = train->layers,
-                            .hidden = train->hidden,
-                            .dropout = train->dropout,
-                            .input_dropout = train->input_dropout,
-                            .weight_dropout = train->weight_dropout,
-                            .state_dropout = train->state_dropout,
-                            .zoneout_h = train->zoneout_h,
-                            .zoneout_c = train->zoneout_c,
-                            .layer_norm = train->layer_norm,
-                            .peepholes = train->peepholes,
-                            .checkpoint = checkpoint};
-}
-
-const char *train_cell_name(int32_t cell) {
-#define CELL_NAME(code, number, text) \
-  if (cell == code)                   \
-    return text;
-  UNROLL_CELLS(CELL_NAME)
-#undef CELL_NAME
-  return "?";
-}
-
-void train_tell_model(const unroll_recurrent *rnn, const char *before, const char *more, uint64_t n_parameters) {
-  tell("model     %s%s, %" PRId64 " layer%s of %" PRId64 " units%s%s%s; %" PRIu64 " parameters", before,
-       train_cell_name(rnn->cell), rnn->layers, rnn->layers == 1 ? "" : "s", rnn->hidden, more,
-       rnn->layer_norm ? ", layer norm" : "", rnn->peepholes ? ", peepholes" : "", n_parameters);
-}
-
-/* "dropout   input 0.1, state 0.2", of those that are not 0. */
-static void tell_dropouts(const unroll_recurrent *r) {
-  const struct {
-    const char *name;
-    double p;
-  } all[] = {{"outputs", r->dropout},     {"input", r->input_dropout}, {"weights", r->weight_dropout},
-             {"state", r->state_dropout}, {"zoneout h", r->zoneout_h}, {"zoneout c", r->zoneout_c}};
-  char line[200] = "";
-  for (size_t i = 0; i < COUNT(all); i++) {
-    const size_t n = strlen(line);
-    if (all[i].p > 0)
-      snprintf(line + n, sizeof line - n, "%s%s %g", n ? ", " : "", all[i].name, all[i].p);
-  }
-  if (line[0])
-    tell("dropout   %s%s", line, r->same_mask ? "; one mask for all steps" : "");
-}
-
 void train_tell_more(const unroll_recurrent *rnn, const unroll_training *t, const char *unit) {
-  tell_dropouts(rnn);
+  train_tell_layers(rnn);
   if (t->loss_scale_interval > 0)
     tell("scale     loss x %g at first: halved when gradients overflow, doubled after %" PRId64 " updates without",
          t->loss_scale, t->loss_scale_interval);

@@ -20,6 +20,9 @@ typedef struct train_values {
   int64_t hidden, layers;
   double dropout, input_dropout, weight_dropout, state_dropout, zoneout_h, zoneout_c;
   bool same_mask, layer_norm, peepholes;
+  const char *activation, *gate_activation, *candidate_activation, *output_activation, *residual;
+  int64_t projection;
+  double gate_clip, cell_clip, skip, layer_norm_epsilon;
   bool check_finite;
   const char *checkpoint;
 } train_values;
@@ -37,6 +40,7 @@ typedef struct train_values {
 #define ABOVE_0 .min = 1e-300, .max = 1e300, .expected = "a number above 0"
 #define FROM_0 .min = 0, .max = 1e300, .expected = "a number, 0 or more"
 #define BELOW_1 .min = 0, .max = 1 - 1e-9, .expected = "a number from 0 to less than 1"
+#define ANY .min = -1e300, .max = 1e300, .expected = "a number"
 #define HEADING(help_) \
   { .type = OPTION_HEADING, .help = help_ }
 #define TEXT(name_, argument_, offset_, help_) \
@@ -77,12 +81,35 @@ typedef struct train_values {
   { .type = OPTION_FLAG, .name = name_, .offset = offset_, .help = help_ }
 
 /* The recurrent layers, cell, hidden and layers the standards. */
-#define OPTIONS_TRAIN_LAYERS(T, cell_, hidden_, layers_)                                                      \
-  CHOICE("cell", "C", offsetof(T, train.cell), cell_, "rnn lstm gru gru_after", "what a layer is made of"),   \
-      INTEGER("hidden", "N", offsetof(T, train.hidden), hidden_, 1, 16384, "units of a layer and direction"), \
-      INTEGER("layers", "N", offsetof(T, train.layers), layers_, 1, 16, "layers, one above the other"),       \
-      FLAG("layer-norm", offsetof(T, train.layer_norm), "layer normalisation within the cells"),              \
-      FLAG("peepholes", offsetof(T, train.peepholes), "lstm: gates see the cell state")
+#define OPTIONS_TRAIN_LAYERS(T, cell_, hidden_, layers_)                                                             \
+  CHOICE("cell", "C", offsetof(T, train.cell), cell_, "rnn lstm gru gru_after coupled_lstm min_gru min_lstm",        \
+         "what a layer is made of"),                                                                                 \
+      INTEGER("hidden", "N", offsetof(T, train.hidden), hidden_, 1, 16384, "units of a layer and direction"),        \
+      INTEGER("layers", "N", offsetof(T, train.layers), layers_, 1, 16, "layers, one above the other"),              \
+      INTEGER("projection", "N", offsetof(T, train.projection), "0", 0, 16384,                                       \
+              "lstm, coupled_lstm: width of h after a projection W_r; 0: none"),                                     \
+      CHOICE("residual", "R", offsetof(T, train.residual), "none", "none outputs states",                            \
+             "connections around the layers that give as many numbers as they read, to their outputs or to their "   \
+             "states"),                                                                                              \
+      NUMBER("skip", offsetof(T, train.skip), "0", ANY,                                                              \
+             "connection from state to state: X times the h before it is added to h"),                               \
+      FLAG("layer-norm", offsetof(T, train.layer_norm), "layer normalisation within the cells"),                     \
+      NUMBER("layer-norm-epsilon", offsetof(T, train.layer_norm_epsilon), NULL, ABOVE_0,                             \
+             "added to the variance (default 1e-5)"),                                                                \
+      FLAG("peepholes", offsetof(T, train.peepholes), "lstm, coupled_lstm: gates see the cell state"),               \
+      TEXT("activation", "A", offsetof(T, train.activation),                                                         \
+           "rnn: tanh (default), relu, leaky_relu, elu, modrelu, softsign, softplus, sigmoid, identity and others; " \
+           "A=ALPHA,BETA where its formula has them"),                                                               \
+      TEXT("gate-activation", "A", offsetof(T, train.gate_activation),                                               \
+           "cells with gates: what makes a gate (default sigmoid)"),                                                 \
+      TEXT("candidate-activation", "A", offsetof(T, train.candidate_activation),                                     \
+           "cells with gates: of what they let in (default tanh; of min_gru and min_lstm identity)"),                \
+      TEXT("output-activation", "A", offsetof(T, train.output_activation),                                           \
+           "lstm, coupled_lstm: of the cell state that the output gate lets out (default tanh)"),                    \
+      NUMBER("gate-clip", offsetof(T, train.gate_clip), "0", FROM_0,                                                 \
+             "bound of what goes into the activations of gates; 0: none"),                                           \
+      NUMBER("cell-clip", offsetof(T, train.cell_clip), "0", FROM_0,                                                 \
+             "lstm, coupled_lstm: bound of the cell state; 0: none")
 
 /* of_last: what else --dropout is of. */
 #define OPTIONS_TRAIN_DROPOUTS(T, of_last)                                                                      \
@@ -96,7 +123,8 @@ typedef struct train_values {
              "of the state where the recurrent matrix reads it, one mask for all steps of an update"),          \
       NUMBER("zoneout-h", offsetof(T, train.zoneout_h), "0", BELOW_1,                                           \
              "of the state: units that keep their value of the step before"),                                   \
-      NUMBER("zoneout-c", offsetof(T, train.zoneout_c), "0", BELOW_1, "lstm: likewise of the cell state")
+      NUMBER("zoneout-c", offsetof(T, train.zoneout_c), "0", BELOW_1,                                           \
+             "lstm, coupled_lstm: likewise of the cell state")
 
 #define OPTION_TRAIN_CHECKPOINT(T)                                                                                 \
   TEXT("checkpoint", "P", offsetof(T, train.checkpoint),                                                           \
@@ -165,12 +193,16 @@ void train_set_schedule(const command_spec *command, const void *values, const t
 bool train_changes_schedule(const command_spec *command, const void *values);
 /* How a new model is trained; texts stay where they are. */
 unroll_training train_training(const command_spec *command, const void *values, const train_values *train);
-/* --checkpoint was checked by train_check_usage. */
+/* train_layers.c: the options of recurrent layers. Do they fit each other and the cell? Said on stderr; part of
+ * train_check_usage. */
+bool train_check_layers(const command_spec *command, const void *values, const train_values *train);
+/* All of it was checked. */
 unroll_recurrent train_recurrent(const train_values *train);
-const char *train_cell_name(int32_t cell);
 /* Cell, layers and units, and after `more` the options of cells: "lstm, 2 layers of 128 units, layer norm". */
 void train_tell_model(const unroll_recurrent *rnn, const char *before, const char *more, uint64_t n_parameters);
-/* What is not as it is without being asked for, on stderr. unit: what a batch is a number of. */
+/* Lines of activations, bounds and paths, and of dropouts: of what is not as it is without being asked for. */
+void train_tell_layers(const unroll_recurrent *rnn);
+/* These, and the same of the training, on stderr. unit: what a batch is a number of. */
 void train_tell_more(const unroll_recurrent *rnn, const unroll_training *training, const char *unit);
 /* One file under two names would be lost: a text that is also the log, say. */
 bool train_is_same_file(const char *a, const char *b);

@@ -5,43 +5,16 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "console.h"
+#include "interrupt.h"
 
 #define EXTENSION ".safetensors"
 #define STANDARD_EPOCHS 10
-
-/* ---- signals ---- */
-
-static volatile sig_atomic_t interrupted;
-
-static void interrupt(int number) {
-  (void)number;
-  static const char text[] = "\nunroll: stopping after this update and saving; once more quits at once\n";
-  const int error = errno;
-  interrupted = 1;
-  console_stop_lines();
-  /* Nothing can be done about a write that fails. */
-  if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-    interrupted = 1;
-  errno = error;
-}
-
-/* From here on the first Ctrl-C, SIGTERM or SIGHUP asks for an end, the second one ends the process. */
-static void catch_signals(void) {
-  struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
-  struct sigaction hangup;
-  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* nohup wants it ignored */
-    sigaction(SIGHUP, &action, NULL);
-}
 
 /* ---- files ---- */
 
@@ -295,7 +268,7 @@ static void take_report(training *t, const unroll_train_progress *p) {
 /* For the library: ctx is the training. */
 static int report(void *ctx, const unroll_train_progress *p) {
   take_report(ctx, p);
-  return interrupted;
+  return interrupt_asked();
 }
 
 /* ---- a run ---- */
@@ -399,6 +372,7 @@ int training_run(const training_task *task, const training_job *job, const char 
                 .metric = task->metric_of ? task->metric_of(model) : task->metric,
                 .out = options->out ? options->out : options->resume,
                 .bar = progress_start(),
+                .radii = {.cell = task->state(model).cell},
                 .watch = watch_start(task->state(model).clip, task->pace),
                 .validation = NAN,
                 .tells_skips = strcmp(options->nonfinite, "skip") == 0};
@@ -432,7 +406,7 @@ int training_run(const training_task *task, const training_job *job, const char 
     close_log(&t);
     return EXIT_FAILED;
   }
-  catch_signals();
+  interrupt_catch("\nunroll: stopping after this update and saving; once more quits at once\n");
   const unroll_status status = task->train(model, &limits, &err);
   progress_end(&t.bar);
   close_log(&t);

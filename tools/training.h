@@ -22,6 +22,7 @@ typedef struct training_state {
   double best_loss;
   unroll_schedule schedule;
   double clip; /* 0: none */
+  int32_t cell;
 } training_state;
 
 /* A kind of model, and the kind of data that it is trained on: both are the task's own. */
@@ -87,7 +88,8 @@ typedef struct training_task {
                             info.best_update,                                                                      \
                             info.best_validation_loss,                                                             \
                             info.options.training.schedule,                                                        \
-                            info.options.training.clip};                                                           \
+                            info.options.training.clip,                                                            \
+                            info.options.rnn.cell};                                                                \
   }                                                                                                                \
   static void destroy_model(void *model) { Model##_destroy(model); }
 #define TRAINING_FUNCTION_FIELDS                                                              \

@@ -83,6 +83,7 @@ void net_finish_model(struct net *n, struct net_model *m) {
 
 /* With blocks of 512 rows, 64 sequences of 33 steps have segments of 8 steps and a rest. */
 static const unroll_rnn_state tapped = {NULL, NULL}; /* stands for inputs of every layer and direction */
+static unroll_tensor asked; /* stands for an array that gets the gates of every layer and direction */
 static const unroll_checkpoint_policy
     all_steps = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_ALL},
     every_8 = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 8},
@@ -184,6 +185,11 @@ static const struct rnn_case {
     {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, false},
     {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, false},
     {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, false},
+    {"gates rnn", {.cell = UNROLL_CELL_RNN, .gates = &asked}, false},
+    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .gates = &asked}, false},
+    {"gates gru", {.cell = UNROLL_CELL_GRU, .gates = &asked}, false},
+    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .gates = &asked}, false},
+    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU, .gates = &asked}, false},
 };
 
 enum { RNN_STATES = 6 };
@@ -204,13 +210,15 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   const uint32_t D = o.bidirectional ? 2 : 1, states = (uint32_t)o.layers * D;
   const bool lstm = o.cell == UNROLL_CELL_LSTM || o.cell == UNROLL_RNN_COUPLED_LSTM;
   const int64_t P = o.projection ? o.projection : s->H;
-  unroll_tensor h0[RNN_STATES], c0[RNN_STATES], h[RNN_STATES], cell[RNN_STATES], all[RNN_STATES], taps[RNN_STATES];
+  unroll_tensor h0[RNN_STATES], c0[RNN_STATES], h[RNN_STATES], cell[RNN_STATES], all[RNN_STATES], taps[RNN_STATES],
+      gates[RNN_STATES];
   const unroll_tensor x = net_in(n, UNROLL_ROLE_INPUT, "x", -0.5, 1.5, NET_TIME, 3, (int64_t[]){n->T, s->B, s->I});
   net_want(n, &m, x, "x", NET_TIME);
   o.lengths = net_lengths(n);
   o.cells = c->cells ? all : NULL;
+  o.gates = o.gates ? gates : NULL;
   for (uint32_t i = 0; i < RNN_STATES; i++)
-    h[i] = cell[i] = all[i] = unroll_none(); /* they stay so where the graph has an error */
+    h[i] = cell[i] = all[i] = gates[i] = unroll_none(); /* they stay so where the graph has an error */
   for (uint32_t i = 0; i < states; i++) {
     char name[NET_TENSOR_NAME];
     snprintf(name, sizeof name, "h0.%u", i);
@@ -236,6 +244,8 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
     net_read(&m, cell[states - 1], "c_last", NET_ROWS);
   if (c->cells)
     net_read(&m, all[states - 1], "cells", NET_TIME);
+  if (o.gates)
+    net_read(&m, gates[states - 1], "gates", NET_TIME);
   m.chain = (double)(s->T * o.layers);
   m.K = (double)((lstm ? 4 : 3) * s->H);
   net_finish_model(n, &m);

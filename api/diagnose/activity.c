@@ -1,219 +1,184 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cells' steps in double with all that a layer may have beside its weights. plugin.h and nn.h have the equations. */
-#include <math.h>
+/* activity.c: a network run once, with everything kept that goes on inside. */
+#include <stdio.h>
 #include <string.h>
+#include <unroll/activity.h>
 
-#include "diagnose/trace.h"
+#include "diagnose/net_layers.h"
 
-#define STANDARD_EPSILON 1e-5
+typedef struct result {
+  unroll_activity activity; /* first: what the caller has */
+  unroll_allocator allocator;
+  unroll_activity_layer *layers;
+  double **arrays; /* [PARTS of each layer] */
+} result;
 
-static double sigmoid(double v) { return v >= 0 ? 1 / (1 + exp(-v)) : exp(v) / (1 + exp(v)); }
+enum { X, GATES, H_ALL, C_ALL, PARTS };
 
-/* Zoneout's expectation; without it the old value is not looked at, be it infinite. */
-static double kept(double p, double old, double new) { return p > 0 ? p * old + (1 - p) * new : new; }
+typedef struct task {
+  net_layers net;
+  const unroll_activity_batch *batch;
+  net_device device;
+  net_run run;
+  unroll_tensor *gates, *c; /* [net.n] each */
+} task;
 
-static double *transposed(const unroll_allocator *allocator, const double *a, int64_t rows, int64_t columns) {
-  double *const to = mem_array(allocator, (uint64_t)(rows * columns) + 1, sizeof *to);
-  for (int64_t i = 0; to && i < rows; i++)
-    for (int64_t j = 0; j < columns; j++)
-      to[j * rows + i] = a[i * columns + j];
-  return to;
-}
-
-void trace_product(const struct trace *s, const double *W, const double *v, int64_t n, int64_t first, int64_t rows,
-                   double *to) {
-  const int64_t GH = s->G * s->H;
-  for (int64_t i = first; i < first + rows; i++)
-    to[i] = 0;
-  for (int64_t j = 0; j < n; j++) {
-    const double *row = W + j * GH;
-    for (int64_t i = first; i < first + rows; i++)
-      to[i] += row[i] * v[j];
-  }
-}
-
-/* v[first..first+rows) = gain⊙(v - mean)/sqrt(variance + epsilon) */
-static void normalise(const struct trace *s, double *v, const double *gain, int64_t first, int64_t rows) {
-  double mean = 0, variance = 0;
-  if (!gain)
+void unroll_activity_free(unroll_activity *activity) {
+  result *r = (result *)activity;
+  if (!r)
     return;
-  for (int64_t i = first; i < first + rows; i++)
-    mean += v[i] / (double)rows;
-  for (int64_t i = first; i < first + rows; i++)
-    variance += (v[i] - mean) * (v[i] - mean) / (double)rows;
-  const double rate = 1 / sqrt(variance + s->e.epsilon);
-  for (int64_t i = first; i < first + rows; i++)
-    v[i] = gain[i] * (v[i] - mean) * rate;
+  const unroll_allocator a = r->allocator;
+  for (uint32_t i = 0; r->arrays && i < PARTS * r->activity.n_layers; i++)
+    mem_free(&a, r->arrays[i]);
+  mem_free(&a, r->arrays);
+  mem_free(&a, r->layers);
+  mem_free(&a, r);
 }
 
-/* The inputs' part of all gates, with their bias. `apart`: rows of the first piece that is normalised by itself. */
-static void read_input(const struct trace *s, int64_t t, int64_t apart) {
-  const unroll_cell_weights *w = s->w;
-  const int64_t GH = s->G * s->H;
-  trace_product(s, s->W_x, w->x ? w->x + t * w->input : NULL, w->x ? w->input : 0, 0, GH, s->from_x);
-  normalise(s, s->from_x, s->e.ln_x, 0, apart);
-  if (apart < GH)
-    normalise(s, s->from_x, s->e.ln_x, apart, GH - apart);
-  for (int64_t i = 0; w->b && i < GH; i++)
-    s->from_x[i] += w->b[i];
+static const char *named(char name[NET_NAME], int part, int32_t i) {
+  static const char *const what[PARTS] = {"x", "gates", "h", "c"};
+  snprintf(name, NET_NAME, "%s %d", what[part], i);
+  return name;
 }
 
-static void read_state(const struct trace *s, const double *h, int64_t first, int64_t rows) {
-  trace_product(s, s->W_h, h, s->H, first, rows, s->from_h);
-  normalise(s, s->from_h, s->e.ln_h, first, rows);
-}
-
-static void rnn_step(struct trace *s, int64_t t, double *gates) {
-  read_input(s, t, s->H);
-  read_state(s, s->h, 0, s->H);
-  for (int64_t k = 0; k < s->H; k++) {
-    const double a = s->from_x[k] + s->from_h[k];
-    gates[k] = s->e.linear                          ? a
-               : s->w->activation == UNROLL_RELU    ? (a > 0 || isnan(a) ? a : 0)
-               : s->w->activation == UNROLL_SIGMOID ? sigmoid(a)
-                                                    : tanh(a);
-    s->new_h[k] = gates[k];
-  }
-}
-
-static void lstm_step(struct trace *s, int64_t t, double *gates) {
-  const int64_t H = s->H;
-  const unroll_cell_extras *e = &s->e;
-  double *const i = gates, *const f = gates + H, *const g = gates + 2 * H, *const o = gates + 3 * H;
-  read_input(s, t, 4 * H);
-  read_state(s, s->h, 0, 4 * H);
-  for (int64_t k = 0; k < H; k++) {
-    const double was = s->c[k];
-    i[k] = sigmoid(s->from_x[k] + s->from_h[k] + (e->p_i ? e->p_i[k] * was : 0));
-    f[k] = sigmoid(s->from_x[H + k] + s->from_h[H + k] + (e->p_f ? e->p_f[k] * was : 0));
-    g[k] = tanh(s->from_x[2 * H + k] + s->from_h[2 * H + k]);
-    const double c = f[k] * was + i[k] * g[k];
-    o[k] = sigmoid(s->from_x[3 * H + k] + s->from_h[3 * H + k] + (e->p_o ? e->p_o[k] * c : 0));
-    s->u[k] = c;
-    s->c[k] = kept(e->zoneout_c, was, c);
-  }
-  normalise(s, s->u, e->ln_c, 0, H);
-  for (int64_t k = 0; k < H; k++)
-    s->new_h[k] = o[k] * tanh(s->u[k] + (e->ln_s ? e->ln_s[k] : 0));
-}
-
-static void gru_step(struct trace *s, int64_t t, double *gates) {
-  const int64_t H = s->H;
-  const bool after = s->w->cell == UNROLL_CELL_GRU_AFTER;
-  double *const r = gates, *const z = gates + H, *const n = gates + 2 * H;
-  read_input(s, t, 2 * H);
-  read_state(s, s->h, 0, 2 * H);
-  for (int64_t k = 0; k < H; k++) {
-    r[k] = sigmoid(s->from_x[k] + s->from_h[k]);
-    z[k] = sigmoid(s->from_x[H + k] + s->from_h[H + k]);
-    s->u[k] = after ? s->h[k] : r[k] * s->h[k];
-  }
-  read_state(s, s->u, 2 * H, H);
-  for (int64_t k = 0; k < H; k++) {
-    const double inner = s->from_h[2 * H + k] + (after && s->w->b_n ? s->w->b_n[k] : 0);
-    n[k] = tanh(s->from_x[2 * H + k] + (after ? r[k] * inner : inner));
-    s->new_h[k] = (1 - z[k]) * n[k] + z[k] * s->h[k];
-  }
-}
-
-void trace_step(struct trace *s, int64_t t, double *gates) {
-  if (s->w->cell == UNROLL_CELL_RNN)
-    rnn_step(s, t, gates);
-  else if (s->w->cell == UNROLL_CELL_LSTM)
-    lstm_step(s, t, gates);
-  else
-    gru_step(s, t, gates);
-  for (int64_t k = 0; k < s->H; k++)
-    s->h[k] = kept(s->e.zoneout_h, s->h[k], s->new_h[k]);
-}
-
-static unroll_status check(const unroll_cell_weights *w, const unroll_cell_extras *e, unroll_error *err) {
-  const bool lstm = w->cell == UNROLL_CELL_LSTM;
-  if (w->cell < UNROLL_CELL_RNN || w->cell >= UNROLL_CELL_COUNT)
-    return fail(err, UNROLL_E_INVALID, "trace: cell %d, 1 to %d are known", w->cell, UNROLL_CELL_COUNT - 1);
-  if (w->hidden < 1 || w->hidden > INT32_MAX || w->input < 0 || w->input > INT32_MAX || w->steps < 1 ||
-      w->steps > INT32_MAX)
-    return fail(err, UNROLL_E_INVALID, "trace: %lld units, %lld inputs, %lld steps: one is out of its range",
-                (long long)w->hidden, (long long)w->input, (long long)w->steps);
-  if (!w->W_h || (w->input > 0 && !w->W_x))
-    return fail(err, UNROLL_E_INVALID, "trace: %s is NULL", w->W_h ? "W_x" : "W_h");
-  if (w->cell == UNROLL_CELL_RNN && w->activation != 0 && w->activation != UNROLL_TANH &&
-      w->activation != UNROLL_RELU && w->activation != UNROLL_SIGMOID)
-    return fail(err, UNROLL_E_INVALID, "trace: activation %d of an rnn, it must be tanh, relu or sigmoid",
-                w->activation);
-  if (!e->p_i != !e->p_f || !e->p_i != !e->p_o || (e->p_i && !lstm))
-    return fail(err, UNROLL_E_INVALID, "trace: peepholes are an lstm's, all three or none");
-  if (!e->ln_x != !e->ln_h || !e->ln_c != !e->ln_s || !e->ln_c != !(lstm && e->ln_x))
-    return fail(err, UNROLL_E_INVALID,
-                "trace: layer norm has gains of both products, and of an lstm gain and shift of c");
-  if (!(e->zoneout_h >= 0 && e->zoneout_h < 1 && e->zoneout_c >= 0 && e->zoneout_c < 1 && e->epsilon >= 0))
-    return fail(err, UNROLL_E_INVALID, "trace: zoneout of h %g, of c %g, epsilon %g: one is out of its range",
-                e->zoneout_h, e->zoneout_c, e->epsilon);
+static unroll_status check(const task *t, unroll_error *err) {
+  const unroll_activity_batch *b = t->batch;
+  uint64_t n;
+  if (!b->x)
+    return fail(err, UNROLL_E_INVALID, "activity: x is NULL");
+  if (b->steps < 1 || b->batch < 1 || t->net.net->input < 1)
+    return fail(err, UNROLL_E_RANGE, "activity: %lld steps of a batch of %lld with %lld inputs, expected at least 1",
+                (long long)b->steps, (long long)b->batch, (long long)t->net.net->input);
+  if (!size_mul((uint64_t)b->steps, (uint64_t)b->batch, &n) ||
+      !size_mul(n, (uint64_t)(t->net.net->input + 6 * t->net.H + 2 * t->net.P), &n) || n > (uint64_t)1 << 48)
+    return fail(err, UNROLL_E_RANGE, "activity: %lld steps of a batch of %lld are too many", (long long)b->steps,
+                (long long)b->batch);
+  for (int64_t i = 0; b->lengths && i < b->batch; i++)
+    if (b->lengths[i] < 0 || b->lengths[i] > b->steps)
+      return fail(err, UNROLL_E_RANGE, "activity: sequence %lld has a length of %d, expected 0 to %lld", (long long)i,
+                  b->lengths[i], (long long)b->steps);
   return UNROLL_OK;
 }
 
-unroll_status trace_open(struct trace *s, const unroll_cell_weights *w, const unroll_cell_extras *extras,
-                         const unroll_allocator *allocator, unroll_error *err) {
-  *s = (struct trace){.w = w, .H = w->hidden};
-  if (allocator)
-    s->allocator = *allocator;
-  if (extras)
-    s->e = *extras;
-  s->e.epsilon = s->e.epsilon > 0 ? s->e.epsilon : STANDARD_EPSILON;
-  TRY(check(w, &s->e, err));
-  const int64_t H = s->H;
-  s->G = w->cell == UNROLL_CELL_RNN ? 1 : w->cell == UNROLL_CELL_LSTM ? 4 : 3;
-  s->n = w->cell == UNROLL_CELL_LSTM ? 2 * H : H;
-  s->W_x = transposed(&s->allocator, w->W_x, s->G * H, w->input);
-  s->W_h = transposed(&s->allocator, w->W_h, s->G * H, H);
-  s->h = mem_array(&s->allocator, (uint64_t)((3 * s->G + 4) * H), sizeof *s->h);
-  if (!s->W_x || !s->W_h || !s->h) {
-    trace_close(s);
-    return fail(err, UNROLL_E_MEMORY, "trace: no memory for the weights of %lld units", (long long)H);
+static unroll_status build(task *t, unroll_error *err) {
+  const net_layers *net = &t->net;
+  unroll_graph *g = t->run.graph;
+  const int64_t T = t->batch->steps, B = t->batch->batch, P = net->P;
+  char name[NET_NAME];
+  unroll_rnn_options o = net->rnn;
+  if (t->batch->lengths)
+    o.lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &B);
+  unroll_tensor x = unroll_input(g, "x", t->run.dtype, 3, (int64_t[]){T, B, net->net->input});
+  for (int32_t at = 0; at < net->n; at += net->D) {
+    const int32_t l = at / net->D;
+    o.gates = t->gates + at;
+    o.cells = net->has_c ? t->c + at : NULL;
+    const unroll_tensor y = net_layer_of(x, l, &o, NULL, NULL);
+    TRY(unroll_graph_status(g, err));
+    for (int32_t d = 0; d < net->D; d++) {
+      unroll_output(net->D == 2 ? unroll_slice(y, 2, d * P, P) : y, named(name, H_ALL, at + d));
+      unroll_output(t->gates[at + d], named(name, GATES, at + d));
+      if (net->has_c)
+        unroll_output(t->c[at + d], named(name, C_ALL, at + d));
+    }
+    x = net_layer_output(net, x, y, l, o.lengths);
+    if (at + net->D < net->n)
+      unroll_output(x, named(name, X, at + net->D));
   }
-  s->c = s->h + H; /* behind h, as in a state */
-  s->new_h = s->h + 2 * H;
-  s->u = s->h + 3 * H;
-  s->from_x = s->h + 4 * H;
-  s->from_h = s->from_x + s->G * H;
-  s->gates = s->from_h + s->G * H;
+  return unroll_graph_status(g, err);
+}
+
+static unroll_status get(task *t, result *r, int part, int32_t i, int64_t width, const double **to, unroll_error *err) {
+  const int64_t n = t->batch->steps * t->batch->batch * width;
+  char name[NET_NAME];
+  double *const values = mem_array(&r->allocator, (uint64_t)n, sizeof *values);
+  r->arrays[i * PARTS + part] = values;
+  if (!values)
+    return fail(err, UNROLL_E_MEMORY, "activity: no memory for the %lld numbers of layer %d", (long long)n,
+                i / t->net.D);
+  *to = values;
+  if (part != X || i > 0)
+    return net_run_get(&t->run, named(name, part, i), values, n, err);
+  memcpy(values, t->batch->x, (size_t)n * sizeof *values);
   return UNROLL_OK;
 }
 
-void trace_close(struct trace *s) {
-  mem_free(&s->allocator, s->W_x);
-  mem_free(&s->allocator, s->W_h);
-  mem_free(&s->allocator, s->h);
-}
-
-unroll_status unroll_cell_trace(const unroll_cell_weights *w, const unroll_cell_extras *extras, const double *first,
-                                double *gates, double *states, unroll_error *err) {
-  struct trace s;
-  if (!w || w->struct_size < sizeof *w || (extras && extras->struct_size < sizeof *extras))
-    return fail(err, UNROLL_E_INVALID, "unroll_cell_trace: %s", !w ? "weights is NULL" : "too small a struct_size");
-  TRY(trace_open(&s, w, extras, NULL, err));
-  const size_t bytes = (size_t)s.n * sizeof(double);
-  memset(s.h, 0, bytes);
-  if (first)
-    memcpy(s.h, first, bytes);
-  for (int64_t t = 0; t < w->steps; t++) {
-    trace_step(&s, t, gates ? gates + t * s.G * s.H : s.gates);
-    if (states)
-      memcpy(states + t * s.n, s.h, bytes);
+static unroll_status fetch(task *t, result *r, unroll_error *err) {
+  const net_layers *net = &t->net;
+  for (int32_t i = 0; i < net->n; i++) {
+    unroll_activity_layer *l = &r->layers[i];
+    *l = (unroll_activity_layer){.layer = i / net->D,
+                                 .direction = i % net->D,
+                                 .I = net_layers_width(net, i / net->D),
+                                 .H = net->H,
+                                 .P = net->P,
+                                 .G = net->G};
+    if (l->direction == 0)
+      TRY(get(t, r, X, i, l->I, &l->x, err));
+    else
+      l->x = l[-1].x;
+    TRY(get(t, r, GATES, i, l->G * l->H, &l->gates, err));
+    TRY(get(t, r, H_ALL, i, l->P, &l->h, err));
+    if (net->has_c)
+      TRY(get(t, r, C_ALL, i, l->H, &l->c, err));
   }
-  trace_close(&s);
   return UNROLL_OK;
 }
 
-unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real, const double *imaginary,
-                                              double *departure, unroll_error *err) {
-  if (!a || !real || !imaginary || !departure || n < 1)
-    return fail(err, UNROLL_E_INVALID, "departure from normality: an array is NULL, or of %lld rows", (long long)n);
-  double sum = 0;
-  for (int64_t i = 0; i < n * n; i++)
-    sum += a[i] * a[i];
-  for (int64_t i = 0; i < n; i++)
-    sum -= real[i] * real[i] + imaginary[i] * imaginary[i];
-  *departure = sum > 0 ? sqrt(sum) : 0; /* below 0 by rounding alone */
+static unroll_status measure(task *t, result *r, unroll_error *err) {
+  const uint64_t n = (uint64_t)t->net.n;
+  r->layers = mem_array(&r->allocator, n, sizeof *r->layers);
+  r->arrays = mem_array(&r->allocator, PARTS * n, sizeof *r->arrays);
+  t->gates = mem_array(&r->allocator, 2 * n, sizeof *t->gates);
+  if (!r->layers || !r->arrays || !t->gates)
+    return fail(err, UNROLL_E_MEMORY, "activity: no memory for %d layers", t->net.n);
+  t->c = t->gates + n;
+  TRY(build(t, err));
+  TRY(net_run_open(&t->run, t->device.device, err));
+  TRY(net_layers_put_weights(&t->net, &t->run, false, err));
+  TRY(net_run_put(&t->run, "x", t->batch->x, t->batch->steps * t->batch->batch * t->net.net->input, err));
+  if (t->batch->lengths)
+    TRY(unroll_binding_write(t->run.binding, "lengths", t->batch->lengths, (uint64_t)t->batch->batch * sizeof(int32_t),
+                             err));
+  TRY(unroll_run(t->run.binding, NULL, err));
+  return fetch(t, r, err);
+}
+
+unroll_status unroll_activity_measure(const unroll_network *net, const unroll_activity_batch *batch,
+                                      const unroll_activity_options *o, unroll_activity **activity, unroll_error *err) {
+  task t = {.batch = batch};
+  if (!activity || !batch || batch->struct_size < sizeof *batch || (o && o->struct_size < sizeof *o))
+    return fail(err, UNROLL_E_INVALID, "unroll_activity_measure: %s",
+                !activity ? "activity is NULL"
+                : !batch  ? "batch is NULL"
+                          : "too small a struct_size");
+  *activity = NULL;
+  const unroll_allocator *a = o ? o->allocator : NULL;
+  const int32_t dtype = o ? o->dtype : UNROLL_F64;
+  if (dtype != UNROLL_F64 && dtype != UNROLL_F32)
+    return fail(err, UNROLL_E_RANGE, "activity: dtype %d, expected UNROLL_F64 or UNROLL_F32", dtype);
+  TRY(net_layers_open(&t.net, "activity", net, err));
+  TRY(check(&t, err));
+  result *r = mem_zalloc(a, sizeof *r);
+  if (!r)
+    return fail(err, UNROLL_E_MEMORY, "activity: no memory for %d layers", t.net.n);
+  if (a)
+    r->allocator = *a;
+  r->activity = (unroll_activity){
+      .struct_size = sizeof r->activity, .n_layers = (uint32_t)t.net.n, .steps = batch->steps, .batch = batch->batch};
+  unroll_status status = net_device_open(&t.device, o ? o->device : NULL, a, err);
+  if (status == UNROLL_OK)
+    status = net_run_begin(&t.run, a, dtype, err);
+  if (status == UNROLL_OK)
+    status = measure(&t, r, err);
+  net_run_close(&t.run);
+  net_device_close(&t.device);
+  mem_free(a, t.gates);
+  if (status != UNROLL_OK) {
+    unroll_activity_free((unroll_activity *)r);
+    return status;
+  }
+  r->activity.layers = r->layers;
+  *activity = &r->activity;
   return UNROLL_OK;
 }

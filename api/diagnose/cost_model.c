@@ -130,8 +130,9 @@ unroll_status unroll_cost_of_translator(const unroll_translator *t, int64_t step
   copy.reinforce = (struct translator_reinforce){.baseline = 0};
   copy.options.training.batch = a.batch;
   copy.trainer = trainer_of(&t->trainer, &copy, a.batch);
-  unroll_rnn_options rnn = trainer_rnn_options(&t->options.rnn, true);
-  rnn.hidden = translator_encoder_hidden(&t->options);
+  const unroll_recurrent cells = translator_encoder_cells(&t->options);
+  unroll_rnn_options rnn = trainer_rnn_options(&cells, true);
+  rnn.checkpoint = rnn.checkpoint ? &t->options.rnn.checkpoint : NULL; /* lives longer than the copy's */
   rnn.bidirectional = t->options.bidirectional;
   rnn.output_dropout = t->options.rnn.dropout;
   return costs(&a, &copy.trainer, &rnn, t->options.embedding);

@@ -17,6 +17,8 @@
 
 struct search {
   const unroll_map *map;
+  int (*cancel)(void *ctx);
+  void *ctx;
   struct lapack lapack;
   int64_t n;
   double *h, *next, *r, *tried, *tried_r, *delta, *imaginary; /* [n] each */
@@ -26,6 +28,7 @@ struct search {
 /* r = F(h) - h and with A not NULL A = J - 1, in rows; q. Infinite where the map goes there. */
 static unroll_status residual(struct search *s, const double *h, double *r, double *A, double *q, unroll_error *err) {
   unroll_error inner = UNROLL_ERROR_INIT;
+  TRY(map_ask(s->cancel, s->ctx, err));
   const unroll_status status = unroll_map_step(s->map, 0, h, s->next, A, &inner);
   *q = (double)INFINITY;
   if (status == UNROLL_E_RANGE)
@@ -144,7 +147,7 @@ unroll_status unroll_fixed_points(const unroll_map *map, const double *starts, i
         err, UNROLL_E_INVALID,
         "fixed points: %lld starts, %lld iterations, speed %g, distance %g, struct_size %u: one is out of its range",
         (long long)n_starts, (long long)o->iterations, o->speed, o->distance, o->struct_size);
-  struct search s = {.map = map, .n = map->n};
+  struct search s = {.map = map, .cancel = o->cancel, .ctx = o->ctx, .n = map->n};
   const uint64_t n = (uint64_t)map->n;
   *n_found = 0;
   TRY(lapack_open(&s.lapack, err));

@@ -75,8 +75,10 @@ static void limit_iterations(flow_task *t, int64_t rows, int64_t steps) {
 
 /* ---- singular values ---- */
 
-static unroll_status measure_sigma(flow_task *t, int32_t i, unroll_flow_layer *l, double *sigma, double *most,
-                                   double *worst, int64_t *row_data, double *values, unroll_error *err) {
+/* sigma: [3,n_sigma], sigma, sigma_max and sigma_error of the layer. */
+static unroll_status measure_sigma(flow_task *t, int32_t i, const unroll_flow_layer *l, double *sigma,
+                                   int64_t *row_data, double *values, unroll_error *err) {
+  double *const most = sigma + l->n_sigma, *const worst = most + l->n_sigma;
   int64_t *const chosen = row_data, *const sequence = chosen + t->o.sequences;
   int64_t *const lag = sequence + l->n_sigma * t->o.sequences;
   int64_t rows = 0, steps = 0;
@@ -88,10 +90,11 @@ static unroll_status measure_sigma(flow_task *t, int32_t i, unroll_flow_layer *l
         lag[rows++] = l->sigma_lag[k];
         steps = l->sigma_lag[k] > steps ? l->sigma_lag[k] : steps;
       }
+  TRY(flow_ask(t, err));
   const int32_t asked = t->o.iterations;
   limit_iterations(t, rows, steps);
   flow_rows r;
-  unroll_status status = flow_rows_open(&r, t, i / t->D, i % t->D, rows, sequence, lag, true, err);
+  unroll_status status = flow_rows_open(&r, t, i / t->net.D, i % t->net.D, rows, sequence, lag, true, err);
   if (status == UNROLL_OK) {
     status = flow_sigma(&r, values, values + rows, err);
     flow_rows_close(&r);
@@ -140,7 +143,7 @@ static void products(const flow_task *t, int32_t i, double *product) {
     double sum = 0;
     for (int64_t b = 0; b < B; b++)
       if (k < flow_length(t, b)) {
-        sum += t->flows[i * T * B + flow_step(t, b, i % t->D, k) * B + b];
+        sum += t->flows[i * T * B + flow_step(t, b, i % t->net.D, k) * B + b];
         n++;
       }
     product[k] = n && t->o.probes > 0 ? sqrt(sum / ((double)n * t->o.probes)) : (double)NAN;
@@ -175,15 +178,15 @@ static double largest_slope(const unroll_activation *f) {
 }
 
 static unroll_activation activation_of(const flow_task *t) {
-  if (t->rnn.f.kind)
-    return t->rnn.f;
-  return unroll_activation_of(t->rnn.activation == UNROLL_SIGMOID ? UNROLL_ACTIVATION_SIGMOID
-                              : t->rnn.activation == UNROLL_RELU  ? UNROLL_ACTIVATION_RELU
-                                                                  : UNROLL_ACTIVATION_TANH);
+  if (t->net.rnn.f.kind)
+    return t->net.rnn.f;
+  return unroll_activation_of(t->net.rnn.activation == UNROLL_SIGMOID ? UNROLL_ACTIVATION_SIGMOID
+                              : t->net.rnn.activation == UNROLL_RELU  ? UNROLL_ACTIVATION_RELU
+                                                                      : UNROLL_ACTIVATION_TANH);
 }
 
 static bool is_vanilla(const flow_task *t) {
-  const unroll_rnn_options *o = &t->rnn;
+  const unroll_rnn_options *o = &t->net.rnn;
   return o->cell == UNROLL_CELL_RNN && !o->layer_norm && o->skip == 0 && o->zoneout_h == 0 &&
          o->residual != UNROLL_RESIDUAL_STATES;
 }
@@ -196,8 +199,8 @@ static void visited_slopes(const flow_task *t, int32_t i, int32_t kind, unroll_f
   int64_t n = 0;
   for (int64_t s = 0; s < t->batch.steps; s++)
     for (int64_t b = 0; b < t->batch.batch; b++)
-      for (int64_t k = 0; s < flow_length(t, b) && k < t->P; k++, n++) {
-        const double h = t->h[i][(s * t->batch.batch + b) * t->P + k];
+      for (int64_t k = 0; s < flow_length(t, b) && k < t->net.P; k++, n++) {
+        const double h = t->h[i][(s * t->batch.batch + b) * t->net.P + k];
         const double slope = kind == UNROLL_ACTIVATION_TANH      ? 1 - h * h
                              : kind == UNROLL_ACTIVATION_SIGMOID ? h * (1 - h)
                                                                  : h > 0;
@@ -208,33 +211,37 @@ static void visited_slopes(const flow_task *t, int32_t i, int32_t kind, unroll_f
   l->slope_max = most;
 }
 
-/* rho and norm_W of W_h, or of the candidate's block. */
-static unroll_status spectrum(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
-  const unroll_network_weight *w = flow_weight(t, "W_h", i / t->D, i % t->D);
-  const int32_t cell = t->rnn.cell;
-  const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->H;
-  l->rho = l->norm_W = l->condition = l->slope = l->slope_mean = l->slope_max = (double)NAN;
-  if (!w || t->P != H || t->o.spectrum < 0)
+/* rho and norm_W of W_h, or of the candidate's block. NaN: there is nothing to say, of a number that is not finite too. */
+static unroll_status decompose(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
+  const unroll_network_weight *w = net_layers_weight(&t->net, "W_h", i / t->net.D, i % t->net.D);
+  const int32_t cell = t->net.rnn.cell;
+  const int64_t block = cell == UNROLL_CELL_RNN ? 0 : cell == UNROLL_RNN_COUPLED_LSTM ? 1 : 2, H = t->net.H;
+  l->rho = l->norm_W = (double)NAN;
+  if (!w || t->net.P != H)
     return UNROLL_OK;
   const double *W = w->data + block * H * H;
   unroll_status status = unroll_spectral_radius(W, H, &l->rho, err);
-  double *const values = mem_array(NULL, (uint64_t)H, sizeof *values);
-  if (!values)
-    return fail(err, UNROLL_E_MEMORY, "no memory for %lld singular values", (long long)H);
   if (status == UNROLL_OK)
-    status = unroll_singular_values(W, H, H, values, err);
-  if (status == UNROLL_OK)
-    l->norm_W = values[0];
-  mem_free(NULL, values);
-  if (status == UNROLL_E_UNSUPPORTED) /* no LAPACK, and nothing to say */
+    status = unroll_spectral_norm(W, H, H, &l->norm_W, err);
+  return status == UNROLL_E_UNSUPPORTED || status == UNROLL_E_RANGE ? UNROLL_OK : status;
+}
+
+static unroll_status spectrum(const flow_task *t, int32_t i, unroll_flow_layer *l, unroll_error *err) {
+  l->rho = l->norm_W = l->condition = l->slope = l->slope_mean = l->slope_max = (double)NAN;
+  if (t->o.spectrum < 0)
     return UNROLL_OK;
-  if (status == UNROLL_OK && is_vanilla(t)) {
+  if (t->o.spectra) {
+    l->rho = t->o.spectra[2 * i];
+    l->norm_W = t->o.spectra[2 * i + 1];
+  } else
+    TRY(decompose(t, i, l, err));
+  if (is_vanilla(t) && isfinite(l->rho)) {
     const unroll_activation f = activation_of(t);
     l->slope = largest_slope(&f);
     l->condition = l->rho * l->slope;
     visited_slopes(t, i, f.kind, l);
   }
-  return status;
+  return UNROLL_OK;
 }
 
 static void add_difference(const flow_task *t, const unroll_flow_layer *l, struct text *out) {
@@ -288,17 +295,17 @@ static char *explain(const flow_task *t, const unroll_flow_layer *l) {
 
 /* ---- all of it ---- */
 
-static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, int64_t n_lags, int64_t *row_data,
-                                double *values, unroll_error *err) {
+/* What the stack's runs have given; singular values are not among it. */
+static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, int64_t n_lags, unroll_error *err) {
   const int64_t T = t->batch.steps;
   unroll_flow_layer *l = &r->layers[i];
   double *const sigma = at + 5 * T;
   *l = (unroll_flow_layer){
-      .layer = i / t->D, .direction = i % t->D, .n_lags = T, .n_sigma = n_lags, .sigma_lag = r->lags};
+      .layer = i / t->net.D, .direction = i % t->net.D, .n_lags = T, .n_sigma = n_lags, .sigma_lag = r->lags};
   over_sequences(t, t->norms + 2 * i * T * t->batch.batch, at, at + T);
   l->norm = at;
   l->norm_max = at + T;
-  if (t->lstm) {
+  if (t->net.has_c) {
     over_sequences(t, t->norms + (2 * i + 1) * T * t->batch.batch, at + 2 * T, at + 3 * T);
     l->c_norm = at + 2 * T;
     l->c_norm_max = at + 3 * T;
@@ -308,34 +315,39 @@ static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, 
   l->sigma = sigma;
   l->sigma_max = sigma + n_lags;
   l->sigma_error = sigma + 2 * n_lags;
+  for (int64_t k = 0; k < 3 * n_lags; k++)
+    sigma[k] = (double)NAN;
   memory_of(t, l);
   TRY(spectrum(t, i, l, err));
-  if (n_lags)
-    TRY(measure_sigma(t, i, l, sigma, sigma + n_lags, sigma + 2 * n_lags, row_data, values, err));
   l->why = r->why[i] = explain(t, l);
   return l->why ? UNROLL_OK : fail(err, UNROLL_E_MEMORY, "no memory for the words of a layer");
 }
 
-static unroll_status put_together(flow_task *t, result *r, unroll_error *err) {
-  const uint64_t n = (uint64_t)t->n_layers, T = (uint64_t)t->batch.steps;
+/* filled: *r can be read, whatever comes back. */
+static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_error *err) {
+  const uint64_t n = (uint64_t)t->net.n, T = (uint64_t)t->batch.steps;
   const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, rows = room * (uint64_t)t->o.sequences;
+  const uint64_t a_layer = 5 * T + 3 * room;
   int64_t n_lags = 0;
-  r->flow = (unroll_flow){.struct_size = sizeof r->flow, .n_layers = (uint32_t)t->n_layers, .steps = t->batch.steps};
+  r->flow = (unroll_flow){.struct_size = sizeof r->flow, .n_layers = (uint32_t)t->net.n, .steps = t->batch.steps};
   r->flow.layers = r->layers = mem_array(NULL, n, sizeof *r->layers);
   r->why = mem_array(NULL, n, sizeof *r->why);
-  r->numbers = mem_array(NULL, n * (5 * T + 3 * room), sizeof *r->numbers);
+  r->numbers = mem_array(NULL, n * a_layer, sizeof *r->numbers);
   r->lags = mem_array(NULL, room + 1, sizeof *r->lags);
   int64_t *const row_data = mem_array(NULL, (uint64_t)t->o.sequences + 2 * rows, sizeof *row_data);
   double *const values = mem_array(NULL, 2 * rows + 1, sizeof *values);
   unroll_status status = UNROLL_OK;
   if (!r->layers || !r->why || !r->numbers || !r->lags || !row_data || !values)
-    status = fail(err, UNROLL_E_MEMORY, "no memory for what is measured of %d layers", t->n_layers);
+    status = fail(err, UNROLL_E_MEMORY, "no memory for what is measured of %d layers", t->net.n);
   if (status == UNROLL_OK && room)
     status = choose_lags(t, r->lags, &n_lags, err);
   if (status == UNROLL_OK)
     status = flow_stack(t, err);
-  for (int32_t i = 0; i < t->n_layers && status == UNROLL_OK; i++)
-    status = fill_layer(t, i, r, r->numbers + (uint64_t)i * (5 * T + 3 * room), n_lags, row_data, values, err);
+  for (int32_t i = 0; i < t->net.n && status == UNROLL_OK; i++)
+    status = fill_layer(t, i, r, r->numbers + (uint64_t)i * a_layer, n_lags, err);
+  *filled = status == UNROLL_OK;
+  for (int32_t i = 0; i < t->net.n && n_lags && status == UNROLL_OK; i++)
+    status = measure_sigma(t, i, &r->layers[i], r->numbers + (uint64_t)i * a_layer + 5 * T, row_data, values, err);
   mem_free(NULL, row_data);
   mem_free(NULL, values);
   return status;
@@ -344,18 +356,19 @@ static unroll_status put_together(flow_task *t, result *r, unroll_error *err) {
 unroll_status unroll_flow_measure(const unroll_network *network, const unroll_flow_batch *batch,
                                   const unroll_flow_options *options, unroll_flow **flow, unroll_error *err) {
   flow_task t;
+  bool filled = false;
   if (!flow)
     return fail(err, UNROLL_E_INVALID, "gradient flow: flow is NULL");
   *flow = NULL;
   unroll_status status = flow_task_open(&t, network, batch, options, err);
   result *r = status == UNROLL_OK ? mem_zalloc(NULL, sizeof *r) : NULL;
   if (status == UNROLL_OK)
-    status = r ? put_together(&t, r, err) : fail(err, UNROLL_E_MEMORY, "no memory for what is measured");
+    status = r ? put_together(&t, r, &filled, err) : fail(err, UNROLL_E_MEMORY, "no memory for what is measured");
   flow_task_close(&t);
-  if (status != UNROLL_OK)
-    unroll_flow_free(r ? &r->flow : NULL);
-  else
+  if (status == UNROLL_OK || (status == UNROLL_E_CANCELLED && filled))
     *flow = &r->flow;
+  else
+    unroll_flow_free(r ? &r->flow : NULL);
   return status;
 }
 
@@ -397,11 +410,11 @@ unroll_status unroll_flow_jacobian(const unroll_network *network, const unroll_f
     t.o.n_lags = 1;
     if (!jacobian)
       status = fail(err, UNROLL_E_INVALID, "gradient flow: jacobian is NULL");
-    else if (layer < 0 || layer >= t.n_layers / t.D || direction < 0 || direction >= t.D || sequence < 0 ||
+    else if (layer < 0 || layer >= t.net.n / t.net.D || direction < 0 || direction >= t.net.D || sequence < 0 ||
              sequence >= t.batch.batch)
       status = fail(err, UNROLL_E_RANGE,
                     "gradient flow: layer %d, direction %d, sequence %lld, expected less than %d, %d and %lld", layer,
-                    direction, (long long)sequence, t.n_layers / t.D, t.D, (long long)t.batch.batch);
+                    direction, (long long)sequence, t.net.n / t.net.D, t.net.D, (long long)t.batch.batch);
     else if (lag < 1 || lag >= flow_length(&t, sequence))
       status = fail(err, UNROLL_E_RANGE, "gradient flow: a lag of %lld steps, expected 1 to %lld, the sequence's",
                     (long long)lag, (long long)flow_length(&t, sequence) - 1);

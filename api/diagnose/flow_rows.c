@@ -58,19 +58,23 @@ static unroll_status build(flow_rows *r, bool tangents, unroll_error *err) {
   const flow_task *t = r->t;
   unroll_graph *g = r->run.graph;
   const int32_t dtype = r->run.dtype, d = r->direction;
-  const int64_t K = r->steps, R = r->rows, I = flow_width(t, r->layer);
+  const int64_t K = r->steps, R = r->rows, I = net_layers_width(&t->net, r->layer);
   const unroll_tensor x = unroll_input(g, "x", dtype, 3, (int64_t[]){K, R, I});
   const unroll_tensor lengths = unroll_input(g, "lengths", UNROLL_I32, 1, &R);
-  const unroll_tensor h0 = unroll_input(g, "h", dtype, 2, (int64_t[]){R, t->P});
-  const unroll_tensor c0 = t->lstm ? unroll_input(g, "c", dtype, 2, (int64_t[]){R, t->H}) : unroll_none();
-  const unroll_tensor vh = flow_has_h(t) ? unroll_input(g, "v of h", dtype, 2, (int64_t[]){R, t->P}) : unroll_none();
-  const unroll_tensor vc = flow_has_c(t) ? unroll_input(g, "v of c", dtype, 2, (int64_t[]){R, t->H}) : unroll_none();
+  const unroll_tensor h0 = unroll_input(g, "h", dtype, 2, (int64_t[]){R, t->net.P});
+  const unroll_tensor c0 = t->net.has_c ? unroll_input(g, "c", dtype, 2, (int64_t[]){R, t->net.H}) : unroll_none();
+  const unroll_tensor vh =
+      flow_has_h(t) ? unroll_input(g, "v of h", dtype, 2, (int64_t[]){R, t->net.P}) : unroll_none();
+  const unroll_tensor vc =
+      flow_has_c(t) ? unroll_input(g, "v of c", dtype, 2, (int64_t[]){R, t->net.H}) : unroll_none();
   unroll_tensor firsts[4] = {unroll_none(), unroll_none(), unroll_none(), unroll_none()}, lasts[4];
   firsts[d] = h0;
   firsts[2 + d] = c0;
-  const unroll_rnn_state initial = {firsts, t->lstm ? firsts + 2 : NULL};
-  unroll_rnn_state last = {lasts, t->lstm ? lasts + 2 : NULL};
-  flow_layer_of(t, x, r->layer, lengths, &initial, &last, NULL, NULL);
+  const unroll_rnn_state initial = {firsts, t->net.has_c ? firsts + 2 : NULL};
+  unroll_rnn_state last = {lasts, t->net.has_c ? lasts + 2 : NULL};
+  unroll_rnn_options o = t->net.rnn;
+  o.lengths = lengths;
+  net_layer_of(x, r->layer, &o, &initial, &last);
   TRY(unroll_graph_status(g, err));
   unroll_tensor from[2], to[2], v[2], u[2], w[2];
   const uint32_t n = listed(t, h0, c0, from);
@@ -95,24 +99,24 @@ static unroll_status build(flow_rows *r, bool tangents, unroll_error *err) {
 static unroll_status put_rows(flow_rows *r, const int64_t *sequence, const int64_t *lag, double *x, int32_t *lengths,
                               unroll_error *err) {
   const flow_task *t = r->t;
-  const int64_t B = t->batch.batch, I = flow_width(t, r->layer), R = r->rows;
+  const int64_t B = t->batch.batch, I = net_layers_width(&t->net, r->layer), R = r->rows;
   const double *all = r->layer ? t->inputs[r->layer] : t->batch.x;
-  const int32_t at = r->layer * t->D + r->direction;
+  const int32_t at = r->layer * t->net.D + r->direction;
   for (int64_t i = 0; i < R; i++) {
     const int64_t b = sequence[i], start = r->direction ? 0 : flow_length(t, b) - lag[i];
     lengths[i] = (int32_t)lag[i];
     for (int64_t k = 0; k < lag[i]; k++)
       memcpy(x + (k * R + i) * I, all + ((start + k) * B + b) * I, (size_t)I * sizeof *x);
   }
-  TRY(flow_run_put(&r->run, "x", x, r->steps * R * I, err));
+  TRY(net_run_put(&r->run, "x", x, r->steps * R * I, err));
   TRY(unroll_binding_write(r->run.binding, "lengths", lengths, (uint64_t)R * sizeof *lengths, err));
-  for (int c = 0; c < (t->lstm ? 2 : 1); c++) {
-    const int64_t W = c ? t->H : t->P;
+  for (int c = 0; c < (t->net.has_c ? 2 : 1); c++) {
+    const int64_t W = c ? t->net.H : t->net.P;
     const double *states = c ? t->c[at] : t->h[at];
     for (int64_t i = 0; i < R; i++)
       memcpy(r->part + i * W, states + (flow_step(t, sequence[i], r->direction, lag[i]) * B + sequence[i]) * W,
              (size_t)W * sizeof *r->part);
-    TRY(flow_run_put(&r->run, c ? "c" : "h", r->part, R * W, err));
+    TRY(net_run_put(&r->run, c ? "c" : "h", r->part, R * W, err));
   }
   return UNROLL_OK;
 }
@@ -122,22 +126,21 @@ unroll_status flow_rows_open(flow_rows *r, flow_task *t, int32_t layer, int32_t 
   *r = (flow_rows){.t = t, .layer = layer, .direction = direction, .rows = rows, .N = flow_state_size(t)};
   for (int64_t i = 0; i < rows; i++)
     r->steps = lag[i] > r->steps ? lag[i] : r->steps;
-  r->run.dtype = t->o.dtype;
-  r->part = mem_array(NULL, (uint64_t)(rows * (t->P > t->H ? t->P : t->H)), sizeof *r->part);
-  double *const x = mem_array(NULL, (uint64_t)(r->steps * rows * flow_width(t, layer)), sizeof *x);
+  r->part = mem_array(NULL, (uint64_t)(rows * (t->net.P > t->net.H ? t->net.P : t->net.H)), sizeof *r->part);
+  double *const x = mem_array(NULL, (uint64_t)(r->steps * rows * net_layers_width(&t->net, layer)), sizeof *x);
   int32_t *const lengths = mem_array(NULL, (uint64_t)rows, sizeof *lengths);
   unroll_status status =
       r->part && x && lengths
           ? UNROLL_OK
           : fail(err, UNROLL_E_MEMORY, "no memory for the products of Jacobians of %lld rows", (long long)rows);
   if (status == UNROLL_OK)
-    status = unroll_graph_create(NULL, &r->run.graph, err);
+    status = net_run_begin(&r->run, NULL, t->o.dtype, err);
   if (status == UNROLL_OK)
     status = build(r, tangents, err);
   if (status == UNROLL_OK)
-    status = flow_run_open(&r->run, t->device, err);
+    status = net_run_open(&r->run, t->device.device, err);
   if (status == UNROLL_OK)
-    status = flow_put_weights(t, &r->run, err);
+    status = net_layers_put_weights(&t->net, &r->run, false, err);
   if (status == UNROLL_OK)
     status = put_rows(r, sequence, lag, x, lengths, err);
   mem_free(NULL, x);
@@ -148,28 +151,28 @@ unroll_status flow_rows_open(flow_rows *r, flow_task *t, int32_t layer, int32_t 
 }
 
 void flow_rows_close(flow_rows *r) {
-  flow_run_close(&r->run);
+  net_run_close(&r->run);
   mem_free(NULL, r->part);
   r->part = NULL;
 }
 
 unroll_status flow_rows_product(flow_rows *r, const double *v, double *norm, double *w, unroll_error *err) {
   const flow_task *t = r->t;
-  const int64_t R = r->rows, N = r->N, P = flow_has_h(t) ? t->P : 0, H = N - P;
+  const int64_t R = r->rows, N = r->N, P = flow_has_h(t) ? t->net.P : 0, H = N - P;
   for (int c = 0; c < 2; c++) {
     const int64_t W = c ? H : P, at = c ? P : 0;
     for (int64_t i = 0; i < R && W; i++)
       memcpy(r->part + i * W, v + i * N + at, (size_t)W * sizeof *v);
     if (W)
-      TRY(flow_run_put(&r->run, c ? "v of c" : "v of h", r->part, R * W, err));
+      TRY(net_run_put(&r->run, c ? "v of c" : "v of h", r->part, R * W, err));
   }
-  TRY(unroll_run(r->run.binding, NULL, err));
+  TRY(flow_go(t, &r->run, err));
   for (int c = 0; c < 2; c++) {
     const int64_t W = c ? H : P, at = c ? P : 0;
     if (W)
-      TRY(flow_run_get(&r->run, c ? "w of c" : "w of h", r->part, R * W, err));
+      TRY(net_run_get(&r->run, c ? "w of c" : "w of h", r->part, R * W, err));
     for (int64_t i = 0; i < R && W; i++)
       memcpy(w + i * N + at, r->part + i * W, (size_t)W * sizeof *w);
   }
-  return norm ? flow_run_get(&r->run, "norm", norm, R, err) : UNROLL_OK;
+  return norm ? net_run_get(&r->run, "norm", norm, R, err) : UNROLL_OK;
 }

@@ -18,29 +18,23 @@ enum { U_SITE = 0 }; /* of the random vectors */
 
 typedef struct stack {
   flow_task *t;
-  flow_run run;
+  net_run run;
   unroll_tensor lengths;
-  unroll_tensor *tap_h, *tap_c, *h, *c, *last_h, *last_c; /* [n_layers] each */
+  unroll_tensor *tap_h, *tap_c, *h, *c, *last_h, *last_c; /* [net.n] each */
   unroll_tensor *x;                                       /* [layers] */
-  uint32_t *node;                                         /* [n_layers]: of layers that are whole */
+  uint32_t *node;                                         /* [net.n]: of layers that are whole */
   bool states, probes, whole;
 } stack;
 
 static const char *named(char *name, const char *what, int32_t i) {
-  snprintf(name, FLOW_NAME, "%s %d", what, i);
+  snprintf(name, NET_NAME, "%s %d", what, i);
   return name;
 }
 
 static unroll_tensor squares(unroll_tensor x) { return x.graph ? unroll_reduce(x, UNROLL_SUM_SQUARES, 1u << 2, 0) : x; }
 
 static bool has_residual(const flow_task *t, int32_t layer) {
-  return t->residual && flow_width(t, layer) == t->D * t->P;
-}
-/* What a layer with outputs y over x hands up. */
-static unroll_tensor residual(const stack *s, unroll_tensor y, unroll_tensor x, int32_t layer) {
-  if (!has_residual(s->t, layer))
-    return y;
-  return unroll_add(y, layer == 0 && s->lengths.graph ? unroll_length_mask(x, s->lengths) : x);
+  return t->net.residual && net_layers_width(&t->net, layer) == t->net.D * t->net.P;
 }
 
 /* The stack with its taps. Returns y. */
@@ -48,20 +42,25 @@ static unroll_tensor build_layers(stack *s) {
   flow_task *t = s->t;
   unroll_graph *g = s->run.graph;
   const int64_t T = t->batch.steps, B = t->batch.batch;
-  unroll_tensor x = unroll_input(g, "x", s->run.dtype, 3, (int64_t[]){T, B, t->net->input});
-  for (int32_t l = 0; l < t->n_layers / t->D; l++) {
-    const int32_t at = l * t->D;
-    for (int32_t d = 0; d < t->D; d++) {
-      s->tap_h[at + d] = unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->P}, 0.0);
-      s->tap_c[at + d] = t->lstm ? unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->H}, 0.0) : unroll_none();
+  unroll_tensor x = unroll_input(g, "x", s->run.dtype, 3, (int64_t[]){T, B, t->net.net->input});
+  for (int32_t l = 0; l < t->net.n / t->net.D; l++) {
+    const int32_t at = l * t->net.D;
+    for (int32_t d = 0; d < t->net.D; d++) {
+      s->tap_h[at + d] = unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->net.P}, 0.0);
+      s->tap_c[at + d] =
+          t->net.has_c ? unroll_constant(g, s->run.dtype, 3, (int64_t[]){T, B, t->net.H}, 0.0) : unroll_none();
     }
-    const unroll_rnn_state taps = {s->tap_h + at, t->lstm ? s->tap_c + at : NULL};
-    unroll_rnn_state last = {s->last_h + at, t->lstm ? s->last_c + at : NULL};
+    const unroll_rnn_state taps = {s->tap_h + at, t->net.has_c ? s->tap_c + at : NULL};
+    unroll_rnn_state last = {s->last_h + at, t->net.has_c ? s->last_c + at : NULL};
     s->x[l] = x;
-    const unroll_tensor y = flow_layer_of(t, x, l, s->lengths, NULL, &last, &taps, t->lstm ? s->c + at : NULL);
-    for (int32_t d = 0; d < t->D; d++)
-      s->h[at + d] = t->D == 2 ? unroll_slice(y, 2, d * t->P, t->P) : y;
-    x = residual(s, y, x, l);
+    unroll_rnn_options o = t->net.rnn;
+    o.lengths = s->lengths;
+    o.taps = &taps;
+    o.cells = t->net.has_c ? s->c + at : NULL;
+    const unroll_tensor y = net_layer_of(x, l, &o, NULL, &last);
+    for (int32_t d = 0; d < t->net.D; d++)
+      s->h[at + d] = t->net.D == 2 ? unroll_slice(y, 2, d * t->net.P, t->net.P) : y;
+    x = net_layer_output(&t->net, x, y, l, s->lengths);
   }
   return x;
 }
@@ -69,8 +68,8 @@ static unroll_tensor build_layers(stack *s) {
 static unroll_tensor default_loss(const stack *s) {
   const flow_task *t = s->t;
   unroll_tensor loss = unroll_none();
-  for (int32_t d = 0; d < t->D; d++) {
-    const unroll_tensor part = unroll_reduce(s->last_h[t->n_layers - t->D + d], UNROLL_SUM, 0, 0);
+  for (int32_t d = 0; d < t->net.D; d++) {
+    const unroll_tensor part = unroll_reduce(s->last_h[t->net.n - t->net.D + d], UNROLL_SUM, 0, 0);
     loss = loss.graph ? unroll_add(loss, part) : part;
   }
   return loss;
@@ -79,12 +78,12 @@ static unroll_tensor default_loss(const stack *s) {
 static void build_norms(stack *s, unroll_tensor y, unroll_tensor *taps, unroll_tensor *d) {
   flow_task *t = s->t;
   unroll_graph *g = s->run.graph;
-  char name[FLOW_NAME];
-  const int64_t shape[3] = {t->batch.steps, t->batch.batch, t->D * t->P};
+  char name[NET_NAME];
+  const int64_t shape[3] = {t->batch.steps, t->batch.batch, t->net.D * t->net.P};
   uint32_t n = 0;
-  for (int32_t i = 0; i < t->n_layers; i++) {
+  for (int32_t i = 0; i < t->net.n; i++) {
     taps[n++] = s->tap_h[i];
-    if (t->lstm)
+    if (t->net.has_c)
       taps[n++] = s->tap_c[i];
   }
   unroll_tensor seed = unroll_none();
@@ -97,9 +96,9 @@ static void build_norms(stack *s, unroll_tensor y, unroll_tensor *taps, unroll_t
   else
     unroll_gradient(y, taps, n, d);
   n = 0;
-  for (int32_t i = 0; i < t->n_layers; i++) {
+  for (int32_t i = 0; i < t->net.n; i++) {
     unroll_output(unroll_unary(squares(d[n++]), UNROLL_SQRT), named(name, "norm of h", i));
-    if (t->lstm)
+    if (t->net.has_c)
       unroll_output(unroll_unary(squares(d[n++]), UNROLL_SQRT), named(name, "norm of c", i));
   }
 }
@@ -108,18 +107,18 @@ static void build_norms(stack *s, unroll_tensor y, unroll_tensor *taps, unroll_t
 static void build_probe(stack *s, int32_t i) {
   flow_task *t = s->t;
   unroll_graph *g = s->run.graph;
-  char name[FLOW_NAME];
+  char name[NET_NAME];
   unroll_tensor y[2], u[2], tap[2], d[2], sum = unroll_none();
   uint32_t n = 0;
   if (flow_has_h(t)) {
     y[n] = s->last_h[i];
     tap[n] = s->tap_h[i];
-    u[n++] = unroll_input(g, named(name, "u of h", i), s->run.dtype, 2, (int64_t[]){t->batch.batch, t->P});
+    u[n++] = unroll_input(g, named(name, "u of h", i), s->run.dtype, 2, (int64_t[]){t->batch.batch, t->net.P});
   }
   if (flow_has_c(t)) {
     y[n] = s->last_c[i];
     tap[n] = s->tap_c[i];
-    u[n++] = unroll_input(g, named(name, "u of c", i), s->run.dtype, 2, (int64_t[]){t->batch.batch, t->H});
+    u[n++] = unroll_input(g, named(name, "u of c", i), s->run.dtype, 2, (int64_t[]){t->batch.batch, t->net.H});
   }
   if (s->whole) {
     const unroll_tensor d_out[3] = {unroll_none(), flow_has_h(t) ? u[0] : unroll_none(),
@@ -149,14 +148,17 @@ static bool find_layers(const unroll_graph *g, uint32_t first, uint32_t *nodes, 
 static unroll_tensor build_whole(stack *s) {
   flow_task *t = s->t;
   unroll_graph *g = s->run.graph;
-  unroll_tensor x = unroll_input(g, "x", s->run.dtype, 3, (int64_t[]){t->batch.steps, t->batch.batch, t->net->input});
-  for (int32_t l = 0; l < t->n_layers / t->D && s->whole; l++) {
-    const int32_t at = l * t->D;
+  unroll_tensor x =
+      unroll_input(g, "x", s->run.dtype, 3, (int64_t[]){t->batch.steps, t->batch.batch, t->net.net->input});
+  for (int32_t l = 0; l < t->net.n / t->net.D && s->whole; l++) {
+    const int32_t at = l * t->net.D;
     const uint32_t first = g->n_nodes;
-    unroll_rnn_state last = {s->last_h + at, t->lstm ? s->last_c + at : NULL};
-    const unroll_tensor y = flow_layer_of(t, x, l, s->lengths, NULL, &last, NULL, NULL);
-    s->whole = !graph_failed(g) && find_layers(g, first, s->node + at, t->D);
-    x = residual(s, y, x, l);
+    unroll_rnn_state last = {s->last_h + at, t->net.has_c ? s->last_c + at : NULL};
+    unroll_rnn_options o = t->net.rnn;
+    o.lengths = s->lengths;
+    const unroll_tensor y = net_layer_of(x, l, &o, NULL, &last);
+    s->whole = !graph_failed(g) && find_layers(g, first, s->node + at, t->net.D);
+    x = net_layer_output(&t->net, x, y, l, s->lengths);
   }
   return x;
 }
@@ -164,25 +166,25 @@ static unroll_tensor build_whole(stack *s) {
 static void back_through_layers(stack *s, unroll_tensor y) {
   flow_task *t = s->t;
   unroll_graph *g = s->run.graph;
-  char name[FLOW_NAME];
-  const int32_t top = t->n_layers / t->D - 1;
+  char name[NET_NAME];
+  const int32_t top = t->net.n / t->net.D - 1;
   unroll_tensor dy = unroll_none(), last = unroll_none();
   if (t->batch.dy)
-    dy = unroll_input(g, "dy", s->run.dtype, 3, (int64_t[]){t->batch.steps, t->batch.batch, t->D * t->P});
+    dy = unroll_input(g, "dy", s->run.dtype, 3, (int64_t[]){t->batch.steps, t->batch.batch, t->net.D * t->net.P});
   else if (t->batch.loss)
     unroll_gradient(t->batch.loss->build(t->batch.loss->ctx, y), &y, 1, &dy);
   else
-    last = unroll_constant(g, s->run.dtype, 2, (int64_t[]){t->batch.batch, t->P}, 1.0);
+    last = unroll_constant(g, s->run.dtype, 2, (int64_t[]){t->batch.batch, t->net.P}, 1.0);
   for (int32_t l = top; l >= 0; l--) {
     unroll_tensor below = l > 0 && has_residual(t, l) ? dy : unroll_none();
-    for (int32_t d = 0; d < t->D; d++) {
-      const int32_t i = l * t->D + d;
-      const unroll_tensor mine = dy.graph && t->D == 2 ? unroll_slice(dy, 2, d * t->P, t->P) : dy;
+    for (int32_t d = 0; d < t->net.D; d++) {
+      const int32_t i = l * t->net.D + d;
+      const unroll_tensor mine = dy.graph && t->net.D == 2 ? unroll_slice(dy, 2, d * t->net.P, t->net.P) : dy;
       const unroll_tensor d_out[3] = {mine, l == top ? last : unroll_none(), unroll_none()};
       unroll_tensor dx, dh, dc;
       layer_states_gradient(g, s->node[i], d_out, l > 0, &dx, &dh, &dc);
       unroll_output(unroll_unary(squares(dh), UNROLL_SQRT), named(name, "norm of h", i));
-      if (t->lstm)
+      if (t->net.has_c)
         unroll_output(unroll_unary(squares(dc), UNROLL_SQRT), named(name, "norm of c", i));
       below = below.graph && dx.graph ? unroll_add(below, dx) : dx;
     }
@@ -193,7 +195,7 @@ static void back_through_layers(stack *s, unroll_tensor y) {
 /* y of the whole stack and what flows back; where layers are asked for whole and are not, s->whole becomes false instead. */
 static unroll_status build_stack(stack *s, unroll_error *err) {
   flow_task *t = s->t;
-  TRY(unroll_graph_create(NULL, &s->run.graph, err));
+  TRY(net_run_begin(&s->run, NULL, t->o.dtype, err));
   if (t->batch.lengths)
     s->lengths = unroll_input(s->run.graph, "lengths", UNROLL_I32, 1, &t->batch.batch);
   const bool whole = s->whole;
@@ -203,33 +205,32 @@ static unroll_status build_stack(stack *s, unroll_error *err) {
     back_through_layers(s, y);
   if (whole)
     return UNROLL_OK;
-  unroll_tensor *const taps = mem_array(NULL, 4 * (uint64_t)t->n_layers, sizeof *taps);
+  unroll_tensor *const taps = mem_array(NULL, 4 * (uint64_t)t->net.n, sizeof *taps);
   if (!taps)
-    return fail(err, UNROLL_E_MEMORY, "no memory for the taps of %d layers", t->n_layers);
-  build_norms(s, y, taps, taps + 2 * t->n_layers);
+    return fail(err, UNROLL_E_MEMORY, "no memory for the taps of %d layers", t->net.n);
+  build_norms(s, y, taps, taps + 2 * t->net.n);
   mem_free(NULL, taps);
   return UNROLL_OK;
 }
 
 static unroll_status build(stack *s, unroll_error *err) {
   flow_task *t = s->t;
-  char name[FLOW_NAME];
+  char name[NET_NAME];
   s->whole = !s->states;
   TRY(build_stack(s, err));
   if (!s->whole && !s->states) {
-    unroll_graph_destroy(s->run.graph);
-    s->run.graph = NULL;
+    net_run_close(&s->run);
     TRY(build_stack(s, err));
   }
-  for (int32_t i = 0; i < t->n_layers; i++) {
+  for (int32_t i = 0; i < t->net.n; i++) {
     if (s->probes)
       build_probe(s, i);
     if (s->states)
       unroll_output(s->h[i], named(name, "h", i));
-    if (s->states && t->lstm)
+    if (s->states && t->net.has_c)
       unroll_output(s->c[i], named(name, "c", i));
   }
-  for (int32_t l = 1; s->states && l < t->n_layers / t->D; l++)
+  for (int32_t l = 1; s->states && l < t->net.n / t->net.D; l++)
     unroll_output(s->x[l], named(name, "x", l));
   return unroll_graph_status(s->run.graph, err);
 }
@@ -237,10 +238,10 @@ static unroll_status build(stack *s, unroll_error *err) {
 /* A random unit vector for each sequence: h and c of the part. */
 static unroll_status put_probes(stack *s, int32_t probe, double *u, unroll_error *err) {
   flow_task *t = s->t;
-  char name[FLOW_NAME];
-  const int64_t B = t->batch.batch, N = flow_state_size(t), P = flow_has_h(t) ? t->P : 0, H = N - P;
+  char name[NET_NAME];
+  const int64_t B = t->batch.batch, N = flow_state_size(t), P = flow_has_h(t) ? t->net.P : 0, H = N - P;
   double *const part = u + B * N;
-  for (int32_t i = 0; i < t->n_layers; i++) {
+  for (int32_t i = 0; i < t->net.n; i++) {
     const unroll_philox_key key = unroll_philox_site_key(t->o.seed, (unroll_u64)probe, U_SITE);
     for (int64_t b = 0; b < B; b++) {
       double sum = 0;
@@ -254,25 +255,25 @@ static unroll_status put_probes(stack *s, int32_t probe, double *u, unroll_error
     for (int64_t b = 0; b < B && P; b++)
       memcpy(part + b * P, u + b * N, (size_t)P * sizeof *u);
     if (P)
-      TRY(flow_run_put(&s->run, named(name, "u of h", i), part, B * P, err));
+      TRY(net_run_put(&s->run, named(name, "u of h", i), part, B * P, err));
     for (int64_t b = 0; b < B && H; b++)
       memcpy(part + b * H, u + b * N + P, (size_t)H * sizeof *u);
     if (H)
-      TRY(flow_run_put(&s->run, named(name, "u of c", i), part, B * H, err));
+      TRY(net_run_put(&s->run, named(name, "u of c", i), part, B * H, err));
   }
   return UNROLL_OK;
 }
 
 static unroll_status run(stack *s, double *work, unroll_error *err) {
   flow_task *t = s->t;
-  char name[FLOW_NAME];
+  char name[NET_NAME];
   const int64_t TB = t->batch.steps * t->batch.batch;
   for (int32_t probe = 0; probe < (s->probes ? t->o.probes : 1); probe++) {
     if (s->probes)
       TRY(put_probes(s, probe, work, err));
-    TRY(unroll_run(s->run.binding, NULL, err));
-    for (int32_t i = 0; s->probes && i < t->n_layers; i++) {
-      TRY(flow_run_get(&s->run, named(name, "flow", i), work, TB, err));
+    TRY(flow_go(t, &s->run, err));
+    for (int32_t i = 0; s->probes && i < t->net.n; i++) {
+      TRY(net_run_get(&s->run, named(name, "flow", i), work, TB, err));
       for (int64_t k = 0; k < TB; k++)
         t->flows[i * TB + k] += work[k];
     }
@@ -281,28 +282,28 @@ static unroll_status run(stack *s, double *work, unroll_error *err) {
 }
 
 static unroll_status get_state(stack *s, double **to, const char *what, int32_t i, int64_t width, unroll_error *err) {
-  char name[FLOW_NAME];
+  char name[NET_NAME];
   const int64_t n = s->t->batch.steps * s->t->batch.batch * width;
   if (!(to[i] = mem_array(NULL, (uint64_t)n, sizeof **to)))
     return fail(err, UNROLL_E_MEMORY, "no memory for the states of a layer");
-  return flow_run_get(&s->run, named(name, what, i), to[i], n, err);
+  return net_run_get(&s->run, named(name, what, i), to[i], n, err);
 }
 
 static unroll_status fetch(stack *s, unroll_error *err) {
   flow_task *t = s->t;
-  char name[FLOW_NAME];
+  char name[NET_NAME];
   const int64_t TB = t->batch.steps * t->batch.batch;
-  for (int32_t i = 0; i < t->n_layers; i++) {
-    TRY(flow_run_get(&s->run, named(name, "norm of h", i), t->norms + 2 * i * TB, TB, err));
-    if (t->lstm)
-      TRY(flow_run_get(&s->run, named(name, "norm of c", i), t->norms + (2 * i + 1) * TB, TB, err));
+  for (int32_t i = 0; i < t->net.n; i++) {
+    TRY(net_run_get(&s->run, named(name, "norm of h", i), t->norms + 2 * i * TB, TB, err));
+    if (t->net.has_c)
+      TRY(net_run_get(&s->run, named(name, "norm of c", i), t->norms + (2 * i + 1) * TB, TB, err));
     if (s->states)
-      TRY(get_state(s, t->h, "h", i, t->P, err));
-    if (s->states && t->lstm)
-      TRY(get_state(s, t->c, "c", i, t->H, err));
+      TRY(get_state(s, t->h, "h", i, t->net.P, err));
+    if (s->states && t->net.has_c)
+      TRY(get_state(s, t->c, "c", i, t->net.H, err));
   }
-  for (int32_t l = 1; s->states && l < t->n_layers / t->D; l++)
-    TRY(get_state(s, t->inputs, "x", l, flow_width(t, l), err));
+  for (int32_t l = 1; s->states && l < t->net.n / t->net.D; l++)
+    TRY(get_state(s, t->inputs, "x", l, net_layers_width(&t->net, l), err));
   return UNROLL_OK;
 }
 
@@ -310,16 +311,16 @@ static unroll_status build_and_run(stack *s, unroll_error *err) {
   flow_task *t = s->t;
   const int64_t T = t->batch.steps, B = t->batch.batch;
   TRY(build(s, err));
-  TRY(flow_run_open(&s->run, t->device, err));
-  TRY(flow_put_weights(t, &s->run, err));
-  TRY(flow_run_put(&s->run, "x", t->batch.x, T * B * t->net->input, err));
+  TRY(net_run_open(&s->run, t->device.device, err));
+  TRY(net_layers_put_weights(&t->net, &s->run, false, err));
+  TRY(net_run_put(&s->run, "x", t->batch.x, T * B * t->net.net->input, err));
   if (t->batch.lengths)
     TRY(unroll_binding_write(s->run.binding, "lengths", t->batch.lengths, (uint64_t)B * sizeof(int32_t), err));
   if (t->batch.dy)
-    TRY(flow_run_put(&s->run, "dy", t->batch.dy, T * B * t->D * t->P, err));
+    TRY(net_run_put(&s->run, "dy", t->batch.dy, T * B * t->net.D * t->net.P, err));
   if (t->batch.loss && t->batch.loss->fill)
     TRY(t->batch.loss->fill(t->batch.loss->ctx, s->run.binding, err));
-  const int64_t n = 2 * B * (t->P + t->H) > T * B ? 2 * B * (t->P + t->H) : T * B;
+  const int64_t n = 2 * B * (t->net.P + t->net.H) > T * B ? 2 * B * (t->net.P + t->net.H) : T * B;
   double *const work = mem_array(NULL, (uint64_t)n, sizeof *work);
   if (!work)
     return fail(err, UNROLL_E_MEMORY, "no memory for the gradient's flow");
@@ -329,9 +330,8 @@ static unroll_status build_and_run(stack *s, unroll_error *err) {
 }
 
 unroll_status flow_stack(flow_task *t, unroll_error *err) {
-  const uint64_t n = (uint64_t)t->n_layers, TB = (uint64_t)(t->batch.steps * t->batch.batch);
+  const uint64_t n = (uint64_t)t->net.n, TB = (uint64_t)(t->batch.steps * t->batch.batch);
   stack s = {.t = t, .states = t->o.n_lags > 0, .probes = t->o.probes > 0};
-  s.run.dtype = t->o.dtype;
   unroll_tensor *const all = mem_array(NULL, 7 * n, sizeof *all);
   s.node = mem_array(NULL, n, sizeof *s.node);
   t->inputs = mem_array(NULL, n, sizeof *t->inputs); /* that of layer 0 is the caller's */
@@ -342,13 +342,13 @@ unroll_status flow_stack(flow_task *t, unroll_error *err) {
   if (!all || !s.node || !t->inputs || !t->h || !t->c || !t->norms || !t->flows) {
     mem_free(NULL, all);
     mem_free(NULL, s.node);
-    return fail(err, UNROLL_E_MEMORY, "no memory for the gradient's flow through %d layers", t->n_layers);
+    return fail(err, UNROLL_E_MEMORY, "no memory for the gradient's flow through %d layers", t->net.n);
   }
   unroll_tensor **const arrays[7] = {&s.tap_h, &s.tap_c, &s.h, &s.c, &s.last_h, &s.last_c, &s.x};
   for (int i = 0; i < 7; i++)
     *arrays[i] = all + (uint64_t)i * n;
   const unroll_status status = build_and_run(&s, err);
-  flow_run_close(&s.run);
+  net_run_close(&s.run);
   mem_free(NULL, all);
   mem_free(NULL, s.node);
   return status;

@@ -6,26 +6,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_NAME "liblapacke.so.3"
-
 /* It stays loaded, RTLD_NODELETE: threads that it may have started do not end well. Later opens find it there. */
-unroll_status lapack_open(struct lapack *l, unroll_error *err) {
-  void *const handle = dlopen(FILE_NAME, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+unroll_status library_symbols(const char *what, const char *file, const char *package, const char *const *names,
+                              void **found, size_t n, unroll_error *err) {
+  void *const handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!handle) {
     const char *const why = dlerror();
-    return fail(err, UNROLL_E_UNSUPPORTED, "LAPACK can't be loaded: %s", why ? why : FILE_NAME);
+    return fail(err, UNROLL_E_UNSUPPORTED, "%s can't be loaded: %s (Debian's package is %s)", what, why ? why : file,
+                package);
   }
-  static const char *const names[] = {"LAPACKE_dgeev_work",  "LAPACKE_dgesvd_work", "LAPACKE_dgeqrf_work",
-                                      "LAPACKE_dorgqr_work", "LAPACKE_dposv_work",  "dgemm_"};
-  void *found[sizeof names / sizeof names[0]];
   unroll_status status = UNROLL_OK;
-  for (size_t i = 0; i < sizeof names / sizeof names[0] && status == UNROLL_OK; i++) {
+  for (size_t i = 0; i < n && status == UNROLL_OK; i++) {
     found[i] = dlsym(handle, names[i]); /* also of the libraries that it needs */
     if (!found[i])
-      status = fail(err, UNROLL_E_UNSUPPORTED, "LAPACK: %s has no %s", FILE_NAME, names[i]);
+      status = fail(err, UNROLL_E_UNSUPPORTED, "%s: %s has no %s", what, file, names[i]);
   }
   dlclose(handle);
-  TRY(status);
+  return status;
+}
+
+unroll_status lapack_open(struct lapack *l, unroll_error *err) {
+  static const char *const names[] = {"LAPACKE_dgeev_work",
+                                      "LAPACKE_dgesvd_work",
+                                      "LAPACKE_dgeqrf_work",
+                                      "LAPACKE_dorgqr_work",
+                                      "LAPACKE_dposv_work",
+                                      "dgemm_",
+                                      "dgemv_"};
+  void *found[sizeof names / sizeof names[0]];
+  TRY(library_symbols("LAPACK", "liblapacke.so.3", "liblapacke", names, found, sizeof names / sizeof names[0], err));
   /* POSIX has dlsym's pointers mean functions too, ISO C lets no cast say so. */
   memcpy(&l->dgeev, &found[0], sizeof found[0]);
   memcpy(&l->dgesvd, &found[1], sizeof found[1]);
@@ -33,6 +42,7 @@ unroll_status lapack_open(struct lapack *l, unroll_error *err) {
   memcpy(&l->dorgqr, &found[3], sizeof found[3]);
   memcpy(&l->dposv, &found[4], sizeof found[4]);
   memcpy(&l->dgemm, &found[5], sizeof found[5]);
+  memcpy(&l->dgemv, &found[6], sizeof found[6]);
   return UNROLL_OK;
 }
 
@@ -43,6 +53,13 @@ void lapack_product(const struct lapack *l, double *c, const double *a, bool tra
   l->dgemm(trans_a ? "T" : "N", trans_b ? "T" : "N", &m_, &n_, &k_, &one, a, &lda, b, &ldb, &zero, c, &m_, 1, 1);
 }
 
+void lapack_rows_times(const struct lapack *l, double *y, const double *a, bool transposed, const double *x, int64_t m,
+                       int64_t n) {
+  const int m_ = (int)m, n_ = (int)n, step = 1;
+  const double one = 1, zero = 0;
+  l->dgemv(transposed ? "N" : "T", &n_, &m_, &one, a, &n_, x, &step, &zero, y, &step, 1);
+}
+
 bool lapack_all_finite(const double *a, int64_t n) {
   for (int64_t i = 0; i < n; i++)
     if (!isfinite(a[i]))
@@ -50,7 +67,7 @@ bool lapack_all_finite(const double *a, int64_t n) {
   return true;
 }
 
-static int larger_first(const void *x, const void *y) {
+int larger_first(const void *x, const void *y) {
   const double *a = x, *b = y;
   const double p = hypot(a[0], a[1]), q = hypot(b[0], b[1]);
   if (p != q)

@@ -1,207 +1,256 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Layers with all their options as maps of their state. A row of the Jacobian is a sum of rows of A = ∂(W_h·h)/∂h, which is
- * W_h, or, under layer norm, of LN(v) = g⊙(v - mean)·rate with v̂ = (v - mean)·rate,
- *
- *     ∂LN(v)_i = g_i·rate·(∂v_i - mean(∂v) - v̂_i·mean(v̂⊙∂v))
+ * layer_map.c: a layer as a map of its state, by graphs of one step: the step alone, with the tangents along all
+ * directions, or along a few that are given. Each is compiled when it is first asked for, and has its binding for good; the
+ * weights are the first one's.
  */
 #include <math.h>
 #include <string.h>
 
 #include "diagnose/map.h"
-#include "diagnose/trace.h"
+#include "diagnose/net_layers.h"
+#include "nn/nn_private.h"
 
-struct layer_map {
-  struct trace trace;
-  unroll_cell_weights w;
-  double *A;     /* [GH,H] */
-  double *U;     /* [H,H], of a gru */
-  double *v;     /* [GH] before layer norm */
-  double *m, *q; /* [2H]: means over rows, of each column */
-};
+enum { STEP, JACOBIAN, PRODUCTS, KINDS };
 
-/*
- * Rows [0,rows) of D [rows,columns], derivatives of v, become those of LN(v). gain [rows]
- */
-static void normalise_rows(const struct layer_map *l, const double *v, const double *gain, int64_t rows,
-                           int64_t columns, double *D) {
-  double mean = 0, variance = 0;
-  for (int64_t i = 0; i < rows; i++)
-    mean += v[i] / (double)rows;
-  for (int64_t i = 0; i < rows; i++)
-    variance += (v[i] - mean) * (v[i] - mean) / (double)rows;
-  const double rate = 1 / sqrt(variance + l->trace.e.epsilon);
-  memset(l->m, 0, (size_t)columns * sizeof *l->m);
-  memset(l->q, 0, (size_t)columns * sizeof *l->q);
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) {
-      l->m[j] += D[i * columns + j] / (double)rows;
-      l->q[j] += (v[i] - mean) * rate * D[i * columns + j] / (double)rows;
-    }
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++)
-      D[i * columns + j] = gain[i] * rate * (D[i * columns + j] - l->m[j] - (v[i] - mean) * rate * l->q[j]);
+typedef struct layer_map {
+  unroll_allocator allocator;
+  net_layers net; /* its weights are the caller's, and are not looked at once the map is made */
+  net_device device;
+  int32_t layer, direction;
+  int64_t n, I, steps;
+  double *x;          /* [steps,I], or NULL */
+  net_run run[KINDS]; /* without a binding: not made yet */
+  int64_t count;      /* directions of PRODUCTS */
+} layer_map;
+
+typedef struct step {
+  unroll_tensor before[2], after[2]; /* h and, where there is one, c: [1,P], [1,H] */
+} step;
+
+static const char *const identity[2] = {"identity of h", "identity of c"};
+static const char *const columns[2] = {"columns of h", "columns of c"}; /* of the Jacobian */
+
+static uint32_t parts_of(const layer_map *m) { return m->net.has_c ? 2 : 1; }
+static int64_t width_of(const layer_map *m, uint32_t part) { return part ? m->net.H : m->net.P; }
+
+/* ---- graphs ---- */
+
+static unroll_tensor block(unroll_tensor x, int64_t first, int64_t width, int64_t all) {
+  return width == all ? x : unroll_slice(x, 1, first, width);
 }
 
-/* A's rows [first, first + rows), of one layer norm; h is what W_h is multiplied with. */
-static void take_product(struct layer_map *l, const double *h, int64_t first, int64_t rows) {
-  const int64_t H = l->trace.H;
-  memcpy(l->A + first * H, l->w.W_h + first * H, (size_t)(rows * H) * sizeof *l->A);
-  if (!l->trace.e.ln_h)
+/* What the gates have of the step's input, and of it what is added to the state. Inputs of zeros leave the biases. */
+static void read_input(const layer_map *m, const nn_cell_at *k, unroll_tensor in[2], unroll_tensor *residual) {
+  unroll_graph *g = k->g;
+  const int64_t P = m->net.P, GH = m->net.G * m->net.H, gates = nn_apart(k->r) ? 2 * m->net.H : GH;
+  in[0] = in[1] = *residual = unroll_none();
+  if (!m->x) {
+    const unroll_tensor b = nn_layer_param(g, k->prefix, "b", 0, m->direction, UNROLL_F64, 1, &GH);
+    const unroll_tensor row = nn_reshape(b, 2, (int64_t[]){1, GH});
+    in[0] = block(row, 0, gates, GH);
+    if (gates < GH)
+      in[1] = block(row, gates, GH - gates, GH);
     return;
-  trace_product(&l->trace, l->trace.W_h, h, H, first, rows, l->v);
-  normalise_rows(l, l->v + first, l->trace.e.ln_h + first, rows, H, l->A + first * H);
+  }
+  const unroll_tensor x = unroll_input(g, "x", UNROLL_F64, 2, (int64_t[]){1, m->I});
+  in[0] = nn_cell_inputs_of(k, x, 0, gates);
+  if (gates < GH)
+    in[1] = nn_cell_inputs_of(k, x, gates, GH - gates);
+  if (m->net.rnn.residual == UNROLL_RESIDUAL_STATES && m->I == m->net.D * P)
+    *residual = block(x, m->direction * P, P, m->I);
 }
 
-static void rnn_rows(const struct layer_map *l, const double *y, double *J) {
-  const int64_t H = l->trace.H;
-  for (int64_t i = 0; i < H; i++) {
-    const double slope = l->trace.e.linear                   ? 1
-                         : l->w.activation == UNROLL_RELU    ? (y[i] > 0 ? 1 : 0)
-                         : l->w.activation == UNROLL_SIGMOID ? y[i] * (1 - y[i])
-                                                             : 1 - y[i] * y[i];
-    for (int64_t j = 0; j < H; j++)
-      J[i * H + j] = slope * l->A[i * H + j];
-  }
+static unroll_status build_step(const layer_map *m, unroll_graph *g, step *s, unroll_error *err) {
+  nn_rnn r;
+  char prefix[NET_NAME];
+  net_layer_prefix(prefix, m->layer);
+  if (!nn_rnn_check(g, m->net.who, &m->net.rnn, &r))
+    return unroll_graph_status(g, err);
+  const nn_cell_at k = nn_cell_open(&r, g, prefix, 0, m->direction, UNROLL_F64);
+  const unroll_tensor state = unroll_input(g, "state", UNROLL_F64, 2, (int64_t[]){1, m->n});
+  unroll_tensor in[2], residual;
+  read_input(m, &k, in, &residual);
+  s->before[0] = block(state, 0, m->net.P, m->n);
+  s->before[1] = m->net.has_c ? block(state, m->net.P, m->net.H, m->n) : unroll_none();
+  const unroll_cell_state next =
+      nn_cell_step(&k, NULL, in, (unroll_cell_state){s->before[0], s->before[1]}, residual, NULL);
+  s->after[0] = next.h;
+  s->after[1] = next.c;
+  TRY(unroll_graph_status(g, err));
+  unroll_output(m->net.has_c ? unroll_concat(s->after, 2, 1) : next.h, "next");
+  return unroll_graph_status(g, err);
 }
 
-/* u: what tanh is of, c's layer norm or c itself. */
-static void lstm_rows(struct layer_map *l, const double *gates, const double *was, double *J) {
-  const int64_t H = l->trace.H, n = 2 * H;
-  const unroll_cell_extras *e = &l->trace.e;
-  const double *const i = gates, *const f = i + H, *const g = f + H, *const o = g + H;
-  double *const of_c = J + H * n;
-  for (int64_t k = 0; k < H; k++) {
-    const double to_i = g[k] * i[k] * (1 - i[k]), to_f = was[H + k] * f[k] * (1 - f[k]),
-                 to_g = i[k] * (1 - g[k] * g[k]);
-    for (int64_t j = 0; j < H; j++)
-      of_c[k * n + j] = to_i * l->A[k * H + j] + to_f * l->A[(H + k) * H + j] + to_g * l->A[(2 * H + k) * H + j];
-    of_c[k * n + H + k] = f[k] + (e->p_i ? to_i * e->p_i[k] + to_f * e->p_f[k] : 0);
-    l->v[k] = f[k] * was[H + k] + i[k] * g[k];
-  }
-  memcpy(J, of_c, (size_t)(H * n) * sizeof *J);
-  if (e->ln_c)
-    normalise_rows(l, l->v, e->ln_c, H, n, J);
-  for (int64_t k = 0; k < H; k++) {
-    const double y = tanh(l->trace.u[k] + (e->ln_s ? e->ln_s[k] : 0)), slope = y * o[k] * (1 - o[k]);
-    for (int64_t j = 0; j < n; j++)
-      J[k * n + j] = o[k] * (1 - y * y) * J[k * n + j] + (e->p_o ? slope * e->p_o[k] * of_c[k * n + j] : 0);
-    for (int64_t j = 0; j < H; j++)
-      J[k * n + j] += slope * l->A[(3 * H + k) * H + j];
-  }
+static void give_rows(const layer_map *m, unroll_tensor *dy, const char *name) {
+  unroll_output(m->net.has_c ? unroll_concat(dy, 2, 1) : dy[0], name);
 }
 
-static void gru_rows(struct layer_map *l, const double *gates, const double *h, double *J) {
-  const int64_t H = l->trace.H;
-  const bool after = l->w.cell == UNROLL_CELL_GRU_AFTER;
-  const double *const r = gates, *const z = r + H, *const n = z + H;
-  double *const A_n = l->A + 2 * H * H;
-  if (!after) { /* A_n = ∂LN(W_n·(r⊙h))/∂h */
-    memset(l->U, 0, (size_t)(H * H) * sizeof *l->U);
-    for (int64_t k = 0; k < H; k++) {
-      for (int64_t j = 0; j < H; j++)
-        l->U[k * H + j] = h[k] * r[k] * (1 - r[k]) * l->A[k * H + j];
-      l->U[k * H + k] += r[k];
-    }
-    memset(A_n, 0, (size_t)(H * H) * sizeof *A_n);
-    for (int64_t k = 0; k < H; k++)
-      for (int64_t i = 0; i < H; i++)
-        for (int64_t j = 0; j < H; j++)
-          A_n[k * H + j] += l->w.W_h[(2 * H + k) * H + i] * l->U[i * H + j];
-    if (l->trace.e.ln_h) {
-      trace_product(&l->trace, l->trace.W_h, l->trace.u, H, 2 * H, H, l->v);
-      normalise_rows(l, l->v + 2 * H, l->trace.e.ln_h + 2 * H, H, H, A_n);
-    }
+static unroll_status build(const layer_map *m, int kind, unroll_graph *g, unroll_error *err) {
+  const uint32_t parts = parts_of(m);
+  unroll_tensor dx[2], dy[2];
+  step s;
+  TRY(build_step(m, g, &s, err));
+  /* Of the directions of c no product is made, and of those of h it is W_h itself: so each part goes on its own. */
+  for (uint32_t i = 0; i < parts && kind == JACOBIAN; i++) {
+    const int64_t n = width_of(m, i);
+    dx[0] = unroll_param(g, identity[i], UNROLL_F64, 2, (int64_t[]){n, n});
+    tangent_rows(&s.before[i], dx, 1, s.after, parts, dy, n, dx[0]);
+    TRY(unroll_graph_status(g, err));
+    give_rows(m, dy, columns[i]);
   }
-  for (int64_t k = 0; k < H; k++) {
-    const double inner = l->trace.from_h[2 * H + k] + (l->w.b_n ? l->w.b_n[k] : 0),
-                 slope = (1 - z[k]) * (1 - n[k] * n[k]);
-    const double to_n = slope * (after ? r[k] : 1), to_r = after ? slope * inner * r[k] * (1 - r[k]) : 0;
-    const double to_z = (h[k] - n[k]) * z[k] * (1 - z[k]);
-    for (int64_t j = 0; j < H; j++)
-      J[k * H + j] = to_n * A_n[k * H + j] + to_r * l->A[k * H + j] + to_z * l->A[(H + k) * H + j];
-    J[k * H + k] += z[k];
+  if (kind == PRODUCTS) {
+    const unroll_tensor V = unroll_input(g, "V", UNROLL_F64, 2, (int64_t[]){m->count, m->n});
+    for (uint32_t i = 0; i < parts; i++)
+      dx[i] = block(V, i ? m->net.P : 0, width_of(m, i), m->n);
+    tangent_rows(s.before, dx, parts, s.after, parts, dy, m->count, unroll_none());
+    TRY(unroll_graph_status(g, err));
+    give_rows(m, dy, "products");
   }
+  return unroll_graph_status(g, err);
 }
 
-/* Zoneout's expectation of rows [first, first + rows): p of the old value is kept. */
-static void zone_rows(double p, int64_t first, int64_t rows, int64_t n, double *J) {
-  for (int64_t i = first; p > 0 && i < first + rows; i++) {
-    for (int64_t j = 0; j < n; j++)
-      J[i * n + j] *= 1 - p;
-    J[i * n + i] += p;
-  }
+/* ---- bindings ---- */
+
+static unroll_status put_identity(const layer_map *m, net_run *run, uint32_t part, unroll_error *err) {
+  const int64_t n = width_of(m, part);
+  double *const one = mem_array(&m->allocator, (uint64_t)(n * n), sizeof *one);
+  if (!one)
+    return fail(err, UNROLL_E_MEMORY, "map: no memory for %lld directions", (long long)n);
+  for (int64_t i = 0; i < n; i++)
+    one[i * n + i] = 1;
+  const unroll_status status = net_run_put(run, identity[part], one, n * n, err);
+  mem_free(&m->allocator, one);
+  return status;
 }
 
-static unroll_status step(void *ctx, int64_t t, const double *state, double *next, double *J, unroll_error *err) {
-  struct layer_map *l = ctx;
-  struct trace *s = &l->trace;
-  const size_t bytes = (size_t)s->n * sizeof *state;
-  if (t < 0)
-    return fail(err, UNROLL_E_INVALID, "map: step %lld, it must be 0 or more", (long long)t);
-  memcpy(s->h, state, bytes);
-  trace_step(s, t % l->w.steps, s->gates);
-  memcpy(next, s->h, bytes);
-  if (!J)
-    return UNROLL_OK;
-  const bool gru = l->w.cell != UNROLL_CELL_RNN && l->w.cell != UNROLL_CELL_LSTM;
-  memset(J, 0, (size_t)s->n * bytes);
-  take_product(l, state, 0, gru ? 2 * s->H : s->G * s->H);
-  if (l->w.cell == UNROLL_CELL_GRU_AFTER)
-    take_product(l, state, 2 * s->H, s->H);
-  if (l->w.cell == UNROLL_CELL_RNN)
-    rnn_rows(l, s->gates, J);
-  else if (gru)
-    gru_rows(l, s->gates, state, J);
-  else
-    lstm_rows(l, s->gates, state, J);
-  zone_rows(s->e.zoneout_h, 0, s->H, s->n, J);
-  zone_rows(s->e.zoneout_c, s->H, s->n - s->H, s->n, J);
+static unroll_status fill(const layer_map *m, int kind, net_run *run, unroll_error *err) {
+  if (kind == STEP)
+    return net_layers_put_weights(&m->net, run, true, err);
+  for (uint32_t i = 0; i < unroll_graph_count(run->graph); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(run->graph, i));
+    if (info.role == UNROLL_ROLE_PARAM && strcmp(info.name, identity[0]) != 0 && strcmp(info.name, identity[1]) != 0)
+      TRY(unroll_binding_share(run->binding, info.name, m->run[STEP].binding, info.name, err));
+  }
+  for (uint32_t i = 0; i < parts_of(m) && kind == JACOBIAN; i++)
+    TRY(put_identity(m, run, i, err));
   return UNROLL_OK;
 }
 
-static void release(unroll_map *map) {
-  struct layer_map *l = map->ctx;
-  const unroll_allocator allocator = l->trace.allocator;
-  trace_close(&l->trace);
-  mem_free(&allocator, l->A);
-  mem_free(&allocator, l);
+static unroll_status make(layer_map *m, int kind, unroll_error *err) {
+  net_run *run = &m->run[kind];
+  unroll_status status = net_run_begin(run, &m->allocator, UNROLL_F64, err);
+  if (status == UNROLL_OK)
+    status = build(m, kind, run->graph, err);
+  if (status == UNROLL_OK)
+    status = net_run_open(run, m->device.device, err);
+  if (status == UNROLL_OK)
+    status = fill(m, kind, run, err);
+  if (status != UNROLL_OK)
+    net_run_close(run);
+  return status;
 }
 
-unroll_status unroll_map_of_layer(const unroll_cell_weights *w, const unroll_cell_extras *extras,
-                                  const unroll_allocator *allocator, unroll_map **out, unroll_error *err) {
-  if (!w || !out || w->struct_size < sizeof *w || (extras && extras->struct_size < sizeof *extras))
-    return fail(err, UNROLL_E_INVALID, "unroll_map_of_layer: %s",
-                !w     ? "weights is NULL"
-                : !out ? "map is NULL"
-                       : "too small a struct_size");
-  struct layer_map *l = mem_zalloc(allocator, sizeof *l);
-  if (!l)
+/* ---- as a map ---- */
+
+static unroll_status go(layer_map *m, int kind, int64_t t, const double *state, double *next, unroll_error *err) {
+  net_run *run = &m->run[kind];
+  if (!run->binding)
+    TRY(make(m, kind, err));
+  if (m->x)
+    TRY(net_run_put(run, "x", m->x + t % m->steps * m->I, m->I, err));
+  TRY(net_run_put(run, "state", state, m->n, err));
+  TRY(unroll_run(run->binding, NULL, err));
+  return net_run_get(run, "next", next, m->n, err);
+}
+
+static unroll_status take_step(void *ctx, int64_t t, const double *state, double *next, double *J, unroll_error *err) {
+  layer_map *m = ctx;
+  TRY(go(m, J ? JACOBIAN : STEP, t, state, next, err));
+  for (uint32_t i = 0; i < parts_of(m) && J; i++)
+    TRY(net_run_get(&m->run[JACOBIAN], columns[i], J + (i ? m->net.P * m->n : 0), width_of(m, i) * m->n, err));
+  return UNROLL_OK;
+}
+
+static unroll_status multiply(void *ctx, int64_t t, const double *state, double *next, int64_t count, const double *V,
+                              double *w, unroll_error *err) {
+  layer_map *m = ctx;
+  net_run *run = &m->run[PRODUCTS];
+  if (m->count != count)
+    net_run_close(run);
+  m->count = count;
+  if (!run->binding)
+    TRY(make(m, PRODUCTS, err));
+  TRY(net_run_put(run, "V", V, count * m->n, err));
+  TRY(go(m, PRODUCTS, t, state, next, err));
+  return net_run_get(run, "products", w, count * m->n, err);
+}
+
+static void release(void *ctx) {
+  layer_map *m = ctx;
+  const unroll_allocator a = m->allocator;
+  for (int i = KINDS; i-- > 0;) /* the first one's weights last */
+    net_run_close(&m->run[i]);
+  net_device_close(&m->device);
+  mem_free(&a, m->x);
+  mem_free(&a, m);
+}
+
+static unroll_status copy_input(layer_map *m, const double *x, int64_t steps, unroll_error *err) {
+  uint64_t n;
+  if (!x)
+    return UNROLL_OK;
+  if (steps < 1 || m->I < 1 || !size_mul((uint64_t)steps, (uint64_t)m->I, &n))
+    return fail(err, UNROLL_E_RANGE, "map: an input of %lld steps of %lld numbers, expected at least 1",
+                (long long)steps, (long long)m->I);
+  for (uint64_t i = 0; i < n; i++)
+    if (!isfinite(x[i]))
+      return fail(err, UNROLL_E_RANGE, "map: x of step %lld is %g, expected finite numbers",
+                  (long long)(i / (uint64_t)m->I), x[i]);
+  m->steps = steps;
+  m->x = mem_array(&m->allocator, n, sizeof *m->x);
+  if (!m->x)
+    return fail(err, UNROLL_E_MEMORY, "map: no memory for an input of %lld steps", (long long)steps);
+  memcpy(m->x, x, n * sizeof *x);
+  return UNROLL_OK;
+}
+
+unroll_status unroll_map_of_layer(const unroll_network *network, int32_t layer, int32_t direction, const double *x,
+                                  int64_t steps, unroll_device *device, const unroll_allocator *allocator,
+                                  unroll_map **map, unroll_error *err) {
+  net_layers net;
+  if (!map)
+    return fail(err, UNROLL_E_INVALID, "unroll_map_of_layer: map is NULL");
+  *map = NULL;
+  TRY(net_layers_open(&net, "map", network, err));
+  if (layer < 0 || layer >= net.n / net.D || direction < 0 || direction >= net.D)
+    return fail(err, UNROLL_E_RANGE, "map: layer %d, direction %d of %d layers, %d directions", layer, direction,
+                net.n / net.D, net.D);
+  layer_map *m = mem_zalloc(allocator, sizeof *m);
+  if (!m)
     return fail(err, UNROLL_E_MEMORY, "map: no memory");
-  l->w = *w;
-  l->w.steps = w->x ? w->steps : 1;
-  unroll_map *map = NULL;
-  unroll_status status = trace_open(&l->trace, &l->w, extras, allocator, err);
-  if (status == UNROLL_OK) {
-    status = unroll_map_create(l->trace.n, step, l, allocator, &map, err);
-    if (status != UNROLL_OK)
-      trace_close(&l->trace);
-  }
+  if (allocator)
+    m->allocator = *allocator;
+  m->net = net;
+  m->layer = layer;
+  m->direction = direction;
+  m->n = net.P + (net.has_c ? net.H : 0);
+  m->I = net_layers_width(&net, layer);
+  unroll_status status = unroll_map_create(m->n, take_step, m, allocator, map, err);
+  if (status == UNROLL_OK)
+    status = copy_input(m, x, steps, err);
+  if (status == UNROLL_OK)
+    status = net_device_open(&m->device, device, allocator, err);
+  if (status == UNROLL_OK)
+    status = make(m, STEP, err);
   if (status != UNROLL_OK) {
-    mem_free(allocator, l);
+    unroll_map_destroy(*map);
+    *map = NULL;
+    release(m);
     return status;
   }
-  map->release = release;
-  const int64_t H = l->trace.H, GH = l->trace.G * H;
-  l->A = mem_array(allocator, (uint64_t)(GH * H + H * H + GH + 4 * H), sizeof *l->A);
-  if (!l->A) {
-    unroll_map_destroy(map);
-    return fail(err, UNROLL_E_MEMORY, "map: no memory for the Jacobian of %lld units", (long long)H);
-  }
-  l->U = l->A + GH * H;
-  l->v = l->U + H * H;
-  l->m = l->v + GH;
-  l->q = l->m + 2 * H;
-  *out = map;
+  (*map)->columns = true;
+  (*map)->product = multiply;
+  (*map)->release = release;
   return UNROLL_OK;
 }

@@ -9,12 +9,16 @@
 
 #define BATCHES 20
 #define LEAST_TURNING 10
+#define FEW 4 /* a Jacobian of n numbers costs less than n products: its are sparse, and the rest is BLAS's */
 
 struct walk {
   const unroll_map *map;
+  int (*cancel)(void *ctx);
+  void *ctx;
   struct lapack lapack;
   int64_t n, k, t;
-  double *state, *next, *J; /* of the caller; [n]; [n,n] in rows */
+  bool by_products;         /* a few directions go through the map without its Jacobian */
+  double *state, *next, *J; /* of the caller; [n]; [n,n], or NULL */
   double *Q, *turned;       /* [k] columns of n */
   double *logs, *tau, *work;
   double *sums; /* [BATCHES,k] */
@@ -25,11 +29,16 @@ struct walk {
 /* t steps, with the directions or without. */
 static unroll_status walk(struct walk *w, int64_t steps, bool turning, unroll_error *err) {
   for (int64_t i = 0; i < steps; i++, w->t++) {
-    TRY(unroll_map_step(w->map, w->t, w->state, w->next, turning ? w->J : NULL, err));
+    TRY(map_ask(w->cancel, w->ctx, err));
+    if (turning && w->by_products)
+      TRY(map_product(w->map, w->t, w->state, w->next, w->k, w->Q, w->turned, err));
+    else
+      TRY(map_step(w->map, w->t, w->state, w->next, turning ? w->J : NULL, err));
     memcpy(w->state, w->next, (size_t)w->n * sizeof *w->state);
     if (!turning)
       continue;
-    lapack_product(&w->lapack, w->turned, w->J, true, w->Q, false, w->n, w->k, w->n);
+    if (!w->by_products)
+      lapack_product(&w->lapack, w->turned, w->J, !w->map->columns, w->Q, false, w->n, w->k, w->n);
     double *const swap = w->Q;
     w->Q = w->turned;
     w->turned = swap;
@@ -114,7 +123,7 @@ static unroll_lyapunov_info describe(const struct walk *w, const double *exponen
 static bool reserve(struct walk *w, const unroll_allocator *a, double **memory) {
   const uint64_t n = (uint64_t)w->n, k = (uint64_t)w->k;
   w->lwork = (int)(64 * w->k); /* LAPACK's usual block */
-  const uint64_t parts[] = {n, n * n, n * k, n * k, k, k, (uint64_t)w->lwork, BATCHES * k};
+  const uint64_t parts[] = {n, w->by_products ? 0 : n * n, n * k, n * k, k, k, (uint64_t)w->lwork, BATCHES * k};
   double **const places[] = {&w->next, &w->J, &w->Q, &w->turned, &w->logs, &w->tau, &w->work, &w->sums};
   uint64_t all = 0;
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
@@ -145,8 +154,9 @@ unroll_status unroll_lyapunov(const unroll_map *map, double *state, const unroll
                 "lyapunov: count %lld of %lld, transient %lld, steps %lld, every %lld: one is out of its range",
                 (long long)o->count, (long long)map->n, (long long)o->transient, (long long)o->steps,
                 (long long)o->every);
-  struct walk w = {.map = map, .n = map->n, .k = o->count > 0 ? o->count : map->n};
+  struct walk w = {.map = map, .cancel = o->cancel, .ctx = o->ctx, .n = map->n, .k = o->count > 0 ? o->count : map->n};
   w.state = state;
+  w.by_products = map->product && w.k * FEW <= w.n;
   double *memory;
   TRY(lapack_open(&w.lapack, err));
   if (!reserve(&w, &map->allocator, &memory))

@@ -5,6 +5,11 @@
 #include <unroll/diagnose.h>
 
 #include "diagnose/lapack.h"
+#include "diagnose/leading.h"
+
+/* From where on products with vectors were measured to be the faster way. */
+#define RADIUS_ROWS 512
+#define NORM_ROWS 256
 
 static unroll_status check_matrix(const char *what, const double *a, int64_t m, int64_t n, unroll_error *err) {
   if (!a)
@@ -47,12 +52,32 @@ unroll_status unroll_spectral_radius(const double *a, int64_t n, double *radius,
   TRY(check_matrix("spectral radius", a, n, n, err));
   if (!radius)
     return fail(err, UNROLL_E_INVALID, "spectral radius: radius is NULL");
+  if (n >= RADIUS_ROWS && leading_radius(a, n, radius, NULL) == UNROLL_OK)
+    return UNROLL_OK;
   double *const values = mem_array(NULL, 2 * (uint64_t)n, sizeof *values);
   if (!values)
     return fail(err, UNROLL_E_MEMORY, "no memory for %lld eigenvalues", (long long)n);
   const unroll_status status = unroll_eigenvalues(a, n, values, values + n, err);
   if (status == UNROLL_OK)
     *radius = hypot(values[0], values[n]);
+  mem_free(NULL, values);
+  return status;
+}
+
+unroll_status unroll_spectral_norm(const double *a, int64_t m, int64_t n, double *norm, unroll_error *err) {
+  TRY(check_matrix("spectral norm", a, m, n, err));
+  if (!norm)
+    return fail(err, UNROLL_E_INVALID, "spectral norm: norm is NULL");
+  const int64_t rank = m < n ? m : n;
+  const unroll_operator by_products = {.struct_size = sizeof by_products, .rows = m, .columns = n, .matrix = a};
+  if (rank >= NORM_ROWS && unroll_largest_singular_value(&by_products, NULL, norm, NULL, NULL, NULL) == UNROLL_OK)
+    return UNROLL_OK;
+  double *const values = mem_array(NULL, (uint64_t)rank, sizeof *values);
+  if (!values)
+    return fail(err, UNROLL_E_MEMORY, "no memory for %lld singular values", (long long)rank);
+  const unroll_status status = unroll_singular_values(a, m, n, values, err);
+  if (status == UNROLL_OK)
+    *norm = values[0];
   mem_free(NULL, values);
   return status;
 }
@@ -80,5 +105,18 @@ unroll_status unroll_singular_values(const double *a, int64_t m, int64_t n, doub
                 (long long)n);
   if (info != 0)
     return fail(err, UNROLL_E_RANGE, "singular values: LAPACK's dgesvd did not converge (%d)", info);
+  return UNROLL_OK;
+}
+
+unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real, const double *imaginary,
+                                              double *departure, unroll_error *err) {
+  if (!a || !real || !imaginary || !departure || n < 1)
+    return fail(err, UNROLL_E_INVALID, "departure from normality: an array is NULL, or of %lld rows", (long long)n);
+  double sum = 0;
+  for (int64_t i = 0; i < n * n; i++)
+    sum += a[i] * a[i];
+  for (int64_t i = 0; i < n; i++)
+    sum -= real[i] * real[i] + imaginary[i] * imaginary[i];
+  *departure = sum > 0 ? sqrt(sum) : 0; /* below 0 by rounding alone */
   return UNROLL_OK;
 }

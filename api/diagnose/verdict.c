@@ -3,13 +3,17 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+#include <unroll/nn.h>
 #include <unroll/verdict.h>
 
 #include "base/base_private.h"
 
-#define MARGINAL 1e-3 /* nats a step: over 1000 steps a factor of e, which no task notices */
-#define SURE 3.0      /* standard errors */
-#define GROWS 10.0    /* of a gradient on its way back */
+#define MARGINAL 1e-3  /* nats a step: over 1000 steps a factor of e, which no task notices */
+#define SURE 3.0       /* standard errors */
+#define GROWS 10.0     /* of a gradient on its way back */
+#define GIVEN "input " /* how unroll_nonfinite_text begins of data */
+#define FEW 0.1        /* of the states: they alone don't explain what happens to gradients */
 
 const char *unroll_level_name(int32_t level) {
   switch (level) {
@@ -43,6 +47,20 @@ typedef bool (*rule)(const unroll_layer_figures *f, unroll_finding *to);
 
 static bool is_gated(const unroll_layer_figures *f) { return f->cell != UNROLL_CELL_RNN; }
 
+/* The gate that says how much of a state is kept, and which biases of it let it keep more. */
+typedef struct keeper {
+  const char *name, *biases;
+  double sign;
+} keeper;
+static keeper keeper_of(const unroll_layer_figures *f) {
+  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = f->cell};
+  unroll_gate gate = {.struct_size = sizeof gate};
+  for (int64_t i = 0; unroll_gate_of(&o, i, &gate, NULL) == UNROLL_OK; i++)
+    if (gate.keeps)
+      return gate.keeps == UNROLL_KEEPS ? (keeper){gate.name, "larger", 1} : (keeper){gate.name, "smaller", -1};
+  return (keeper){"update", "larger", 1};
+}
+
 /* "0.61", and large ones in short. */
 static const char *radius_text(double radius, char text[24]) {
   (void)snprintf(text, 24, radius < 100 ? "%.2f" : "%.3g", radius);
@@ -54,9 +72,12 @@ static bool nonfinite(const unroll_layer_figures *f, unroll_finding *to) {
     return false;
   *to = (unroll_finding){.level = UNROLL_LEVEL_BAD, .what = "nonfinite", .figure = (double)f->nonfinite};
   SAY(to->text, "%" PRId64 " number%s not finite%s%s", f->nonfinite, f->nonfinite == 1 ? " is" : "s are",
-      f->nonfinite_first ? ", the first at " : "", f->nonfinite_first ? f->nonfinite_first : "");
-  SAY(to->advice, "go back to the last saved model; train with a smaller learning rate, clipped gradients and "
-                  "--nonfinite skip");
+      f->nonfinite_first ? ", the first: " : "", f->nonfinite_first ? f->nonfinite_first : "");
+  if (f->nonfinite_first && strncmp(f->nonfinite_first, GIVEN, sizeof GIVEN - 1) == 0)
+    SAY(to->advice, "look for it in the data");
+  else
+    SAY(to->advice, "go back to the last saved model; train with a smaller learning rate, clipped gradients and "
+                    "--nonfinite skip");
   return true;
 }
 
@@ -86,30 +107,33 @@ static bool vanishing(const unroll_layer_figures *f, unroll_finding *to) {
   char *const rest = to->text + used;
   const size_t size = sizeof to->text - (size_t)used;
   if (!is_gated(f) && !isnan(f->radius)) {
-    if (f->radius >= 1 && f->saturated >= 0) /* ρ bounds what the product would do without the slopes of tanh */
+    /* ρ bounds what the product would do without the slopes of tanh */
+    if (f->radius >= 1 && f->saturated >= FEW)
       snprintf(rest, size, ": W_hh has spectral radius %s, but %.0f%% of the states stand at their ends",
                radius_text(f->radius, radius), 100 * f->saturated);
+    else if (f->radius >= 1)
+      snprintf(rest, size, ", although W_hh has spectral radius %s: what stands around it lets less through",
+               radius_text(f->radius, radius));
     else
       snprintf(rest, size, ": W_hh has spectral radius %s", radius_text(f->radius, radius));
   }
   if (f->cell == UNROLL_CELL_RNN)
     SAY(to->advice, "%s an LSTM or a GRU", f->radius < 0.95 ? "try orthogonal initialisation or" : "try");
-  else if (f->cell == UNROLL_CELL_LSTM)
-    SAY(to->advice, "if the task needs more, begin with larger biases of the forget gate (chrono initialisation)");
   else
-    SAY(to->advice, "if the task needs more, begin with larger biases of the update gate (chrono initialisation)");
+    SAY(to->advice, "if the task needs more, begin with %s biases of the %s gate (chrono initialisation)",
+        keeper_of(f).biases, keeper_of(f).name);
   return true;
 }
 
 static bool forgetful(const unroll_layer_figures *f, unroll_finding *to) {
   if (!(f->time_constant < (double)f->steps / 4) || f->memory >= f->steps)
     return false;
-  const char *gate = f->cell == UNROLL_CELL_LSTM ? "forget" : "update";
+  const keeper gate = keeper_of(f);
   *to = (unroll_finding){.level = UNROLL_LEVEL_WARNING, .what = "forgetful", .figure = f->time_constant};
-  SAY(to->text, "even the slowest %s gate keeps for only %.3g of %" PRId64 " steps (its time constant)", gate,
+  SAY(to->text, "even the slowest %s gate keeps for only %.3g of %" PRId64 " steps (its time constant)", gate.name,
       f->time_constant, f->steps);
-  SAY(to->advice, "if the task needs more, begin with larger biases of the %s gate: about ln(%" PRId64 ") = %.1f", gate,
-      f->steps, log((double)f->steps));
+  SAY(to->advice, "if the task needs more, begin with %s biases of the %s gate: about %sln(%" PRId64 ") = %.1f",
+      gate.biases, gate.name, gate.sign < 0 ? "-" : "", f->steps, gate.sign * log((double)f->steps));
   return true;
 }
 
@@ -166,7 +190,7 @@ static bool remembers(const unroll_layer_figures *f, unroll_finding *to) {
   *to = (unroll_finding){.level = UNROLL_LEVEL_GOOD, .what = "remembers", .figure = (double)f->memory};
   if (f->time_constant >= 0)
     SAY(to->text, "gradients reach back over all %" PRId64 " steps; the slowest %s gate keeps for %.3g", f->steps,
-        f->cell == UNROLL_CELL_LSTM ? "forget" : "update", f->time_constant);
+        keeper_of(f).name, f->time_constant);
   else if (isnan(f->radius))
     SAY(to->text, "gradients reach back over all %" PRId64 " steps", f->steps);
   else

@@ -39,23 +39,41 @@ struct probed {
   unroll_allocator allocator;
   struct probe *probes;
   uint32_t n, capacity;
-  int64_t T, B;      /* of the recurrences; 0: there is none */
+  int64_t B;    /* the batch of the recurrences; 0: there is none */
+  int64_t T[4]; /* how many steps they have, and what they are slices of */
+  uint32_t n_T;
   uint32_t *lengths; /* tensors of the graph, each once */
   uint32_t n_lengths, lengths_capacity;
 };
 
 /* ---- label.c ---- */
-enum { FAMILY_NONE, FAMILY_RNN, FAMILY_LSTM, FAMILY_COUPLED, FAMILY_GRU };
+enum {
+  FAMILY_NONE,
+  FAMILY_RNN,
+  FAMILY_LSTM,
+  FAMILY_COUPLED,
+  FAMILY_GRU,
+  FAMILY_MIN_GRU,
+  FAMILY_MIN_LSTM,
+  FAMILY_COUNT
+};
 struct body_labels {
   struct label *of; /* of the body's tensors */
   int family;
+  int32_t gates; /* G */
+  bool two;      /* carries h and c */
   int64_t H;
 };
-/* Labels the body of scan `node`, and the products at the top that its steps read. false: no memory. */
-bool label_body(const unroll_graph *g, uint32_t node, struct label *top, struct body_labels *out);
+/* Labels the body of scan `node`, and the products at the top that its steps read. forward: of a scan that goes back
+ * through a layer, the layer's own; else NULL. false: no memory. */
+bool label_body(const unroll_graph *g, uint32_t node, const struct body_labels *forward, struct label *top,
+                struct body_labels *out);
+/* Labels what stands before a layer's linear scan. Returns the family. */
+int label_linear_scan(const unroll_graph *g, uint32_t node, struct label *top);
 struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output);
 /* "forget gate"; "" where the family has no such names. */
-const char *label_gate_name(int family, int32_t gate);
+#define LABEL_NAME 24
+void label_gate_name(int family, int32_t gate, char name[LABEL_NAME]);
 
 /* ---- probe.c ---- */
 /* `from` without its updates, layers spelled out or kept, and its probes in the order of the nodes. */
@@ -66,6 +84,8 @@ unroll_status probed_add_marks(struct probed *p, unroll_error *err);
 /* An output "finite.value.I": the tensor of the body of `node`, or of the graph where node is GRAPH_NONE; spec: its. */
 unroll_status probed_add_value(struct probed *p, uint32_t node, uint32_t id, uint32_t index, tensor_spec *spec,
                                unroll_error *err);
+/* Has a tensor axes [T,B,..] of a recurrence, or [T·B,..] with flat? */
+bool probed_has_steps(const struct probed *p, const tensor_spec *spec, bool flat);
 /* The extent of axis 0 in a run, of one whose run-time sizes are dims, or at its maximum with n_dims 0. */
 int64_t probed_extent(const unroll_graph *g, const tensor_spec *spec, const int64_t *dims, uint32_t n_dims);
 
@@ -77,12 +97,12 @@ struct order {
   float **marks;     /* of each probe */
   int32_t **lengths; /* of each of p->lengths */
 };
-struct place {
+struct where {
   uint32_t probe; /* GRAPH_NONE: there is none */
   int64_t step;   /* in memory; 0 of what has none */
 };
 /* The first value, and step of it, with a number that is not finite. Counts them by phase. */
-struct place order_first(const struct order *o, uint64_t counts[UNROLL_PHASE_COUNT]);
+struct where order_first(const struct order *o, uint64_t counts[UNROLL_PHASE_COUNT]);
 /* Rows that a mark stands for, of each step, and how many steps: 1 where the probe's time is not axis 0. */
 int64_t order_steps(const struct order *o, const struct probe *x);
 uint64_t order_rows(const struct order *o, const struct probe *x);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* label.c: what the values of a recurrence are, told from the ops that make and read them. */
 #include "finite/finite_private.h"
+#include <stdio.h>
+#include <string.h>
+#include <unroll/nn.h>
 
 static const struct label NOTHING = {UNROLL_QUANTITY_VALUE, -1, 0};
 
@@ -121,16 +124,36 @@ static bool is_given(const struct look *k, uint32_t id) {
   return t->producer != GRAPH_NONE && k->body->nodes[t->producer].op == UNROLL_OP_CONSTANT;
 }
 
+/* What is multiplied with a value, or taken from one, has been through its activation, however many ops that has. */
+static void mark_gate(const struct look *k, uint32_t id) {
+  const uint32_t p = k->body->tensors[id].producer;
+  struct label *l = &k->out->of[id];
+  const bool activated =
+      p != GRAPH_NONE && (k->body->nodes[p].op == UNROLL_OP_UNARY || k->body->nodes[p].op == UNROLL_OP_BINARY ||
+                          k->body->nodes[p].op == UNROLL_OP_SELECT);
+  if (activated && l->first >= 0 && l->quantity == UNROLL_QUANTITY_PRE_ACTIVATION)
+    l->quantity = UNROLL_QUANTITY_GATE;
+}
+
 static struct label of_binary(const struct look *k, const node *n) {
-  const struct label a = at(k, n->in[0]), b = at(k, n->in[1]);
-  const struct label kept = a.first >= 0 ? a : b;
-  if (n->attr.binary.kind >= UNROLL_TANH_GRAD)
+  const struct label a = at(k, n->in[0]), b = at(k, n->in[1]), kept = a.first >= 0 ? a : b;
+  const int32_t kind = n->attr.binary.kind;
+  const bool sum = kind == UNROLL_ADD, given = is_given(k, n->in[0]) || is_given(k, n->in[1]);
+  if (kind >= UNROLL_TANH_GRAD)
     return label(UNROLL_QUANTITY_PRE_ACTIVATION);
-  if (a.quantity == UNROLL_QUANTITY_PRE_ACTIVATION)
-    return a;
-  if (kept.quantity == UNROLL_QUANTITY_PRE_ACTIVATION)
-    return n->attr.binary.kind == UNROLL_MUL && !is_given(k, n->in[0]) ? NOTHING : kept;
-  return is_given(k, n->in[0]) || is_given(k, n->in[1]) ? kept : NOTHING;
+  if (kind == UNROLL_SUB && b.quantity == UNROLL_QUANTITY_GATE && is_given(k, n->in[0]))
+    return NOTHING; /* 1 - i, where a cell has no gate of that name */
+  if (given || (kind == UNROLL_DIV && a.first >= 0 && a.first == b.first)) /* x/(1 + |x|) */
+    return kept;
+  if (sum)
+    return a.quantity == UNROLL_QUANTITY_PRE_ACTIVATION   ? a
+           : b.quantity == UNROLL_QUANTITY_PRE_ACTIVATION ? b
+                                                          : NOTHING;
+  if (!k->scan->backward) {
+    mark_gate(k, n->in[0]);
+    mark_gate(k, n->in[1]);
+  }
+  return NOTHING;
 }
 
 static struct label of_slice(const struct look *k, const node *n) {
@@ -142,6 +165,19 @@ static struct label of_slice(const struct look *k, const node *n) {
   l.first += (int32_t)(n->attr.slice.start / H);
   l.n = (int32_t)(width / H);
   return l;
+}
+
+/* Is it, of a reverse pass, the gradient of a slice of gates, padded to the width of those that stand together? */
+static bool is_whole_gates(const struct look *k, const node *n) {
+  const int64_t H = k->out->H, before = n->attr.pad.before;
+  const tensor_spec *s = &k->body->tensors[n->out[0]].spec;
+  if (H < 1 || n->attr.pad.axis != s->rank - 1 || before % H || width_of(k->body, n->in[0]) % H)
+    return false;
+  const int64_t width = s->shape[s->rank - 1];
+  return width % H == 0 && width / H <= k->out->gates;
+}
+static struct label all_gates(const struct look *k, const node *n) {
+  return gates(UNROLL_QUANTITY_PRE_ACTIVATION, 0, (int32_t)(width_of(k->body, n->out[0]) / k->out->H));
 }
 
 static struct label of_node(const struct look *k, const node *n, const unroll_graph *g) {
@@ -164,38 +200,67 @@ static struct label of_node(const struct look *k, const node *n, const unroll_gr
         (kind == UNROLL_TANH || kind == UNROLL_SIGMOID || kind == UNROLL_RELU))
       l.quantity = UNROLL_QUANTITY_GATE;
     return l;
+  case UNROLL_OP_SELECT: /* an activation by cases; of what is not one of those, nothing is known */
+    l = at(k, n->in[1]).first >= 0 ? at(k, n->in[1]) : at(k, n->in[2]);
+    return k->scan->backward ? NOTHING : l;
+  case UNROLL_OP_PAD: return k->scan->backward && is_whole_gates(k, n) ? all_gates(k, n) : NOTHING;
   case UNROLL_OP_LAYER_NORM:
   case UNROLL_OP_LENGTH_MASK: return at(k, n->in[0]);
   default: return NOTHING;
   }
 }
 
-/* What becomes a carry, and what of it was before masks, bounds and zoneout. */
+/* What becomes a carry, and what of it was before masks, bounds, zoneout, what is added, and a projection. */
 static void label_next(const struct look *k, uint32_t id, struct label l) {
-  for (uint32_t p; id != GRAPH_NONE; id = k->body->nodes[p].in[k->body->nodes[p].op == UNROLL_OP_SELECT ? 2 : 0]) {
-    if ((p = k->body->tensors[id].producer) == GRAPH_NONE)
-      return;
-    k->out->of[id] = l;
+  const bool forward = !k->scan->backward;
+  for (uint32_t p; id != GRAPH_NONE && (p = k->body->tensors[id].producer) != GRAPH_NONE;) {
     const node *n = &k->body->nodes[p];
-    const bool bounds =
-        n->op == UNROLL_OP_BINARY && (n->attr.binary.kind == UNROLL_MIN || n->attr.binary.kind == UNROLL_MAX);
-    const bool copies = n->op == UNROLL_OP_UNARY && n->attr.unary.kind == UNROLL_COPY;
-    if (n->op != UNROLL_OP_LENGTH_MASK && n->op != UNROLL_OP_SELECT && !bounds && !copies)
-      return;
+    struct label *now = &k->out->of[id];
+    if (k->out->gates > 1 && now->first >= 0 && now->quantity == UNROLL_QUANTITY_GATE)
+      return; /* n of n + z⊙(h - n) */
+    *now = l;
+    switch (n->op) {
+    case UNROLL_OP_SELECT: id = n->in[2]; break;
+    case UNROLL_OP_LENGTH_MASK: id = n->in[0]; break;
+    case UNROLL_OP_UNARY: id = n->attr.unary.kind == UNROLL_COPY ? n->in[0] : GRAPH_NONE; break;
+    case UNROLL_OP_BINARY:
+      id = n->attr.binary.kind == UNROLL_MIN || n->attr.binary.kind == UNROLL_MAX ||
+                   (forward && n->attr.binary.kind == UNROLL_ADD)
+               ? n->in[0]
+               : GRAPH_NONE;
+      break;
+    case UNROLL_OP_MATMUL: id = forward && k->out->two ? n->in[0] : GRAPH_NONE; break;
+    default: id = GRAPH_NONE;
+    }
   }
 }
 
-/* The gate of a gradient that goes into the rows of several: it is padded to their width. */
+/* The gradient of one gate, which is padded to the width of all: by way of bounds and factors up to that of its activation. */
 static void label_padded(const struct look *k) {
-  const int64_t H = k->out->H;
-  for (uint32_t i = 0; i < k->body->n_nodes; i++) {
-    const node *n = &k->body->nodes[i];
-    if (n->op != UNROLL_OP_PAD || n->in[0] == GRAPH_NONE || H < 1 || n->attr.pad.before % H)
+  const unroll_graph *b = k->body;
+  for (uint32_t i = 0; i < b->n_nodes; i++) {
+    const node *n = &b->nodes[i];
+    if (n->op != UNROLL_OP_PAD || n->in[0] == GRAPH_NONE || !is_whole_gates(k, n))
       continue;
-    struct label *l = &k->out->of[n->in[0]];
-    const int64_t width = width_of(k->body, n->in[0]);
-    if (l->quantity == UNROLL_QUANTITY_PRE_ACTIVATION && l->first < 0 && width % H == 0)
-      *l = gates(l->quantity, (int32_t)(n->attr.pad.before / H), (int32_t)(width / H));
+    const int64_t H = k->out->H;
+    const struct label l =
+        gates(UNROLL_QUANTITY_PRE_ACTIVATION, (int32_t)(n->attr.pad.before / H), (int32_t)(width_of(b, n->in[0]) / H));
+    for (uint32_t id = n->in[0]; id != GRAPH_NONE && k->out->of[id].first < 0;) {
+      const uint32_t p = b->tensors[id].producer;
+      k->out->of[id] = l;
+      if (p == GRAPH_NONE)
+        break;
+      const node *m = &b->nodes[p];
+      const bool scales = m->op == UNROLL_OP_BINARY && m->attr.binary.kind == UNROLL_MUL && is_given(k, m->in[1]);
+      id = m->op == UNROLL_OP_SELECT ? m->in[is_given(k, m->in[1]) ? 2 : 1] : scales ? m->in[0] : GRAPH_NONE;
+    }
+  }
+  /* What else goes back through an activation is the way from h to the cell state; of a GRU its candidate stands alone. */
+  for (uint32_t i = 0; i < b->n_nodes && k->out->gates > 1; i++) {
+    const node *n = &b->nodes[i];
+    struct label *l = n->op == UNROLL_OP_BINARY ? &k->out->of[n->out[0]] : NULL;
+    if (l && n->attr.binary.kind >= UNROLL_TANH_GRAD && l->quantity == UNROLL_QUANTITY_PRE_ACTIVATION && l->first < 0)
+      *l = k->out->two ? label(UNROLL_QUANTITY_CELL) : gates(UNROLL_QUANTITY_PRE_ACTIVATION, 2, 1);
   }
 }
 
@@ -206,34 +271,53 @@ static bool has_op(const unroll_graph *b, uint32_t op) {
   return false;
 }
 
-static int family_of(const unroll_graph *b, bool backward) {
-  if (has_op(b, UNROLL_OP_LSTM_GATES) || has_op(b, UNROLL_OP_LSTM_GATES_GRAD))
+static int family_of(const unroll_graph *b) {
+  if (has_op(b, UNROLL_OP_LSTM_GATES))
     return FAMILY_LSTM;
-  if (has_op(b, UNROLL_OP_GRU_UPDATE) || has_op(b, UNROLL_OP_GRU_AFTER_GATES) || has_op(b, UNROLL_OP_GRU_UPDATE_GRAD) ||
-      has_op(b, UNROLL_OP_GRU_AFTER_GATES_GRAD))
+  if (has_op(b, UNROLL_OP_GRU_UPDATE) || has_op(b, UNROLL_OP_GRU_AFTER_GATES))
     return FAMILY_GRU;
-  return !backward && b->n_carries == 2 ? FAMILY_LSTM : FAMILY_RNN;
+  return b->n_carries == 2 ? FAMILY_LSTM : FAMILY_RNN;
 }
 
-bool label_body(const unroll_graph *g, uint32_t index, struct label *top, struct body_labels *out) {
+/* What a scan that goes back through a layer takes of the layer's own, its cell above all. */
+static void take_cell(const unroll_graph *b, const struct body_labels *of, struct body_labels *out) {
+  out->two = of->two && b->n_carries > 1;
+  out->family = of->family;
+  out->gates = of->gates;
+  out->H = of->H;
+}
+
+static void find_cell(const struct look *k, const unroll_graph *g, struct label *top) {
+  const unroll_graph *b = k->body;
+  struct body_labels *out = k->out;
+  out->family = family_of(b);
+  out->two = out->family == FAMILY_LSTM && b->n_carries > 1;
+  out->H = width_of(b, b->carries[out->two ? 1 : 0].in);
+  for (uint32_t i = 0; i < b->n_inputs; i++) {
+    const struct label l = label_input(g, k->scan, b->inputs[i].outer, out->H, top);
+    out->of[b->inputs[i].inner] = l;
+    out->gates = l.first >= 0 && l.first + l.n > out->gates ? l.first + l.n : out->gates;
+  }
+  if (out->gates == 3 && out->family != FAMILY_GRU)
+    out->family = out->two ? FAMILY_COUPLED : FAMILY_GRU;
+}
+
+bool label_body(const unroll_graph *g, uint32_t index, const struct body_labels *forward, struct label *top,
+                struct body_labels *out) {
   const node *scan = &g->nodes[index];
   const unroll_graph *b = scan->body;
   const struct look k = {b, scan, out};
+  *out = (struct body_labels){.family = FAMILY_NONE};
   out->of = mem_array(&g->allocator, (uint64_t)b->n_tensors + 1, sizeof *out->of);
   if (!out->of)
     return false;
   for (uint32_t i = 0; i < b->n_tensors; i++)
     out->of[i] = NOTHING;
-  const bool recurrent = scan->layer >= 0 && b->n_carries > 0;
-  out->family = recurrent ? family_of(b, scan->backward) : FAMILY_NONE;
-  const bool two = out->family == FAMILY_LSTM && b->n_carries > 1;
-  out->H = recurrent ? width_of(b, b->carries[two ? 1 : 0].in) : 0;
-  int32_t G = 0;
-  for (uint32_t i = 0; i < b->n_inputs && recurrent && !scan->backward; i++) {
-    const struct label l = label_input(g, scan, b->inputs[i].outer, out->H, top);
-    out->of[b->inputs[i].inner] = l;
-    G = l.first >= 0 && l.first + l.n > G ? l.first + l.n : G;
-  }
+  const bool recurrent = scan->layer >= 0 && b->n_carries > 0 && (!scan->backward || forward);
+  if (recurrent && scan->backward)
+    take_cell(b, forward, out);
+  else if (recurrent)
+    find_cell(&k, g, top);
   for (uint32_t i = 0; i < b->n_nodes; i++) {
     const node *n = &b->nodes[i];
     for (uint32_t o = 0; o < n->n_out; o++)
@@ -243,18 +327,67 @@ bool label_body(const unroll_graph *g, uint32_t index, struct label *top, struct
   if (!recurrent)
     return true;
   label_next(&k, b->carries[0].next, label(UNROLL_QUANTITY_HIDDEN));
-  if (two)
+  if (out->two)
     label_next(&k, b->carries[1].next, label(UNROLL_QUANTITY_CELL));
   if (scan->backward)
     label_padded(&k);
-  else if (out->family == FAMILY_LSTM && G == 3)
-    out->family = FAMILY_COUPLED;
-  else if (out->family == FAMILY_RNN && G == 3)
-    out->family = FAMILY_GRU;
-  else if (out->family == FAMILY_RNN && G <= 1) /* one block is no gate */
+  else if (out->family == FAMILY_RNN && out->gates <= 1) /* one block is no gate */
     for (uint32_t i = 0; i < b->n_tensors; i++)
       out->of[i].first = -1;
   return true;
+}
+
+/* ---- cells without steps ---- */
+
+static struct label of_min_node(const unroll_graph *g, const node *n, const struct label *top, int64_t H) {
+  const struct label a = n->in[0] == GRAPH_NONE ? NOTHING : top[n->in[0]],
+                     b = n->n_in < 2 || n->in[1] == GRAPH_NONE ? NOTHING : top[n->in[1]];
+  struct label l = a.first >= 0 ? a : b;
+  switch (n->op) {
+  case UNROLL_OP_MATMUL: return of_product(first_row(g, n->in[1]), width_of(g, n->out[0]), H);
+  case UNROLL_OP_UNARY:
+    if (n->attr.unary.kind == UNROLL_SIGMOID || n->attr.unary.kind == UNROLL_TANH || n->attr.unary.kind == UNROLL_RELU)
+      l.quantity = l.first >= 0 ? UNROLL_QUANTITY_GATE : l.quantity;
+    return l;
+  case UNROLL_OP_BINARY: return a.first >= 0 && b.first >= 0 && a.first != b.first ? NOTHING : l;
+  case UNROLL_OP_SELECT: return b;
+  default: return NOTHING;
+  }
+}
+
+int label_linear_scan(const unroll_graph *g, uint32_t index, struct label *top) {
+  const node *scan = &g->nodes[index];
+  const int64_t H = width_of(g, scan->in[0]);
+  const uint32_t keep = scan->in[0];
+  int32_t G = 0;
+  uint32_t first = index;
+  while (first > 0 && g->nodes[first - 1].layer == scan->layer && g->nodes[first - 1].direction == scan->direction &&
+         g->nodes[first - 1].backward == scan->backward)
+    first--;
+  for (uint32_t i = first; i < index; i++) {
+    const node *n = &g->nodes[i];
+    if (n->n_in == 0 || n->n_out == 0 || n->out[0] == GRAPH_NONE)
+      continue;
+    const struct label l = top[n->out[0]] = of_min_node(g, n, top, H);
+    G = l.first >= 0 && l.first + l.n > G ? l.first + l.n : G;
+  }
+  if (G != 2 && G != 3)
+    return FAMILY_NONE;
+  /* Of minLSTM the quotients f/(f+i) and i/(f+i), which are made of both; of both cells what a candidate was multiplied with. */
+  top[keep] = gates(UNROLL_QUANTITY_GATE, 0, 1);
+  for (uint32_t i = first; i < index; i++) {
+    const node *n = &g->nodes[i];
+    if (n->op != UNROLL_OP_BINARY || n->attr.binary.kind != UNROLL_MUL || n->in[0] == n->in[1])
+      continue;
+    const struct label a = top[n->in[0]], b = top[n->in[1]];
+    if (b.first != G - 1 || (G == 3 ? a.first >= 0 : a.first != 0))
+      continue;
+    top[n->in[0]] = gates(UNROLL_QUANTITY_GATE, G - 2, 1);
+    if (g->nodes[g->tensors[n->in[1]].producer].op != UNROLL_OP_MATMUL) /* else it has no activation */
+      top[n->in[1]].quantity = UNROLL_QUANTITY_GATE;
+    top[n->out[0]] = NOTHING;
+  }
+  return G == 2 ? FAMILY_MIN_GRU : FAMILY_MIN_LSTM;
 }
 
 struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output) {
@@ -267,13 +400,19 @@ struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output)
   return l;
 }
 
-const char *label_gate_name(int family, int32_t gate) {
-  static const char *const names[][4] = {
-      [FAMILY_NONE] = {"", "", "", ""},
-      [FAMILY_RNN] = {"", "", "", ""},
-      [FAMILY_LSTM] = {"input gate", "forget gate", "candidate", "output gate"},
-      [FAMILY_COUPLED] = {"input gate", "candidate", "output gate", ""},
-      [FAMILY_GRU] = {"reset gate", "update gate", "candidate", "candidate's h part"},
-  };
-  return gate >= 0 && gate < 4 ? names[family][gate] : "";
+void label_gate_name(int family, int32_t gate, char name[LABEL_NAME]) {
+  static const int32_t cells[FAMILY_COUNT] = {[FAMILY_LSTM] = UNROLL_CELL_LSTM,
+                                              [FAMILY_COUPLED] = UNROLL_RNN_COUPLED_LSTM,
+                                              [FAMILY_GRU] = UNROLL_CELL_GRU,
+                                              [FAMILY_MIN_GRU] = UNROLL_RNN_MIN_GRU,
+                                              [FAMILY_MIN_LSTM] = UNROLL_RNN_MIN_LSTM};
+  const unroll_rnn_options o = {.struct_size = sizeof o, .cell = cells[family]};
+  unroll_gate what = {.struct_size = sizeof what};
+  const bool named = cells[family] && unroll_gate_of(&o, gate, &what, NULL) == UNROLL_OK;
+  const bool inner = family == FAMILY_GRU && gate == unroll_gate_count(UNROLL_CELL_GRU); /* of gru_after, behind them */
+  snprintf(name, LABEL_NAME, "%s%s",
+           named   ? what.name
+           : inner ? "candidate's h part"
+                   : "",
+           named && strcmp(what.name, "candidate") != 0 ? " gate" : "");
 }

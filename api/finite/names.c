@@ -85,7 +85,7 @@ const char *unroll_nonfinite_text(const unroll_nonfinite *f, char *text, size_t 
   if (f->sequence >= 0)
     add(&l, ", sequence %lld", (long long)f->sequence);
   if (f->unit >= 0)
-    add(&l, ", %s %lld", f->step < 0 ? "element" : "unit", (long long)f->unit);
+    add(&l, ", %s %lld", f->step < 0 && f->sequence < 0 ? "element" : "unit", (long long)f->unit);
   add(&l, " %s %s", f->phase == UNROLL_PHASE_GIVEN ? "is" : "became", value_name(f->value));
   if (f->fused)
     add(&l, "; only where the layer runs as one node");

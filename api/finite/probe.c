@@ -97,8 +97,10 @@ static int64_t scan_t0(const unroll_graph *g, const node *scan) {
 static uint32_t lengths_of(const node *n) {
   if (n->op == UNROLL_OP_LAYER)
     return n->n_in > 7 ? n->in[7] : GRAPH_NONE;
-  if (n->op == UNROLL_OP_LAYER_GRAD)
+  if (n->op == UNROLL_OP_LAYER_GRAD || n->op == UNROLL_OP_LINEAR_SCAN_GRAD)
     return n->n_in > 5 ? n->in[5] : GRAPH_NONE;
+  if (n->op == UNROLL_OP_LINEAR_SCAN)
+    return n->n_in > 3 ? n->in[3] : GRAPH_NONE;
   for (uint32_t i = 0; n->body && i < n->body->n_nodes; i++) {
     const node *m = &n->body->nodes[i];
     if (m->op != UNROLL_OP_LENGTH_MASK)
@@ -128,10 +130,10 @@ static bool add_lengths(struct probed *p, uint32_t id, uint32_t *index) {
 struct survey {
   struct probed *p;
   uint32_t n_nodes;
-  bool *after;       /* by node: made of gradients, and none itself */
-  struct label *top; /* by tensor */
-  uint32_t *param;   /* by tensor: whose gradient it is; GRAPH_NONE */
-  int *family;       /* by node */
+  bool *after;              /* by node: made of gradients, and none itself */
+  struct label *top;        /* by tensor */
+  uint32_t *param;          /* by tensor: whose gradient it is; GRAPH_NONE */
+  struct body_labels *cell; /* by node, of a scan or linear scan; `of` is NULL */
 };
 
 /* A layer's direction, also of a scan that goes back through it. */
@@ -192,17 +194,38 @@ static void name_gradients(const struct survey *s) {
       s->param[g->nodes[i].out[0]] = s->param[g->nodes[i].in[0]];
 }
 
+static bool is_linear(const node *n) { return n->op == UNROLL_OP_LINEAR_SCAN || n->op == UNROLL_OP_LINEAR_SCAN_GRAD; }
+
 /* The first scan from here on in the same layer, direction and pass; GRAPH_NONE. */
 static uint32_t scan_ahead(const struct survey *s, uint32_t i) {
   const unroll_graph *g = s->p->graph;
   for (uint32_t k = i; k < s->n_nodes && same_place(&g->nodes[i], &g->nodes[k]); k++)
-    if (g->nodes[k].op == UNROLL_OP_SCAN)
+    if (g->nodes[k].op == UNROLL_OP_SCAN || g->nodes[k].op == UNROLL_OP_LINEAR_SCAN)
       return k;
   return GRAPH_NONE;
 }
 
 static bool has_steps(const tensor_spec *s, int64_t T, int64_t B) {
   return s->rank >= 3 && s->shape[0] == T && s->shape[1] == B;
+}
+
+bool probed_has_steps(const struct probed *p, const tensor_spec *s, bool flat) {
+  bool has = false;
+  for (uint32_t i = 0; i < p->n_T && p->B > 0; i++)
+    has = has || (flat ? s->rank >= 1 && s->shape[0] == p->T[i] * p->B
+                       : s->rank >= 2 && s->shape[0] == p->T[i] && s->shape[1] == p->B);
+  return has;
+}
+
+/* The way in which a node's steps are gone through: that of the scan, or of what is its own. */
+static int32_t order_of(const node *n) {
+  if (n->op == UNROLL_OP_SCAN)
+    return n->body->direction;
+  if (n->op == UNROLL_OP_LINEAR_SCAN)
+    return n->attr.linear_scan.direction;
+  if (n->op == UNROLL_OP_LINEAR_SCAN_GRAD)
+    return n->attr.linear_scan.direction == UNROLL_REVERSE ? UNROLL_FORWARD : UNROLL_REVERSE;
+  return n->layer >= 0 && (n->direction == UNROLL_REVERSE) != n->backward ? UNROLL_REVERSE : UNROLL_FORWARD;
 }
 
 static bool survey_top(struct survey *s, uint32_t i) {
@@ -231,22 +254,24 @@ static bool survey_top(struct survey *s, uint32_t i) {
                       .spec = g->tensors[id].spec};
     x.reduced = x.spec.rank >= 2;
     x.param = x.phase == UNROLL_PHASE_FORWARD ? GRAPH_NONE : s->param[id];
+    if (x.phase == UNROLL_PHASE_UPDATE && x.label.quantity == UNROLL_QUANTITY_LOSS) /* a norm, a factor */
+      x.label.quantity = UNROLL_QUANTITY_VALUE;
     if (x.param != GRAPH_NONE)
       x.label = (struct label){UNROLL_QUANTITY_PARAMETER, -1, 0};
-    if (scan && has_steps(&x.spec, scan->body->steps, p->B)) {
-      x.stepwise = true;
+    const int64_t steps = !scan ? 0 : is_linear(scan) ? g->tensors[scan->in[0]].spec.shape[0] : scan->body->steps;
+    const bool own = n->layer < 0 || n->n_in == 0 || n->in[0] == GRAPH_NONE;
+    const bool in_scan = scan && has_steps(&x.spec, steps, p->B);
+    x.stepwise = in_scan || (x.spec.rank >= 3 && probed_has_steps(p, &x.spec, false));
+    if (in_scan) {
       x.major = ahead;
-      x.order = scan->body->direction;
-      x.family = s->family[ahead];
-      x.t0 = scan_t0(g, scan);
-    } else if (has_steps(&x.spec, p->T, p->B)) {
-      x.stepwise = true;
-      x.order = n->op == UNROLL_OP_LINEAR_SCAN                                     ? n->attr.linear_scan.direction
-                : n->layer >= 0 && (n->direction == UNROLL_REVERSE) != n->backward ? UNROLL_REVERSE
-                                                                                   : UNROLL_FORWARD;
+      x.family = s->cell[ahead].family;
     }
-    if (x.stepwise && !add_lengths(p, lengths_of(scan ? scan : n), &x.lengths))
-      return false;
+    if (x.stepwise) {
+      x.order = order_of(in_scan ? scan : n);
+      x.t0 = in_scan && !is_linear(scan) ? scan_t0(g, scan) : first_step(g, own ? id : n->in[0], 16);
+      if (!add_lengths(p, lengths_of(scan ? scan : n), &x.lengths))
+        return false;
+    }
     if (!add_probe(p, &x))
       return false;
   }
@@ -258,16 +283,16 @@ static bool survey_scan(struct survey *s, uint32_t i) {
   const unroll_graph *g = p->graph;
   const node *n = &g->nodes[i];
   unroll_graph *b = n->body;
-  struct body_labels labels = {NULL, FAMILY_NONE, 0};
+  struct body_labels *const labels = &s->cell[i];
+  const struct body_labels *forward = NULL;
   bool ok = true;
   for (uint32_t k = 0; k < b->n_nodes && ok; k++)
     ok = revive(b, &b->nodes[k]);
-  ok = ok && label_body(g, i, s->top, &labels);
-  s->family[i] = labels.family;
-  for (uint32_t k = 0; k < i && n->backward; k++) /* the gates are named as those of the layer forward */
+  for (uint32_t k = 0; k < i && n->backward; k++)
     if (g->nodes[k].op == UNROLL_OP_SCAN && !g->nodes[k].backward && n->layer >= 0 && g->nodes[k].layer == n->layer &&
         g->nodes[k].direction == direction_of(n))
-      s->family[i] = s->family[k];
+      forward = &s->cell[k];
+  ok = ok && label_body(g, i, forward, s->top, labels);
   uint32_t lengths = GRAPH_NONE;
   ok = ok && add_lengths(p, lengths_of(n), &lengths);
   for (uint32_t k = 0; k < b->n_nodes && ok; k++) {
@@ -290,8 +315,8 @@ static bool survey_scan(struct survey *s, uint32_t i) {
                         .order = b->direction,
                         .t0 = scan_t0(g, n),
                         .lengths = lengths,
-                        .family = s->family[i],
-                        .label = labels.of[id],
+                        .family = labels->family,
+                        .label = labels->of[id],
                         .param = GRAPH_NONE,
                         .spec = b->tensors[id].spec};
       if (x.spec.rank == UNROLL_MAX_RANK)
@@ -304,31 +329,67 @@ static bool survey_scan(struct survey *s, uint32_t i) {
       ok = add_probe(p, &x);
     }
   }
-  mem_free(&g->allocator, labels.of);
+  mem_free(&g->allocator, labels->of);
+  labels->of = NULL;
   return ok;
+}
+
+static void add_steps(struct probed *p, int64_t T) {
+  bool there = T < 1 || p->n_T == sizeof p->T / sizeof p->T[0];
+  for (uint32_t i = 0; i < p->n_T; i++)
+    there = there || p->T[i] == T;
+  if (!there)
+    p->T[p->n_T++] = T;
+}
+
+/* The batch, and numbers of steps: of an encoder and a decoder, of segments and of what they are cut from. */
+static void find_recurrences(struct survey *s) {
+  struct probed *p = s->p;
+  const unroll_graph *g = p->graph;
+  for (uint32_t i = 0; i < s->n_nodes; i++) {
+    const node *n = &g->nodes[i];
+    const tensor_spec *of = NULL;
+    int64_t T = 0, B = 0;
+    if (n->op == UNROLL_OP_SCAN && n->body->n_carries > 0) {
+      of = &g->tensors[n->body->carries[0].init].spec;
+      T = n->body->steps;
+      B = of->rank > 0 ? of->shape[0] : 0;
+    } else if (n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LINEAR_SCAN) {
+      of = &g->tensors[n->in[0]].spec;
+      T = of->rank >= 2 ? of->shape[0] : 0;
+      B = of->rank >= 2 ? of->shape[1] : 0;
+    }
+    if (B < 1 || (p->B > 0 && B != p->B))
+      continue;
+    p->B = B;
+    add_steps(p, T);
+    for (uint32_t k = 0; k < n->n_in; k++) {
+      uint32_t id = n->in[k];
+      while (id != GRAPH_NONE && g->tensors[id].producer != GRAPH_NONE && g->nodes[g->tensors[id].producer].n_in > 0 &&
+             g->tensors[id].spec.rank >= 3) {
+        const node *from = &g->nodes[g->tensors[id].producer];
+        id = from->in[0];
+        if (from->op == UNROLL_OP_SLICE && from->attr.slice.axis == 0)
+          add_steps(p, g->tensors[id].spec.shape[0]);
+      }
+    }
+  }
 }
 
 static bool survey(struct survey *s) {
   const unroll_graph *g = s->p->graph;
   for (uint32_t i = 0; i < g->n_tensors; i++)
     s->top[i] = (struct label){UNROLL_QUANTITY_VALUE, -1, 0};
-  for (uint32_t i = 0; i < s->n_nodes && s->p->B == 0; i++) {
-    const node *n = &g->nodes[i];
-    const bool layer = n->op == UNROLL_OP_LAYER || n->op == UNROLL_OP_LINEAR_SCAN;
-    if (n->op == UNROLL_OP_SCAN && n->body->n_carries > 0 && g->tensors[n->body->carries[0].init].spec.rank > 0) {
-      s->p->T = n->body->steps;
-      s->p->B = g->tensors[n->body->carries[0].init].spec.shape[0];
-    } else if (layer && g->tensors[n->in[0]].spec.rank >= 2) {
-      s->p->T = g->tensors[n->in[0]].spec.shape[0];
-      s->p->B = g->tensors[n->in[0]].spec.shape[1];
-    }
-  }
+  find_recurrences(s);
   find_after(s);
   name_gradients(s);
   bool ok = true;
   /* Scans first: they label the products before them. */
   for (uint32_t i = 0; i < s->n_nodes && ok; i++)
-    ok = g->nodes[i].op != UNROLL_OP_SCAN || survey_scan(s, i);
+    if (g->nodes[i].op == UNROLL_OP_SCAN)
+      ok = survey_scan(s, i);
+    else if (g->nodes[i].op == UNROLL_OP_LINEAR_SCAN && g->nodes[i].layer >= 0)
+      s->cell[i].family = label_linear_scan(g, i, s->top);
   for (uint32_t i = 0; i < s->n_nodes && ok; i++)
     ok = g->nodes[i].op == UNROLL_OP_SCAN || only_moves(&g->nodes[i]) || survey_top(s, i);
   return ok;
@@ -374,12 +435,12 @@ unroll_status probed_make(const unroll_graph *from, bool keep_layers, struct pro
   s.after = mem_array(a, (uint64_t)g->n_nodes + 1, sizeof *s.after);
   s.top = mem_array(a, (uint64_t)g->n_tensors + 1, sizeof *s.top);
   s.param = mem_array(a, (uint64_t)g->n_tensors + 1, sizeof *s.param);
-  s.family = mem_array(a, (uint64_t)g->n_nodes + 1, sizeof *s.family);
-  const bool ok = s.after && s.top && s.param && s.family && survey(&s);
+  s.cell = mem_array(a, (uint64_t)g->n_nodes + 1, sizeof *s.cell);
+  const bool ok = s.after && s.top && s.param && s.cell && survey(&s);
   mem_free(a, s.after);
   mem_free(a, s.top);
   mem_free(a, s.param);
-  mem_free(a, s.family);
+  mem_free(a, s.cell);
   if (!ok)
     return fail(err, UNROLL_E_MEMORY, "no memory to look at a graph's values");
   sort(p);

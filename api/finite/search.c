@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "finite/finite_private.h"
+#include "runtime/runtime_private.h"
 
 struct search {
   unroll_device *const *devices;
@@ -66,7 +67,8 @@ static unroll_status find_live(const unroll_graph *g, bool **live, unroll_error 
   return UNROLL_OK;
 }
 
-static void note_given(const struct search *k, const tensor *t, const void *data, uint64_t n, const int32_t *lengths) {
+static void note_given(const struct search *k, const struct probed *p, const tensor *t, const void *data, uint64_t n,
+                       const int32_t *lengths) {
   unroll_nonfinite *f = k->found;
   const int64_t B = t->spec.rank > 1 ? t->spec.shape[1] : 1;
   uint64_t width = 1; /* of a step of a sequence */
@@ -87,10 +89,15 @@ static void note_given(const struct search *k, const tensor *t, const void *data
     f->unit = (int64_t)i;
     f->value = value;
     snprintf(f->tensor, sizeof f->tensor, "%s", t->name);
-    if (t->role == UNROLL_ROLE_INPUT && t->spec.rank > 1) {
+    if (t->role != UNROLL_ROLE_INPUT)
+      continue;
+    if (lengths || probed_has_steps(p, &t->spec, false)) {
       f->step = (int64_t)(i / width) / B;
       f->sequence = (int64_t)(i / width) % B;
-      f->unit = (int64_t)(i % width);
+      f->unit = t->spec.rank > 2 ? (int64_t)(i % width) : -1;
+    } else if (t->spec.rank == 2 && t->spec.shape[0] == p->B) {
+      f->sequence = (int64_t)i / B; /* B: what a sequence has of numbers */
+      f->unit = (int64_t)i % B;
     }
   }
 }
@@ -109,8 +116,9 @@ static unroll_status read_lengths(const struct search *k, const unroll_graph *g,
 }
 
 /* Every input, parameter and state goes from the caller's binding to b; those that are looked at are. */
-static unroll_status give(const struct search *k, const unroll_graph *g, bool look, unroll_binding *b,
+static unroll_status give(const struct search *k, const struct probed *p, bool look, unroll_binding *b,
                           unroll_error *err) {
+  const unroll_graph *g = p->graph;
   bool *live = NULL;
   unroll_status status = find_live(g, &live, err);
   for (uint32_t i = 0; i < g->n_tensors && status == UNROLL_OK; i++) {
@@ -127,7 +135,7 @@ static unroll_status give(const struct search *k, const unroll_graph *g, bool lo
     if (status == UNROLL_OK && look && gradient_is_real(&t->spec))
       status = read_lengths(k, g, i, &lengths, err);
     if (status == UNROLL_OK && look && gradient_is_real(&t->spec))
-      note_given(k, t, data, n, lengths);
+      note_given(k, p, t, data, n, lengths);
     if (status == UNROLL_OK)
       status = unroll_binding_write(b, t->name, data, bytes, err);
     if (status == UNROLL_OK)
@@ -153,10 +161,10 @@ static void program_free(struct program *x) {
     unroll_executable_destroy(x->exe);
 }
 
-static unroll_status program_run(const struct search *k, const unroll_graph *g, bool look, struct program *x,
+static unroll_status program_run(const struct search *k, const struct probed *p, bool look, struct program *x,
                                  unroll_error *err) {
   *x = (struct program){NULL, NULL};
-  unroll_status status = unroll_compile(g, k->devices, k->n_devices, NULL, &x->exe, err);
+  unroll_status status = unroll_compile(p->graph, k->devices, k->n_devices, NULL, &x->exe, err);
   if (status != UNROLL_OK) {
     x->exe = NULL;
     return status;
@@ -164,7 +172,7 @@ static unroll_status program_run(const struct search *k, const unroll_graph *g, 
   if ((status = unroll_binding_create(x->exe, &x->binding, err)) != UNROLL_OK)
     x->binding = NULL;
   if (status == UNROLL_OK)
-    status = give(k, g, look, x->binding, err);
+    status = give(k, p, look, x->binding, err);
   if (status == UNROLL_OK)
     status = unroll_run(x->binding, k->run, err);
   if (status == UNROLL_OK)
@@ -204,13 +212,29 @@ static bool first_in_step(const struct order *o, const struct probe *x, const vo
   return false;
 }
 
+/* May rows stand for sequences? Not those of a weight's gradient, of which there are as many now and then. */
+static bool is_of_batch(const struct order *o, const struct probe *x) {
+  const unroll_graph *g = o->p->graph;
+  const node *n = &g->nodes[x->node];
+  if (x->phase == UNROLL_PHASE_FORWARD)
+    return x->spec.rank <= 2;
+  if (x->param != GRAPH_NONE || x->phase == UNROLL_PHASE_UPDATE || x->spec.rank != 2 ||
+      (n->op == UNROLL_OP_MATMUL && n->attr.matmul.trans_a))
+    return false;
+  for (uint32_t i = 0; i < g->n_tensors; i++)
+    if (g->tensors[i].role == UNROLL_ROLE_PARAM && graph_same_shape(&g->tensors[i].spec, &x->spec))
+      return false;
+  return true;
+}
+
 static void name_place(const struct search *k, const struct order *o, const struct probe *x, int64_t step, uint64_t row,
                        int64_t column, double value) {
   unroll_nonfinite *f = k->found;
   const unroll_graph *g = o->p->graph;
   const node *n = &g->nodes[x->node], *m = x->inner == GRAPH_NONE ? n : &n->body->nodes[x->inner];
   const uint64_t rows = order_rows(o, x);
-  const int64_t B = o->p->B, T = o->p->T, width = x->reduced ? x->spec.shape[x->spec.rank - 1] : 1;
+  const bool batched = is_of_batch(o, x);
+  const int64_t B = o->p->B, width = x->reduced ? x->spec.shape[x->spec.rank - 1] : 1;
   f->found = 1;
   f->phase = x->phase;
   f->quantity = x->label.quantity;
@@ -229,10 +253,15 @@ static void name_place(const struct search *k, const struct order *o, const stru
         f->unit = (int64_t)(row % of_sequence) * width + column;
     } else if (!x->reduced)
       f->unit = (int64_t)row;
-  } else if (x->spec.rank == 2 && B > 0 && x->spec.shape[0] == T * B && x->phase != UNROLL_PHASE_UPDATE) {
+  } else if (batched && probed_has_steps(o->p, &x->spec, true)) {
     f->step = (int64_t)row / B; /* time and batch in one axis */
     f->sequence = (int64_t)row % B;
-  } else if (x->spec.rank == 2 && B > 0 && x->spec.shape[0] == B)
+    f->unit = x->spec.rank == 2 ? column : -1;
+  } else if (batched && x->spec.rank == 2 && probed_has_steps(o->p, &x->spec, false)) {
+    f->step = (int64_t)row;
+    f->sequence = column;
+    f->unit = -1;
+  } else if (batched && x->spec.rank == 2 && B > 0 && x->spec.shape[0] == B)
     f->sequence = (int64_t)row;
   else
     f->unit = x->spec.rank == 0 ? -1 : (int64_t)row * width + column;
@@ -240,7 +269,9 @@ static void name_place(const struct search *k, const struct order *o, const stru
     const int64_t H = width / x->label.n;
     f->gate = x->label.first + (int32_t)(column / H);
     f->unit = column % H;
-    snprintf(f->gate_name, sizeof f->gate_name, "%s", label_gate_name(x->family, f->gate));
+    char name[LABEL_NAME];
+    label_gate_name(x->family, f->gate, name);
+    snprintf(f->gate_name, sizeof f->gate_name, "%s", name);
     if (x->family == FAMILY_RNN)
       f->gate = -1;
   }
@@ -295,7 +326,10 @@ static unroll_status give_out_beside(struct probed *p, const struct probe *x, st
 
 static void add_text(unroll_nonfinite *f, const char *what, const char *more, double value) {
   const size_t used = strlen(f->context);
-  snprintf(f->context + used, sizeof f->context - used, "%s%s%s %.4g", used ? ", " : "", what, more, value);
+  char number[32] = "NaN"; /* which printf has with a sign, now and then */
+  if (!isnan(value))
+    snprintf(number, sizeof number, "%.4g", value);
+  snprintf(f->context + used, sizeof f->context - used, "%s%s%s %s", used ? ", " : "", what, more, number);
 }
 
 static void say_beside(const struct search *k, const struct probe *x, int64_t step, const struct beside *y,
@@ -317,7 +351,8 @@ static void say_beside(const struct search *k, const struct probe *x, int64_t st
              number(data, y->spec.dtype, row + (uint64_t)f->unit));
   for (int32_t g = 0; !y->before && g < y->label.n; g++) {
     const int64_t H = width / y->label.n;
-    const char *name = label_gate_name(x->family, y->label.first + g);
+    char name[LABEL_NAME];
+    label_gate_name(x->family, y->label.first + g, name);
     if (f->unit < H && name[0])
       add_text(f, name, f->phase == UNROLL_PHASE_GRADIENT ? "'s gradient" : "",
                number(data, y->spec.dtype, row + (uint64_t)(g * H + f->unit)));
@@ -333,7 +368,7 @@ static const int64_t *run_dims(const struct search *k, uint32_t *n) {
 
 /* The second run, of the same graph: the value itself. */
 static unroll_status look_closer(const struct search *k, const unroll_graph *from, bool keep_layers,
-                                 const struct order *seen, struct place at, unroll_error *err) {
+                                 const struct order *seen, struct where at, unroll_error *err) {
   const struct probe *x = &seen->p->probes[at.probe];
   struct probed p;
   struct program program = {NULL, NULL};
@@ -349,7 +384,7 @@ static unroll_status look_closer(const struct search *k, const unroll_graph *fro
   if (status == UNROLL_OK)
     status = give_out_beside(&p, x, beside, &n, err);
   if (status == UNROLL_OK)
-    status = program_run(k, p.graph, false, &program, err);
+    status = program_run(k, &p, false, &program, err);
   if (status == UNROLL_OK)
     status = read_output(k, program.binding, "value", 0, elements(p.graph, &spec, k) * unroll_dtype_size(spec.dtype),
                          &data, err);
@@ -407,7 +442,7 @@ static unroll_status search(const struct search *k, const unroll_graph *from, bo
   if (status == UNROLL_OK)
     status = probed_add_marks(&p, err);
   if (status == UNROLL_OK)
-    status = program_run(k, p.graph, !keep_layers, &program, err);
+    status = program_run(k, &p, !keep_layers, &program, err);
   if (status == UNROLL_OK) {
     o.marks = mem_array(a, (uint64_t)p.n + 1, sizeof *o.marks);
     o.lengths = mem_array(a, (uint64_t)p.n_lengths + 1, sizeof *o.lengths);
@@ -418,7 +453,7 @@ static unroll_status search(const struct search *k, const unroll_graph *from, bo
     status = read_marks(k, &o, program.binding, err);
   program_free(&program);
   if (status == UNROLL_OK) {
-    const struct place first = order_first(&o, counts);
+    const struct where first = order_first(&o, counts);
     k->found->values = counts[UNROLL_PHASE_FORWARD];
     k->found->gradients = counts[UNROLL_PHASE_GRADIENT];
     if (first.probe != GRAPH_NONE && !k->found->found) {
@@ -456,6 +491,7 @@ unroll_status unroll_nonfinite_find(const unroll_graph *graph, unroll_device *co
     return fail(err, UNROLL_E_INVALID, "unroll_nonfinite: struct_size %u, it must be at least %zu", found->struct_size,
                 sizeof *found);
   TRY(unroll_graph_status(graph, err));
+  TRY(run_check(graph, run, err));
   *found = (unroll_nonfinite){.struct_size = found->struct_size,
                               .layer = -1,
                               .direction = -1,

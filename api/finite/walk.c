@@ -37,8 +37,8 @@ static uint64_t missing(const struct order *o, uint32_t i, int64_t step) {
   return n;
 }
 
-struct place order_first(const struct order *o, uint64_t counts[UNROLL_PHASE_COUNT]) {
-  struct place found = {GRAPH_NONE, 0};
+struct where order_first(const struct order *o, uint64_t counts[UNROLL_PHASE_COUNT]) {
+  struct where found = {GRAPH_NONE, 0};
   const struct probed *p = o->p;
   for (uint32_t first = 0, end; first < p->n; first = end) {
     int64_t steps = 1;
@@ -56,7 +56,7 @@ struct place order_first(const struct order *o, uint64_t counts[UNROLL_PHASE_COU
         const uint64_t n = missing(o, i, step);
         counts[x->phase] += n;
         if (n > 0 && found.probe == GRAPH_NONE)
-          found = (struct place){i, step};
+          found = (struct where){i, step};
       }
   }
   return found;

@@ -280,12 +280,21 @@ typedef struct jvp {
   unroll_graph *to;       /* where tangents are built */
   unroll_tensor *tangent; /* of the walked graph's tensors; none: zeros */
   const bool *wanted;     /* does anything that is asked for hang on this tensor? */
+  int64_t rows;           /* tangent_rows; else 0 */
+  unroll_tensor identity; /* tangent_rows; else none */
 } jvp;
 /* Adds to the tangent of a tensor; x of none adds nothing. */
 void tangent_flow(jvp *t, uint32_t tensor, unroll_tensor x);
 /* Like unroll_jvp, over nodes from `first` on alone. */
 void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
                   unroll_tensor *dy, uint32_t first);
+/*
+ * Like unroll_jvp, along many directions at once, through ops on one row: x and y are [1,..], dx and dy [rows,..]. So the
+ * values are computed once. UNROLL_E_UNSUPPORTED where a scan or layer is met. identity: of dx, the one that is known to
+ * hold the identity, whose products with a matrix are that matrix; none.
+ */
+void tangent_rows(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                  unroll_tensor *dy, int64_t rows, unroll_tensor identity);
 /* tangent_rules.c: the tangents of one node's results, all but scan */
 void tangent_node(jvp *t, const node *n);
 #endif

@@ -149,15 +149,22 @@ static void tangent_scan(jvp *t, uint32_t scan_node) {
 
 static unroll_tensor value(vjp *v, uint32_t t) { return graph_handle(v->user, t); }
 
-static bool take_tangents(unroll_graph *g, const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x,
+/* The shape of tangents of what has this one. */
+static tensor_spec of_rows(tensor_spec s, int64_t rows) {
+  if (rows)
+    s.shape[0] = rows;
+  return s;
+}
+
+static bool take_tangents(unroll_graph *g, const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, int64_t rows,
                           unroll_tensor *tangent) {
   char a[GRAPH_DESCRIBE], b[GRAPH_DESCRIBE];
   for (uint32_t i = 0; i < n_x; i++) {
     const uint32_t id = graph_resolve(g, x[i], "tangent");
     if (id == GRAPH_NONE)
       return false;
-    const tensor_spec *s = &g->tensors[id].spec;
-    if (!gradient_is_real(s)) {
+    const tensor_spec s = of_rows(g->tensors[id].spec, rows);
+    if (!gradient_is_real(&s)) {
       graph_fail(g, UNROLL_E_DTYPE, "tangent of %s: expected f32 or f64", graph_describe(g, id, a));
       return false;
     }
@@ -166,7 +173,7 @@ static bool take_tangents(unroll_graph *g, const unroll_tensor *x, const unroll_
     const uint32_t d = graph_resolve(g, dx[i], "tangent");
     if (d == GRAPH_NONE)
       return false;
-    if (!graph_same_shape(&g->tensors[d].spec, s) || g->tensors[d].spec.dtype != s->dtype) {
+    if (!graph_same_shape(&g->tensors[d].spec, &s) || g->tensors[d].spec.dtype != s.dtype) {
       graph_fail(g, UNROLL_E_SHAPE, "tangent of %s: it is %s", graph_describe(g, id, a), graph_describe(g, d, b));
       return false;
     }
@@ -175,8 +182,8 @@ static bool take_tangents(unroll_graph *g, const unroll_tensor *x, const unroll_
   return true;
 }
 
-void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
-                  unroll_tensor *dy, uint32_t first) {
+static void walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                 unroll_tensor *dy, uint32_t first, int64_t rows, unroll_tensor identity) {
   unroll_graph *g = n_y ? y[0].graph : NULL;
   for (uint32_t i = 0; i < n_y; i++)
     dy[i] = unroll_none();
@@ -194,7 +201,7 @@ void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x,
   bool ok = tangent && wanted;
   if (!ok)
     graph_fail(g, UNROLL_E_MEMORY, "out of memory for a tangent");
-  ok = ok && take_tangents(g, x, dx, n_x, tangent);
+  ok = ok && take_tangents(g, x, dx, n_x, rows, tangent);
   for (uint32_t i = 0; ok && i < n_y; i++) {
     char text[GRAPH_DESCRIBE];
     const uint32_t id = graph_resolve(g, y[i], "tangent");
@@ -206,14 +213,21 @@ void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x,
   }
   if (ok)
     mark_back(g, first, n_nodes, wanted);
-  jvp t = {.v = {.graph = g, .user = g, .value = value}, .to = g, .tangent = tangent, .wanted = wanted};
+  jvp t = {.v = {.graph = g, .user = g, .value = value},
+           .to = g,
+           .tangent = tangent,
+           .wanted = wanted,
+           .rows = rows,
+           .identity = identity};
   for (uint32_t i = first; ok && i < n_nodes && !graph_failed(g); i++) {
     const node copy = g->nodes[i]; /* the array moves as nodes are added */
     if (!has_tangent(&t, &copy))
       continue;
     g->layer = copy.layer;
     g->direction = copy.direction;
-    if (copy.op == UNROLL_OP_SCAN)
+    if (rows && (copy.op == UNROLL_OP_SCAN || copy.op == UNROLL_OP_LAYER))
+      graph_fail(g, UNROLL_E_UNSUPPORTED, "%s has no tangents along many directions at once", copy.name);
+    else if (copy.op == UNROLL_OP_SCAN)
       tangent_scan(&t, i);
     else
       tangent_node(&t, &copy);
@@ -221,9 +235,19 @@ void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x,
   g->layer = layer;
   g->direction = direction;
   for (uint32_t i = 0; ok && i < n_y && !graph_failed(g); i++)
-    dy[i] = or_zeros(g, tangent[y[i].id], *graph_spec(y[i]));
+    dy[i] = or_zeros(g, tangent[y[i].id], of_rows(*graph_spec(y[i]), rows));
   mem_free(a, tangent);
   mem_free(a, wanted);
+}
+
+void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                  unroll_tensor *dy, uint32_t first) {
+  walk(x, dx, n_x, y, n_y, dy, first, 0, unroll_none());
+}
+
+void tangent_rows(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
+                  unroll_tensor *dy, int64_t rows, unroll_tensor identity) {
+  walk(x, dx, n_x, y, n_y, dy, 0, rows, identity);
 }
 
 void unroll_jvp(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,

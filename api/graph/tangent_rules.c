@@ -25,16 +25,22 @@ static unroll_tensor filled(const rule *r, tensor_spec spec, double value) {
 static unroll_tensor scalar(const rule *r, double value) {
   return filled(r, graph_make_spec(spec_out(r, 0).dtype, 0, NULL), value);
 }
+/* What a tangent of a value of that shape has. */
+static tensor_spec of_tangent(const rule *r, tensor_spec s) {
+  if (r->t->rows && s.rank > 0)
+    s.shape[0] = r->t->rows;
+  return s;
+}
 static unroll_tensor din_or_zeros(const rule *r, uint32_t i) {
   const unroll_tensor d = din(r, i);
-  return d.graph ? d : filled(r, spec_in(r, i), 0.0);
+  return d.graph ? d : filled(r, of_tangent(r, spec_in(r, i)), 0.0);
 }
 
 /* The tangent of result o; what stands for an operand that was broadcast is given the result's shape. */
 static void give(const rule *r, uint32_t o, unroll_tensor d) {
   if (!d.graph || graph_failed(d.graph) || r->n->out[o] == GRAPH_NONE)
     return;
-  const tensor_spec y = spec_out(r, o);
+  const tensor_spec y = of_tangent(r, spec_out(r, o));
   if (!graph_same_shape(graph_spec(d), &y))
     d = unroll_add(filled(r, y, 0.0), d);
   tangent_flow(r->t, r->n->out[o], d);
@@ -83,11 +89,15 @@ static void matmul(const rule *r) {
   const unroll_tensor da = din(r, 0), db = din(r, 1), dc = din(r, 2), none = unroll_none();
   unroll_tensor d = dc;
   if (da.graph) {
-    const tensor_spec y = spec_out(r, 0);
+    const tensor_spec y = of_tangent(r, spec_out(r, 0));
     /* blocks of k take what they start from in the product's shape alone */
     if (d.graph && attr->matmul.k_block && !graph_failed(d.graph) && !graph_same_shape(graph_spec(d), &y))
       d = unroll_add(filled(r, y, 0.0), d);
-    d = graph_op(UNROLL_OP_MATMUL, attr, (unroll_tensor[]){da, in(r, 1), d}, 3, NULL);
+    const bool known = r->t->identity.graph && da.id == r->t->identity.id && !attr->matmul.trans_a;
+    if (known && attr->matmul.trans_b)
+      d = plus(unroll_transpose(in(r, 1), (int32_t[]){1, 0}), d);
+    else
+      d = known ? plus(in(r, 1), d) : graph_op(UNROLL_OP_MATMUL, attr, (unroll_tensor[]){da, in(r, 1), d}, 3, NULL);
   }
   if (db.graph) {
     if (d.graph && !da.graph && attr->matmul.k_block)
@@ -313,7 +323,7 @@ static void layer(const rule *r) {
 
 /* Ops that are linear in their first input, with the others as they are. */
 static void linear(const rule *r) {
-  const tensor_spec y = spec_out(r, 0);
+  const tensor_spec y = of_tangent(r, spec_out(r, 0));
   const unroll_tensor x[2] = {din(r, 0), r->n->n_in > 1 ? in(r, 1) : unroll_none()};
   give(r, 0, graph_op(r->n->op, &r->n->attr, x, r->n->n_in, &y));
 }
@@ -338,7 +348,7 @@ void tangent_node(jvp *t, const node *n) {
   }
   case UNROLL_OP_CROSS_ENTROPY_GRAD: cross_entropy_grad(r); break;
   case UNROLL_OP_RESHAPE: {
-    const tensor_spec y = spec_out(r, 0);
+    const tensor_spec y = of_tangent(r, spec_out(r, 0));
     give(r, 0, graph_reshape(din(r, 0), &y));
     break;
   }

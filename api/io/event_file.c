@@ -391,7 +391,17 @@ static unroll_status open_file(unroll_event_file *f, const char *folder, unroll_
   return fail_errno(f, "making it", errno, err);
 }
 
-static unroll_status begin(unroll_event_file *f, const char *folder, unroll_error *err) {
+static unroll_status add_restart(unroll_event_file *f, int64_t step, unroll_error *err) {
+  enum { START = 1 };
+  struct text event, log;
+  begin_event(f, step, &event);
+  text_init(&log, &f->allocator);
+  put_integer(&log, 1, START);
+  put_message(&event, 7, &log);
+  return add_record(f, &event, err);
+}
+
+static unroll_status begin(unroll_event_file *f, const char *folder, int64_t restart, unroll_error *err) {
   char *path = mem_strdup(&f->allocator, folder);
   if (path == NULL)
     return fail(err, UNROLL_E_MEMORY, "%s: no memory to open an event file in it", SHOWN_PATH(folder));
@@ -405,6 +415,8 @@ static unroll_status begin(unroll_event_file *f, const char *folder, unroll_erro
   begin_event(f, 0, &event);
   put_string(&event, 3, "brain.Event:2");
   TRY(add_record(f, &event, err));
+  if (restart > 0)
+    TRY(add_restart(f, restart, err));
   return unroll_event_file_flush(f, err);
 }
 
@@ -424,9 +436,9 @@ unroll_status unroll_event_file_create(const char *folder, const unroll_event_fi
                 file == NULL     ? "file is NULL"
                 : folder == NULL ? "folder is NULL"
                                  : "folder is empty");
-  if (options != NULL && options->struct_size < sizeof *options)
+  if (options != NULL && !UNROLL_HAS(unroll_event_file_options, options, ctx))
     return fail(err, UNROLL_E_INVALID, "unroll_event_file_options: struct_size %u, it must be at least %zu",
-                options->struct_size, sizeof *options);
+                options->struct_size, UNROLL_SIZE_TO(unroll_event_file_options, ctx));
   unroll_event_file *f = mem_zalloc(allocator, sizeof *f);
   if (f == NULL)
     return fail(err, UNROLL_E_MEMORY, "%s: no memory to open an event file in it", SHOWN_PATH(folder));
@@ -437,7 +449,8 @@ unroll_status unroll_event_file_create(const char *folder, const unroll_event_fi
   f->fd = -1;
   text_init(&f->queued, &f->allocator);
   f->written_at = seconds();
-  const unroll_status status = begin(f, folder, err);
+  const bool can_restart = options != NULL && UNROLL_HAS(unroll_event_file_options, options, restart);
+  const unroll_status status = begin(f, folder, can_restart ? options->restart : 0, err);
   if (status == UNROLL_OK) {
     *file = f;
     return UNROLL_OK;

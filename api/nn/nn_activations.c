@@ -16,6 +16,13 @@ unroll_activation unroll_activation_of(int32_t kind) {
   return a;
 }
 
+const char *unroll_activation_name(int32_t kind) {
+  static const char *const names[UNROLL_ACTIVATION_COUNT] = {
+      "default",     "tanh",         "sigmoid", "relu",     "affine",   "leaky_relu", "thresholded_relu",
+      "scaled_tanh", "hard_sigmoid", "elu",     "softsign", "softplus", "identity",   "modrelu"};
+  return kind >= 0 && kind < UNROLL_ACTIVATION_COUNT ? names[kind] : NULL;
+}
+
 static unroll_tensor number(unroll_tensor like, double value) {
   if (!like.graph || graph_failed(like.graph))
     return unroll_none();

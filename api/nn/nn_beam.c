@@ -147,8 +147,11 @@ unroll_beam_outputs unroll_decode_beam(const char *prefix, const unroll_decoder_
   search s = {.o = beam};
   if (!nn_decoder_open(&s.d, "beam search", prefix, options, true))
     return nothing;
-  if (s.d.r.o.cells) {
-    graph_fail(s.d.g, UNROLL_E_INVALID, "beam search: cells are no option of a search, whose rows change places");
+  if (s.d.r.o.cells || s.d.r.o.gates || s.d.r.o.taps) {
+    graph_fail(s.d.g, UNROLL_E_INVALID, "beam search: %s are no option of a search, whose rows change places",
+               s.d.r.o.cells   ? "cells"
+               : s.d.r.o.gates ? "gates"
+                               : "taps");
     return nothing;
   }
   if (!beam || !UNROLL_HAS(unroll_beam_options, beam, alpha)) {

@@ -61,7 +61,11 @@ static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_ten
   const unroll_tensor parts[2] = {unroll_scan_input(scan, pre[0]),
                                   pre[1].graph ? unroll_scan_input(scan, pre[1]) : none};
   const unroll_tensor residual = in->residual.graph ? unroll_scan_input(scan, in->residual) : none;
-  unroll_cell_state next = nn_cell_step(k, scan, parts, (unroll_cell_state){h, c}, residual);
+  unroll_tensor gates = none;
+  unroll_cell_state next =
+      nn_cell_step(k, scan, parts, (unroll_cell_state){h, c}, residual, r->o.gates ? &gates : NULL);
+  if (r->o.gates)
+    out->gates = unroll_scan_output(scan, gates);
   next.h = tapped(scan, next.h, in->tap_h);
   unroll_scan_next(scan, h, next.h);
   out->y = unroll_scan_output(scan, next.h);
@@ -77,7 +81,8 @@ static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_ten
 }
 
 nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in) {
-  nn_cell_outputs out = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
+  const unroll_tensor none = unroll_none();
+  nn_cell_outputs out = {none, none, none, none, none};
   unroll_graph *g = in->x.graph;
   if (!g || graph_failed(g))
     return out;
@@ -86,7 +91,7 @@ nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   g->layer = in->layer;
   g->direction = in->direction;
   const unroll_tensor x = r->o.lengths.graph ? unroll_length_mask(in->x, r->o.lengths) : in->x;
-  unroll_tensor pre[2] = {unroll_none(), unroll_none()};
+  unroll_tensor pre[2] = {none, none};
   const bool apart = nn_apart(r); /* the candidate's part goes its own way */
   pre[0] = nn_cell_inputs_of(&k, x, 0, apart ? 2 * r->H : r->G * r->H);
   if (apart)

@@ -17,7 +17,7 @@ unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *options, int
   unroll_rnn_options of = {.struct_size = 0};
   const unroll_rnn_options *o = &of;
   if (!options || !UNROLL_HAS(unroll_rnn_options, options, lengths) || !z ||
-      !UNROLL_HAS(unroll_checkpoint_sizes, z, step_bytes) || nn_gates(options->cell) == 0)
+      !UNROLL_HAS(unroll_checkpoint_sizes, z, step_bytes) || unroll_gate_count(options->cell) == 0)
     return fail(err, UNROLL_E_INVALID, "checkpoints: the options or the sizes are missing, or name no cell");
   memcpy(&of, options, options->struct_size < sizeof of ? options->struct_size : sizeof of);
   const char *option = nn_scan_option(o);
@@ -144,7 +144,8 @@ static unroll_tensor run_stack(stack *s) {
 }
 
 nn_cell_outputs nn_layer_in_segments(const nn_rnn *r, const nn_cell_inputs *in) {
-  nn_cell_outputs out = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
+  const unroll_tensor none = unroll_none();
+  nn_cell_outputs out = {none, none, none, none, none};
   unroll_graph *g = in->x.graph;
   unroll_layer_inputs layer = nn_layer_inputs(r, in, graph_spec(in->x)->shape[2]);
   stack s = {.r = r, .layers = &layer, .x = in->x, .first = in->layer, .n = 1, .direction = in->direction};

@@ -151,6 +151,8 @@ static unroll_decoder_outputs run(nn_decoder *d, const unroll_decoder_feed *f) {
   for (int32_t l = 0; l < d->r.o.layers; l++) {
     if (d->r.o.cells)
       d->r.o.cells[l] = unroll_scan_output(scan, after.layer[l].c);
+    if (d->r.o.gates)
+      d->r.o.gates[l] = unroll_scan_output(scan, after.gates[l]);
     r.h_last[l] = unroll_scan_last(scan, before.layer[l].h);
     if (before.layer[l].c.graph)
       r.c_last[l] = unroll_scan_last(scan, before.layer[l].c);

@@ -95,6 +95,19 @@ static bool choose_cells(nn_decoder *d, const char *who, bool inference) {
   return !graph_failed(g);
 }
 
+/* Their time axis is that of the feed, which the scan checks. */
+static bool check_tap(const nn_decoder *d, const char *who, unroll_tensor tap, const char *what, int32_t layer) {
+  char text[GRAPH_DESCRIBE];
+  if (!tap.graph || graph_failed(d->g))
+    return !graph_failed(d->g);
+  const tensor_spec *s = graph_spec(tap);
+  const int64_t N = *what == 'h' ? d->r.P : d->r.H;
+  if (s->dtype != d->dtype || s->rank != 3 || s->shape[1] != d->B || s->shape[2] != N)
+    graph_fail(d->g, UNROLL_E_SHAPE, "%s: the tap of %s of layer %d is %s, expected %s [T,%" PRId64 ",%" PRId64 "]",
+               who, what, layer, graph_describe(d->g, tap.id, text), unroll_dtype_name(d->dtype), d->B, N);
+  return !graph_failed(d->g);
+}
+
 static bool check(nn_decoder *d, const char *who, bool inference) {
   const unroll_decoder_options *o = d->o;
   unroll_graph *g = d->g;
@@ -122,6 +135,10 @@ static bool check(nn_decoder *d, const char *who, bool inference) {
   for (int32_t l = 0; l < d->r.o.layers; l++)
     if ((o->initial.h && !check_state(d, who, o->initial.h[l], "h", l)) ||
         (o->initial.c && !check_state(d, who, o->initial.c[l], "c", l)))
+      return false;
+  const unroll_rnn_state *taps = d->r.o.taps;
+  for (int32_t l = 0; taps && l < d->r.o.layers; l++)
+    if ((taps->h && !check_tap(d, who, taps->h[l], "h", l)) || (taps->c && !check_tap(d, who, taps->c[l], "c", l)))
       return false;
   return true;
 }
@@ -236,6 +253,13 @@ unroll_tensor nn_decoder_inputs(const nn_decoder *d, unroll_tensor ids) {
   return nn_cell_product(&d->layer[0], "W_x", drop(&d->input, unroll_embedding(table, ids)), unroll_none());
 }
 
+static void add_taps(const unroll_rnn_options *o, unroll_scan *scan, int32_t l, unroll_cell_state *after) {
+  if (o->taps && o->taps->h && o->taps->h[l].graph)
+    after->h = unroll_add(after->h, unroll_scan_input(scan, o->taps->h[l]));
+  if (o->taps && o->taps->c && o->taps->c[l].graph)
+    after->c = unroll_add(after->c, unroll_scan_input(scan, o->taps->c[l]));
+}
+
 unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_scan *scan, unroll_tensor xw, const nn_decoder_state *before,
                               nn_decoder_state *after, unroll_tensor *weights) {
   const unroll_decoder_options *o = d->o;
@@ -258,7 +282,9 @@ unroll_tensor nn_decoder_step(const nn_decoder *d, unroll_scan *scan, unroll_ten
     }
     nn_cell_split(&d->layer[l], xw, in);
     after->layer[l] =
-        nn_cell_step(&d->layer[l], scan, in, before->layer[l], residual == UNROLL_RESIDUAL_STATES ? x : unroll_none());
+        nn_cell_step(&d->layer[l], scan, in, before->layer[l], residual == UNROLL_RESIDUAL_STATES ? x : unroll_none(),
+                     d->r.o.gates ? &after->gates[l] : NULL);
+    add_taps(&d->r.o, scan, l, &after->layer[l]);
     y = after->layer[l].h;
     if (x.graph && residual == UNROLL_RESIDUAL_OUTPUTS)
       y = unroll_add(y, x);

@@ -24,7 +24,8 @@ typedef struct nn_decoder {
 } nn_decoder;
 typedef struct nn_decoder_state {
   unroll_cell_state layer[UNROLL_DECODER_LAYERS];
-  unroll_tensor fed; /* h̃ of the step before, under UNROLL_CONTEXT_FEEDING */
+  unroll_tensor fed;                          /* h̃ of the step before, under UNROLL_CONTEXT_FEEDING */
+  unroll_tensor gates[UNROLL_DECODER_LAYERS]; /* after a step, where they are asked for */
 } nn_decoder_state;
 
 /* Checks the options and makes what stands outside of the loop; false where the graph, if there is one, keeps the

@@ -10,6 +10,7 @@ typedef struct step {
   unroll_graph *g;    /* the body of a scan, mostly */
   unroll_tensor h, c; /* as the step finds them */
   unroll_tensor h_new, c_new;
+  unroll_tensor *gates; /* NULL: not asked for */
 } step;
 
 static unroll_tensor param(const nn_cell_at *k, const char *what, int64_t rows, int64_t columns) {
@@ -126,12 +127,19 @@ static unroll_tensor one_minus(const step *s, unroll_tensor x) {
   return unroll_sub(nn_filled(s->g, s->k->dtype, 0, NULL, 1.0), x);
 }
 
+/* x: side by side what every gate came to. */
+static void give_gates(step *s, const unroll_tensor *x, uint32_t n) {
+  if (s->gates)
+    *s->gates = n > 1 ? unroll_concat(x, n, 1) : x[0];
+}
+
 static void rnn_step(step *s, const unroll_tensor *in) {
   const nn_cell_at *k = s->k;
   const nn_rnn *r = k->r;
   const unroll_tensor a = from_state(k, s->h, 0, r->H, in[0]);
   const unroll_tensor bias = r->f.kind == UNROLL_ACTIVATION_MODRELU ? param(k, "b_m", r->H, 0) : unroll_none();
   s->h_new = nn_activate(a, &r->f, r->o.clip, bias);
+  give_gates(s, &s->h_new, 1);
 }
 
 static void lstm_step(step *s, const unroll_tensor *in) {
@@ -140,7 +148,7 @@ static void lstm_step(step *s, const unroll_tensor *in) {
   const unroll_rnn_options *o = &r->o;
   const unroll_tensor a = from_state(k, s->h, 0, r->G * r->H, in[0]);
   const bool one_op = r->standard && !r->coupled && !o->peepholes, whole = one_op && o->cell_clip == 0;
-  unroll_tensor out[3] = {unroll_none(), unroll_none(), unroll_none()};
+  unroll_tensor out[3] = {unroll_none(), unroll_none(), unroll_none()}, of_step[4];
   if (whole && o->layer_norm) {
     const op_attr attr = {.layer_norm = {.epsilon = o->layer_norm_epsilon}};
     const unroll_tensor of[] = {a, s->c, param(k, "ln_c", r->H, 0), param(k, "ln_s", r->H, 0)};
@@ -154,6 +162,9 @@ static void lstm_step(step *s, const unroll_tensor *in) {
     const unroll_tensor f = r->coupled ? one_minus(s, i) : activate(k, peep(k, block(k, a, 1), "p_f", s->c), &r->f);
     const unroll_tensor g = activate(k, block(k, a, r->G - 2), &r->g);
     s->c_new = unroll_add(unroll_mul(f, s->c), unroll_mul(i, g));
+    of_step[0] = i;
+    of_step[1] = f;
+    of_step[r->G - 2] = g;
   }
   s->c_new = nn_bound(s->c_new, o->cell_clip);
   if (whole)
@@ -164,7 +175,12 @@ static void lstm_step(step *s, const unroll_tensor *in) {
     if (o->layer_norm)
       seen = unroll_layer_norm(seen, param(k, "ln_c", r->H, 0), param(k, "ln_s", r->H, 0), o->layer_norm_epsilon);
     s->h_new = unroll_mul(gate, activate(k, seen, &r->h));
+    of_step[r->G - 1] = gate;
   }
+  if (one_op)
+    give_gates(s, &out[2], 1);
+  else
+    give_gates(s, of_step, (uint32_t)r->G);
   if (o->projection)
     s->h_new = unroll_matmul_add(s->h_new, 0, param(k, "W_r", r->P, r->H), 1, unroll_none());
 }
@@ -187,6 +203,7 @@ static void update(step *s, unroll_tensor pre, reset_gate gate) {
   unroll_tensor out[2];
   graph_add_node(s->g, UNROLL_OP_GRU_UPDATE, NULL, (unroll_tensor[]){pre, gate.rz, s->h}, 3, NULL, out, 2);
   s->h_new = out[0];
+  give_gates(s, (unroll_tensor[]){gate.rz, out[1]}, 2);
 }
 
 static void gru_step(step *s, const unroll_tensor *in) {
@@ -201,6 +218,7 @@ static void gru_step(step *s, const unroll_tensor *in) {
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
   const unroll_tensor n = activate(k, from_state(k, unroll_mul(reset, s->h), 2 * r->H, r->H, in[1]), &r->g);
   s->h_new = between(s, z, n);
+  give_gates(s, (unroll_tensor[]){reset, z, n}, 3);
 }
 
 static void gru_after_step(step *s, const unroll_tensor *in) {
@@ -212,6 +230,8 @@ static void gru_after_step(step *s, const unroll_tensor *in) {
     const unroll_tensor hp = from_state(k, s->h, 0, 3 * r->H, unroll_pad(b_n, 0, 2 * r->H, 0));
     graph_add_node(s->g, UNROLL_OP_GRU_AFTER_GATES, NULL, (unroll_tensor[]){in[0], hp, s->h}, 3, NULL, out, 2);
     s->h_new = out[0];
+    if (s->gates)
+      *s->gates = unroll_slice(out[1], 1, 0, 3 * r->H); /* behind them is the candidate's product with h */
     return;
   }
   const unroll_tensor a = from_state(k, s->h, 0, 2 * r->H, in[0]);
@@ -224,6 +244,7 @@ static void gru_after_step(step *s, const unroll_tensor *in) {
   const unroll_tensor reset = activate(k, block(k, a, 0), &r->f), z = activate(k, block(k, a, 1), &r->f);
   const unroll_tensor n = activate(k, unroll_add(in[1], unroll_mul(reset, inner)), &r->g);
   s->h_new = between(s, z, n);
+  give_gates(s, (unroll_tensor[]){reset, z, n}, 3);
 }
 
 /* p: with that probability a unit keeps its old value. */
@@ -237,18 +258,20 @@ static unroll_tensor zoned_out(const step *s, unroll_scan *scan, unroll_tensor w
 }
 
 unroll_cell_state nn_cell_step(const nn_cell_at *k, unroll_scan *scan, const unroll_tensor in[2],
-                               unroll_cell_state before, unroll_tensor residual) {
+                               unroll_cell_state before, unroll_tensor residual, unroll_tensor *gates) {
   const unroll_tensor none = unroll_none();
   const nn_rnn *r = k->r;
+  if (gates)
+    *gates = none;
   if (nn_lost(in[0]))
     return (unroll_cell_state){none, none};
-  step s = {.k = k, .g = in[0].graph, .h = before.h, .c = before.c, .h_new = none, .c_new = none};
+  step s = {.k = k, .g = in[0].graph, .h = before.h, .c = before.c, .h_new = none, .c_new = none, .gates = gates};
   switch (r->family) {
   case UNROLL_CELL_RNN: rnn_step(&s, in); break;
   case UNROLL_CELL_LSTM: lstm_step(&s, in); break;
   case UNROLL_CELL_GRU: gru_step(&s, in); break;
   case UNROLL_CELL_GRU_AFTER: gru_after_step(&s, in); break;
-  default: s.h_new = nn_min_step(r, in[0], s.h);
+  default: s.h_new = nn_min_step(r, in[0], s.h, gates);
   }
   if (r->o.skip != 0)
     s.h_new = unroll_add(s.h_new, unroll_scale(s.h, r->o.skip));

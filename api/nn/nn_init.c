@@ -253,16 +253,16 @@ unroll_status unroll_init_default(const unroll_tensor_info *info, int32_t cell, 
   const char *part;
   size_t size;
   TRY(count_elements(info, data, &n, err));
-  if (cell != UNROLL_CELL_NONE && nn_gates(cell) == 0)
+  if (cell != UNROLL_CELL_NONE && unroll_gate_count(cell) == 0)
     return fail(err, UNROLL_E_RANGE, "first values of %s: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", info->name,
                 cell);
   const int numbers = last_part(info->name, &part, &size);
 #define PART_IS(text) (size == sizeof(text) - 1 && strncmp(part, text, size) == 0)
   if (numbers == 2 && cell != UNROLL_CELL_NONE) {
     if (PART_IS("W_x") || PART_IS("W_xh") || PART_IS("W_c") || PART_IS("W_f")) /* whatever goes into all gates */
-      return unroll_init_glorot(info, seed, nn_gates(cell), data, err);
+      return unroll_init_glorot(info, seed, unroll_gate_count(cell), data, err);
     if (PART_IS("W_h"))
-      return unroll_init_orthogonal(info, seed, nn_gates(cell), 1.0, data, err);
+      return unroll_init_orthogonal(info, seed, unroll_gate_count(cell), 1.0, data, err);
     if (PART_IS("b") && cell == UNROLL_CELL_LSTM)
       return unroll_init_lstm_bias(info, data, err);
     if (PART_IS("b") && cell == UNROLL_RNN_COUPLED_LSTM)

@@ -52,7 +52,7 @@ static nn_cell_outputs one_way(const nn_rnn *r, const nn_cell_inputs *in) {
   const unroll_layer_inputs at = nn_layer_inputs(r, in, graph_spec(in->x)->shape[2]);
   const unroll_layer_attr attr = nn_layer_attr(r, in->direction);
   const unroll_layer_outputs out = unroll_layer(&at, &attr, in->layer);
-  return (nn_cell_outputs){out.y, out.h_last, out.c_last, unroll_none()};
+  return (nn_cell_outputs){out.y, out.h_last, out.c_last, unroll_none(), unroll_none()};
 }
 
 static void give(unroll_tensor *array, int32_t i, unroll_tensor x) {
@@ -86,6 +86,7 @@ static unroll_tensor one_layer(const nn_rnn *r, unroll_tensor x, const char *pre
     give(last ? last->h : NULL, at, out.h_last);
     give(last ? last->c : NULL, at, out.c_last);
     give(r->o.cells, at, out.c_all);
+    give(r->o.gates, at, out.gates);
   }
   const unroll_tensor both = D == 2 ? unroll_concat(y, 2, 2) : y[0];
   return residual == UNROLL_RESIDUAL_OUTPUTS ? unroll_add(both, known) : both;

@@ -15,16 +15,27 @@ static void gates(const nn_rnn *r, const unroll_tensor *a, unroll_tensor *keep, 
   *take = unroll_sigmoid(unroll_unary(d, UNROLL_NEG));
 }
 
-unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h) {
+/* Side by side along the last axis: minGRU z n, minLSTM f' i' n. */
+static unroll_tensor joined(const nn_rnn *r, unroll_tensor keep, unroll_tensor take, unroll_tensor n, int32_t axis) {
+  const unroll_tensor all[3] = {keep, take, n};
+  const uint32_t first = r->o.cell == UNROLL_RNN_MIN_GRU;
+  return unroll_concat(all + first, 3 - first, axis);
+}
+
+unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h, unroll_tensor *of_step) {
   unroll_tensor a[3] = {unroll_none(), unroll_none(), unroll_none()}, keep, take;
   for (int64_t k = 0; k < r->G; k++)
     a[k] = unroll_slice(xw, 1, k * r->H, r->H);
   gates(r, a, &keep, &take);
-  return unroll_add(unroll_mul(keep, h), unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none())));
+  const unroll_tensor n = nn_activate(a[r->G - 1], &r->g, 0, unroll_none());
+  if (of_step)
+    *of_step = joined(r, keep, take, n, 1);
+  return unroll_add(unroll_mul(keep, h), unroll_mul(take, n));
 }
 
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
-  nn_cell_outputs out = {unroll_none(), unroll_none(), unroll_none(), unroll_none()};
+  const unroll_tensor none = unroll_none();
+  nn_cell_outputs out = {none, none, none, none, none};
   unroll_graph *g = in->x.graph;
   if (!g || graph_failed(g))
     return out;
@@ -41,7 +52,13 @@ nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in) {
   for (int64_t k = 0; k < r->G; k++)
     a[k] = unroll_matmul_add(x, 0, unroll_slice(W, 0, k * H, H), 1, unroll_slice(b, 0, k * H, H));
   gates(r, a, &keep, &take);
-  unroll_tensor u = unroll_mul(take, nn_activate(a[r->G - 1], &r->g, 0, unroll_none()));
+  const unroll_tensor n = nn_activate(a[r->G - 1], &r->g, 0, none);
+  unroll_tensor u = unroll_mul(take, n);
+  if (r->o.gates) {
+    out.gates = joined(r, keep, take, n, 2);
+    if (r->o.lengths.graph)
+      out.gates = unroll_length_mask(out.gates, r->o.lengths);
+  }
   if (nn_check_tap(in->tap_h, in, H, "h") && in->tap_h.graph)
     u = unroll_add(u, in->tap_h);
   out.y = unroll_linear_scan(keep, u, h0, r->o.lengths, d, &out.h_last);

@@ -5,12 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-int64_t nn_gates(int32_t cell) {
+const char *unroll_rnn_cell_name(int32_t cell) {
   switch (cell) {
-  case UNROLL_RNN_MIN_GRU: return 2;
-  case UNROLL_RNN_COUPLED_LSTM:
-  case UNROLL_RNN_MIN_LSTM: return 3;
-  default: return cell > UNROLL_CELL_NONE && cell < UNROLL_CELL_COUNT ? (int64_t)layer_gates(cell) : 0;
+#define NAME_OF(code, value, text) \
+  case code: return text;
+    UNROLL_CELLS(NAME_OF)
+#undef NAME_OF
+  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
+  case UNROLL_RNN_MIN_GRU: return "min_gru";
+  case UNROLL_RNN_MIN_LSTM: return "min_lstm";
+  default: return NULL;
   }
 }
 
@@ -50,20 +54,6 @@ static bool check_numbers(unroll_graph *g, const char *who, const unroll_rnn_opt
   return !graph_failed(g);
 }
 
-static const char *cell_name(int32_t cell) {
-  static const char *const names[] = {
-#define NAMED(code, value, text) [value] = text,
-      UNROLL_CELLS(NAMED)
-#undef NAMED
-  };
-  switch (cell) {
-  case UNROLL_RNN_COUPLED_LSTM: return "coupled_lstm";
-  case UNROLL_RNN_MIN_GRU: return "min_gru";
-  case UNROLL_RNN_MIN_LSTM: return "min_lstm";
-  default: return names[cell];
-  }
-}
-
 /* What only some cells have. */
 static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   const unroll_rnn_options *o = &r->o;
@@ -92,7 +82,8 @@ static bool check_cell(unroll_graph *g, const char *who, const nn_rnn *r) {
   for (size_t i = 0; i < sizeof parts / sizeof *parts && !graph_failed(g); i++)
     /* a LAYER of another cell never looked at its activation */
     if (parts[i].given && !parts[i].had && !(i == 0 && o->cell < UNROLL_CELL_COUNT))
-      graph_fail(g, UNROLL_E_INVALID, "%s: %s is no option of cell %s", who, parts[i].name, cell_name(o->cell));
+      graph_fail(g, UNROLL_E_INVALID, "%s: %s is no option of cell %s", who, parts[i].name,
+                 unroll_rnn_cell_name(o->cell));
   return !graph_failed(g);
 }
 
@@ -157,7 +148,8 @@ const char *nn_scan_option(const unroll_rnn_options *o) {
                  {"layer_norm", o->layer_norm != 0},
                  {"skip", o->skip != 0},
                  {"cells", o->cells != NULL},
-                 {"taps", o->taps != NULL}};
+                 {"taps", o->taps != NULL},
+                 {"gates", o->gates != NULL}};
   for (size_t i = 0; i < sizeof options / sizeof *options; i++)
     if (options[i].given)
       return options[i].name;
@@ -192,7 +184,9 @@ bool nn_rnn_check(unroll_graph *g, const char *who, const unroll_rnn_options *op
     o->checkpoint = NULL;
   if (!UNROLL_HAS(unroll_rnn_options, options, taps))
     o->taps = NULL;
-  r->G = nn_gates(o->cell);
+  if (!UNROLL_HAS(unroll_rnn_options, options, gates))
+    o->gates = NULL;
+  r->G = unroll_gate_count(o->cell);
   if (r->G == 0) {
     graph_fail(g, UNROLL_E_INVALID, "%s: %d is no cell (UNROLL_CELL_*, UNROLL_RNN_*)", who, o->cell);
     return false;

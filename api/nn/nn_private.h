@@ -52,8 +52,6 @@ typedef struct nn_rnn {
 const char *nn_scan_option(const unroll_rnn_options *options);
 /* who begins the message. */
 bool nn_rnn_check(unroll_graph *g, const char *who, const unroll_rnn_options *options, nn_rnn *r);
-/* Gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. */
-int64_t nn_gates(int32_t cell);
 
 /*
  * nn_reinforce.c: unroll_reinforce_update up to the learner's run. baselines [B]: NULL: the mean reward so far. steps not
@@ -103,9 +101,9 @@ unroll_tensor nn_cell_product(const nn_cell_at *k, const char *what, unroll_tens
 /* Of one step: xw [B,GH], all such products together -> a step's inputs */
 void nn_cell_split(const nn_cell_at *k, unroll_tensor xw, unroll_tensor in[2]);
 /* in: of one step, [B,GH], or where they are apart [B,2H] and [B,H]. scan: where zoneout's masks are its inputs. residual
- * [B,P] or none. */
+ * [B,P] or none. gates: NULL, or gets them after their activations, [B,GH]. */
 unroll_cell_state nn_cell_step(const nn_cell_at *k, unroll_scan *scan, const unroll_tensor in[2],
-                               unroll_cell_state before, unroll_tensor residual);
+                               unroll_cell_state before, unroll_tensor residual, unroll_tensor *gates);
 
 /* nn_cells.c: one layer, one direction, as a scan */
 typedef struct nn_cell_inputs {
@@ -116,12 +114,12 @@ typedef struct nn_cell_inputs {
   unroll_tensor tap_h, tap_c; /* [T,B,P], [T,B,H], added last of all, or none */
 } nn_cell_inputs;
 typedef struct nn_cell_outputs {
-  unroll_tensor y, h_last, c_last, c_all;
+  unroll_tensor y, h_last, c_last, c_all, gates; /* c_all, gates: where the options ask for them */
 } nn_cell_outputs;
 nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
-/* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h */
+/* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h. gates: as nn_cell_step has them. */
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
-unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h);
+unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h, unroll_tensor *gates);
 /* Has a tap the shape [T,B,N], T and B of x? None has; keeps the error. */
 bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */

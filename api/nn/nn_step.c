@@ -24,7 +24,7 @@ static nn_cell_at plain(nn_rnn *r, unroll_tensor x, const char *prefix) {
 static unroll_cell_state step(const nn_cell_at *cell, const char *what, unroll_tensor x, unroll_cell_state state) {
   unroll_tensor in[2];
   nn_cell_split(cell, nn_cell_product(cell, what, x, unroll_none()), in);
-  return nn_cell_step(cell, NULL, in, state, unroll_none());
+  return nn_cell_step(cell, NULL, in, state, unroll_none(), NULL);
 }
 
 unroll_cell_state unroll_cell_step(unroll_tensor x, const char *prefix, int32_t cell, int32_t activation,

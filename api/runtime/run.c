@@ -58,23 +58,28 @@ static unroll_status run_loop(unroll_binding *b, const item *loop, unroll_run_ar
   return UNROLL_OK;
 }
 
-unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, unroll_error *err) {
-  if (!b)
-    return fail(err, UNROLL_E_INVALID, "unroll_run: the binding is NULL");
+unroll_status run_check(const unroll_graph *g, const unroll_run_options *options, unroll_error *err) {
   if (options && !UNROLL_HAS(unroll_run_options, options, row0))
     return fail(err, UNROLL_E_INVALID, "unroll_run_options: struct_size is %u, expected at least %zu",
                 options->struct_size, sizeof *options);
-  const unroll_graph *g = b->exe->graph;
   const uint32_t given = options ? options->n_dims : 0;
   if (given != 0 && (given != g->n_dims || !options->dims))
     return fail(err, UNROLL_E_INVALID, "%u run-time sizes%s, the graph has %u", given, options->dims ? "" : " at NULL",
                 g->n_dims);
-  for (uint32_t i = 0; i < g->n_dims; i++) {
-    b->dims[i] = given ? options->dims[i] : g->dims[i].max;
-    if (b->dims[i] < g->dims[i].min || b->dims[i] > g->dims[i].max)
+  for (uint32_t i = 0; i < given; i++)
+    if (options->dims[i] < g->dims[i].min || options->dims[i] > g->dims[i].max)
       return fail(err, UNROLL_E_RANGE, "run-time size %s is %" PRId64 ", expected %" PRId64 " to %" PRId64,
-                  g->dims[i].name, b->dims[i], g->dims[i].min, g->dims[i].max);
-  }
+                  g->dims[i].name, options->dims[i], g->dims[i].min, g->dims[i].max);
+  return UNROLL_OK;
+}
+
+unroll_status unroll_run(unroll_binding *b, const unroll_run_options *options, unroll_error *err) {
+  if (!b)
+    return fail(err, UNROLL_E_INVALID, "unroll_run: the binding is NULL");
+  const unroll_graph *g = b->exe->graph;
+  TRY(run_check(g, options, err));
+  for (uint32_t i = 0; i < g->n_dims; i++)
+    b->dims[i] = options && options->n_dims ? options->dims[i] : g->dims[i].max;
   TRY(binding_prepare(b, err));
   for (uint32_t i = 0; i < b->exe->n_outsides; i++)
     b->generations[i] = b->buffers[i]->generation;

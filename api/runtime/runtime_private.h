@@ -257,4 +257,7 @@ typedef struct snapshot_place {
 } snapshot_place;
 snapshot_place *snapshot_place_of(unroll_snapshot *s);
 const unroll_allocator *snapshot_allocator(const unroll_snapshot *s);
+
+/* run.c: are the options of a run such as the graph takes? NULL is. */
+unroll_status run_check(const unroll_graph *graph, const unroll_run_options *options, unroll_error *err);
 #endif

@@ -21,6 +21,7 @@ unroll_classifier_options unroll_classifier_options_default(void) {
 unroll_status classifier_options_check(const unroll_classifier_options *o, int64_t longest, int64_t F, int64_t C,
                                        unroll_error *err) {
   TRY(trainer_rnn_check(&o->rnn, err));
+  TRY(trainer_rnn_check_input(&o->rnn, F, o->bidirectional, err));
   if (!unroll_scaling_name(o->scaling))
     return fail(err, UNROLL_E_INVALID, "scaling %d, 0 to %d are known", o->scaling, UNROLL_SCALING_COUNT - 1);
   TRY(trainer_options_check(&o->training, err));
@@ -36,12 +37,23 @@ unroll_status classifier_options_check(const unroll_classifier_options *o, int64
 
 /* ---- graphs ---- */
 
+/* y [T,rows,N] of one direction at the end of each sequence, of a reverse one at its beginning: [rows,N] */
+static unroll_tensor last_output(unroll_tensor y, unroll_tensor lengths, int32_t direction) {
+  const unroll_tensor_info info = unroll_tensor_describe(y);
+  unroll_scan *scan = unroll_scan_begin(y.graph, direction, lengths);
+  const unroll_tensor carry = unroll_scan_carry(scan, unroll_constant(y.graph, UNROLL_F32, 2, info.shape + 1, 0));
+  unroll_scan_next(scan, carry, unroll_scan_input(scan, y));
+  const unroll_tensor last = unroll_scan_last(scan, carry);
+  unroll_scan_end(scan);
+  return last;
+}
+
 /* Up to the logits [rows,C]. */
 static unroll_tensor add_network(const unroll_classifier *c, unroll_graph *g, int64_t rows, int64_t longest,
                                  bool ragged, bool training) {
   const unroll_classifier_options *o = &c->options;
   const int64_t T = ragged ? unroll_graph_dim(g, "T", 1, longest) : longest;
-  const int64_t D = o->bidirectional ? 2 : 1;
+  const int64_t D = o->bidirectional ? 2 : 1, P = trainer_rnn_outputs(&o->rnn);
   const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){T, rows, c->features});
   unroll_rnn_options rnn = trainer_rnn_options(&o->rnn, training);
   rnn.bidirectional = o->bidirectional;
@@ -51,13 +63,21 @@ static unroll_tensor add_network(const unroll_classifier *c, unroll_graph *g, in
   for (int i = 0; i < 2 * TRAINER_MAX_LAYERS; i++)
     h[i] = unroll_none();
   unroll_rnn_state last = {h, NULL};
-  unroll_rnn(x, "rnn", &rnn, NULL, &last);
+  unroll_tensor y = unroll_rnn(x, "rnn", &rnn, NULL, &last);
   const unroll_tensor *top = h + (o->rnn.layers - 1) * D;
-  unroll_tensor y = D == 2 ? unroll_concat(top, 2, 1) : top[0];
+  /* The last states, but where a connection goes around the last layer: then what comes out of both. */
+  if (o->rnn.residual == UNROLL_RESIDUAL_OUTPUTS) {
+    unroll_tensor ends[2];
+    for (int32_t d = 0; d < D; d++)
+      ends[d] =
+          last_output(D == 2 ? unroll_slice(y, 2, d * P, P) : y, rnn.lengths, d ? UNROLL_REVERSE : UNROLL_FORWARD);
+    y = D == 2 ? unroll_concat(ends, 2, 1) : ends[0];
+  } else
+    y = D == 2 ? unroll_concat(top, 2, 1) : top[0];
   const double dropout = o->rnn.dropout;
   if (training && dropout > 0) {
-    y = unroll_dropout(unroll_reshape(y, 3, (int64_t[]){1, rows, D * o->rnn.hidden}), dropout);
-    y = unroll_reshape(y, 2, (int64_t[]){rows, D * o->rnn.hidden});
+    y = unroll_dropout(unroll_reshape(y, 3, (int64_t[]){1, rows, D * P}), dropout);
+    y = unroll_reshape(y, 2, (int64_t[]){rows, D * P});
   }
   return unroll_linear(y, "linear", classifier_classes(c), 1);
 }

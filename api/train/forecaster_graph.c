@@ -15,6 +15,7 @@ unroll_forecaster_options unroll_forecaster_options_default(void) {
 
 unroll_status forecaster_options_check(const unroll_forecaster_options *o, unroll_error *err) {
   TRY(trainer_rnn_check(&o->rnn, err));
+  TRY(trainer_rnn_check_input(&o->rnn, 1, false, err));
   TRY(trainer_check_extent("lags", o->lags, MOST_LAGS, err));
   TRY(trainer_check_extent("horizon", o->horizon, MOST_LAGS, err));
   if (o->differences < 0 || o->differences > MOST_DIFFERENCES)
@@ -38,15 +39,18 @@ unroll_status forecaster_options_check(const unroll_forecaster_options *o, unrol
 /* Up to the next values [rows,H]. */
 static unroll_tensor add_network(const unroll_forecaster *f, unroll_graph *g, int64_t rows, bool training) {
   const unroll_forecaster_options *o = &f->options;
-  const int64_t units = o->rnn.hidden;
+  const int64_t units = trainer_rnn_outputs(&o->rnn);
   const unroll_tensor x = unroll_input(g, "x", UNROLL_F32, 3, (int64_t[]){o->lags, rows, 1});
   const unroll_rnn_options rnn = trainer_rnn_options(&o->rnn, training);
   unroll_tensor h[TRAINER_MAX_LAYERS];
   for (int i = 0; i < TRAINER_MAX_LAYERS; i++)
     h[i] = unroll_none();
   unroll_rnn_state last = {h, NULL};
-  unroll_rnn(x, "rnn", &rnn, NULL, &last);
-  unroll_tensor top = h[o->rnn.layers - 1];
+  unroll_tensor top = unroll_rnn(x, "rnn", &rnn, NULL, &last);
+  /* The last state, but where a connection goes around the last layer: then what comes out of both. */
+  top = o->rnn.residual == UNROLL_RESIDUAL_OUTPUTS
+            ? unroll_reshape(unroll_slice(top, 0, o->lags - 1, 1), 2, (int64_t[]){rows, units})
+            : h[o->rnn.layers - 1];
   if (training && o->rnn.dropout > 0) {
     top = unroll_dropout(unroll_reshape(top, 3, (int64_t[]){1, rows, units}), o->rnn.dropout);
     top = unroll_reshape(top, 2, (int64_t[]){rows, units});

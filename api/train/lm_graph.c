@@ -17,7 +17,7 @@ static struct states no_states(void) {
   return s;
 }
 
-static bool has_c(const unroll_lm *lm) { return lm->options.rnn.cell == UNROLL_CELL_LSTM; }
+static bool has_c(const unroll_lm *lm) { return trainer_rnn_has_c(&lm->options.rnn); }
 
 /* The recurrent layers over x [T,B,E], from and to states. */
 static unroll_tensor add_layers(const unroll_lm *lm, unroll_tensor x, bool training, struct states *from,
@@ -42,7 +42,7 @@ static unroll_tensor add_network(const unroll_lm *lm, struct trainer_build *b, u
   for (int64_t l = 0; l < o->rnn.layers; l++) {
     char name[32];
     snprintf(name, sizeof name, "h.%d", (int)l);
-    now.h[l] = trainer_state(b, name, batch, o->rnn.hidden);
+    now.h[l] = trainer_state(b, name, batch, trainer_rnn_outputs(&o->rnn));
     snprintf(name, sizeof name, "c.%d", (int)l);
     if (has_c(lm))
       now.c[l] = trainer_state(b, name, batch, o->rnn.hidden);

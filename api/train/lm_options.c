@@ -52,9 +52,10 @@ unroll_status lm_options_check(const unroll_lm_options *o, int64_t V, unroll_err
                 (long long)o->steps, (long long)batch, (long long)widest);
   if (o->tied < 0 || o->tied > 1)
     return fail(err, UNROLL_E_INVALID, "tied %d, it must be 0 or 1", o->tied);
-  if (o->tied && o->embedding != o->rnn.hidden)
-    return fail(err, UNROLL_E_INVALID,
-                "tied: the embedding has %lld numbers and a layer %lld units, they must be equal",
-                (long long)o->embedding, (long long)o->rnn.hidden);
+  if (o->tied && o->embedding != trainer_rnn_outputs(&o->rnn))
+    return fail(err, UNROLL_E_INVALID, "tied: the embedding has %lld numbers and a layer %lld %s, they must be equal",
+                (long long)o->embedding, (long long)trainer_rnn_outputs(&o->rnn),
+                o->rnn.projection ? "after its projection" : "units");
+  TRY(trainer_rnn_check_input(&o->rnn, o->embedding, false, err));
   return check_windows(o, err);
 }

@@ -54,7 +54,6 @@ static inline bool trainer_counts_on_device(const unroll_training *o) {
   return trainer_scale_is_dynamic(o) || o->nonfinite == UNROLL_NONFINITE_SKIP;
 }
 const char *trainer_optimizer_name(int32_t kind);
-const char *trainer_cell_name(int32_t cell);
 const char *trainer_nonfinite_name(int32_t policy);
 unroll_status trainer_options_check(const unroll_training *o, unroll_error *err);
 unroll_status trainer_check_extent(const char *name, int64_t value, int64_t most, unroll_error *err);
@@ -75,8 +74,15 @@ unroll_status trainer_check_patterns(const unroll_training *o, const char *const
 unroll_status trainer_rnn_check(const unroll_recurrent *r, unroll_error *err);
 /* Without lengths, in one direction. */
 unroll_rnn_options trainer_rnn_options(const unroll_recurrent *r, bool training);
-/* Rows of the gates' tensors, the widest ones of a layer. */
+/* The first layer reads so many numbers: is any layer as wide as its input, where residual connections want one? */
+unroll_status trainer_rnn_check_input(const unroll_recurrent *r, int64_t input, bool bidirectional, unroll_error *err);
+/* Numbers that a layer and direction gives, P. */
+int64_t trainer_rnn_outputs(const unroll_recurrent *r);
+/* The width of the gates' tensors or of y, the widest ones of a layer and direction. */
 int64_t trainer_rnn_width(const unroll_recurrent *r);
+bool trainer_rnn_has_c(const unroll_recurrent *r);
+/* Without options of cells but the dropout of outputs. */
+bool trainer_rnn_is_plain(const unroll_recurrent *r);
 
 /* ---- graphs ---- */
 struct trainer_carry {

@@ -196,11 +196,13 @@ static unroll_status read_real(struct json_reader *j, double *value, unroll_erro
 static unroll_status read_name(struct json_reader *j, const struct trainer_field *f, int32_t *value,
                                unroll_error *err) {
   TRY(json_string(j, err));
-  for (int32_t i = f->first; i < f->end; i++)
-    if (strcmp(f->name(i), text_peek(&j->string)) == 0) {
+  for (int32_t i = f->first; i < f->end; i++) {
+    const char *name = f->name(i); /* there may be gaps */
+    if (name && strcmp(name, text_peek(&j->string)) == 0) {
       *value = i;
       return UNROLL_OK;
     }
+  }
   return fail(err, UNROLL_E_FORMAT, "%s '%s' is none that is known", f->key, text_peek(&j->string));
 }
 

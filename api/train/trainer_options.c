@@ -8,17 +8,10 @@
 
 #define MAX_PATTERN 128
 
-const char *trainer_cell_name(int32_t cell) {
-  switch (cell) {
-#define NAME_OF(name, value, text) \
-  case name: return text;
-    UNROLL_CELLS(NAME_OF)
-  default: return NULL;
-  }
-}
-
 const char *trainer_optimizer_name(int32_t kind) {
   switch (kind) {
+#define NAME_OF(name, value, text) \
+  case name: return text;
     UNROLL_OPTIMIZERS(NAME_OF)
 #undef NAME_OF
   default: return NULL;

@@ -31,18 +31,16 @@ void translator_data_free(struct translator_data *data) {
   *data = (struct translator_data){NULL, NULL};
 }
 
-unroll_status translator_encode(const unroll_translator *t, const unroll_pairs *pairs, struct translator_data *data,
-                                unroll_error *err) {
+unroll_status translator_encode(const unroll_translator *t, const char *const *sources, const char *const *targets,
+                                int64_t n, struct translator_data *data, unroll_error *err) {
   const unroll_allocator *a = &t->trainer.allocator;
-  const int64_t n = unroll_pairs_count(pairs);
   unroll_error inner = UNROLL_ERROR_INIT;
   *data = (struct translator_data){NULL, NULL};
-  unroll_status status =
-      unroll_sequences_encode(unroll_pairs_sources(pairs), n, t->sources, 0, a, &data->sources, &inner);
+  unroll_status status = unroll_sequences_encode(sources, n, t->sources, 0, a, &data->sources, &inner);
   if (status != UNROLL_OK)
     return fail(err, status, "sources: %s", inner.message);
-  status = unroll_sequences_encode(unroll_pairs_targets(pairs), n, t->targets, UNROLL_TOKEN_BIT(UNROLL_TOKEN_END), a,
-                                   &data->targets, &inner);
+  status =
+      unroll_sequences_encode(targets, n, t->targets, UNROLL_TOKEN_BIT(UNROLL_TOKEN_END), a, &data->targets, &inner);
   if (status == UNROLL_OK)
     return UNROLL_OK;
   translator_data_free(data);
@@ -292,7 +290,8 @@ static unroll_status attach(unroll_translator *t, const unroll_pairs *pairs, boo
     t->n_pairs = unroll_pairs_count(pairs);
     t->data_hash = translator_data_hash(pairs);
   }
-  TRY(translator_encode(t, pairs, &t->data, err));
+  TRY(translator_encode(t, unroll_pairs_sources(pairs), unroll_pairs_targets(pairs), unroll_pairs_count(pairs),
+                        &t->data, err));
   TRY(split(t, pairs, &hash, err));
   if (is_new) {
     t->split_hash = hash;

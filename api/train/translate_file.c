@@ -31,10 +31,6 @@ static const char *baseline_name(int32_t baseline) {
 
 /* Files from before decoders took the options of cells say nothing, and theirs are plain. */
 enum { DECODER_PLAIN = 0, DECODER_ALIKE = 1 };
-static bool has_options(const unroll_recurrent *r) {
-  return r->layer_norm || r->peepholes || r->same_mask || r->input_dropout > 0 || r->weight_dropout > 0 ||
-         r->state_dropout > 0 || r->zoneout_h > 0 || r->zoneout_c > 0;
-}
 static const char *decoder_name(int32_t decoder) {
   return decoder == DECODER_PLAIN ? "plain" : decoder == DECODER_ALIKE ? "as_encoder" : NULL;
 }
@@ -133,8 +129,8 @@ unroll_status translator_metadata_write(const void *owner, unroll_safetensors_wr
   struct metadata m = {.options = translator_options_in_use(t),
                        .reinforce = t->reinforce,
                        .bidirectional = t->options.bidirectional != 0,
-                       .decoder =
-                           !t->options.plain_decoder && has_options(&t->options.rnn) ? DECODER_ALIKE : DECODER_PLAIN,
+                       .decoder = !t->options.plain_decoder && !trainer_rnn_is_plain(&t->options.rnn) ? DECODER_ALIKE
+                                                                                                      : DECODER_PLAIN,
                        .pairs = t->n_pairs,
                        .data_hash = t->data_hash,
                        .split_hash = t->split_hash};
@@ -210,9 +206,11 @@ static unroll_status read_tokens(const unroll_translator *t, const unroll_safete
   const unroll_status status = unroll_tokens_from_json(json, strlen(json), &t->trainer.allocator, tokens, &inner);
   if (status != UNROLL_OK)
     return fail(err, status, "metadata %s: %s", key, inner.message);
+  uint32_t found = 0;
   for (int32_t kind = 0; kind < UNROLL_TOKEN_KINDS; kind++)
-    if ((unroll_tokens_special(*tokens, kind) >= 0) != ((specials & UNROLL_TOKEN_BIT(kind)) != 0))
-      return fail(err, UNROLL_E_FORMAT, "metadata %s: other special tokens than a translator's", key);
+    found |= unroll_tokens_special(*tokens, kind) >= 0 ? UNROLL_TOKEN_BIT(kind) : 0;
+  if (found != specials)
+    return fail(err, UNROLL_E_FORMAT, "metadata %s: other special tokens than a translator's", key);
   return UNROLL_OK;
 }
 
@@ -239,7 +237,7 @@ static unroll_status take(unroll_translator *t, const struct metadata *m, unroll
   if (m->bidirectional > 1)
     return fail(err, UNROLL_E_FORMAT, "metadata: bidirectional %lld: out of its range", (long long)m->bidirectional);
   o.bidirectional = (int32_t)m->bidirectional;
-  o.plain_decoder = m->decoder == DECODER_PLAIN && has_options(&o.rnn);
+  o.plain_decoder = m->decoder == DECODER_PLAIN && !trainer_rnn_is_plain(&o.rnn);
   o.source_unit = unroll_tokens_unit(t->sources);
   o.target_unit = unroll_tokens_unit(t->targets);
   t->options = o;

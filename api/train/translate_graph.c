@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A translator's graphs. */
+#include <stdio.h>
+
 #include "train/translate_private.h"
 
 /* What the encoder hands to the decoder. */
@@ -14,8 +16,8 @@ static void encode(const unroll_translator *t, unroll_graph *g, int64_t S, int64
   const int32_t D = o->bidirectional ? 2 : 1;
   const unroll_tensor ids = unroll_input(g, "source", UNROLL_I32, 2, (int64_t[]){S, rows});
   e->lengths = unroll_input(g, "source_lengths", UNROLL_I32, 1, &rows);
-  unroll_rnn_options rnn = trainer_rnn_options(&o->rnn, training);
-  rnn.hidden = translator_encoder_hidden(o);
+  const unroll_recurrent cells = translator_encoder_cells(o), decoder = translator_decoder_cells(o);
+  unroll_rnn_options rnn = trainer_rnn_options(&cells, training);
   rnn.bidirectional = o->bidirectional;
   rnn.output_dropout = o->rnn.dropout;
   rnn.lengths = e->lengths;
@@ -24,22 +26,22 @@ static void encode(const unroll_translator *t, unroll_graph *g, int64_t S, int64
     h[i] = c[i] = unroll_none();
   for (int i = 0; i < TRAINER_MAX_LAYERS; i++)
     e->h[i] = e->c[i] = unroll_none();
-  const bool has_c = o->rnn.cell == UNROLL_CELL_LSTM;
+  const bool has_c = trainer_rnn_has_c(&o->rnn);
   unroll_rnn_state last = {h, has_c ? c : NULL}, first = {e->h, e->c};
   const unroll_tensor embedded =
       unroll_embedding_layer(ids, "embed", UNROLL_F32, unroll_tokens_count(t->sources), o->embedding);
   e->source = unroll_rnn(embedded, "encoder", &rnn, NULL, &last);
-  unroll_bridge(&last, (int32_t)o->rnn.layers, D, "bridge", o->rnn.hidden, &first);
+  const unroll_rnn_state last_h = {h, NULL}, last_c = {NULL, c}; /* which may differ in width */
+  unroll_bridge(&last_h, (int32_t)o->rnn.layers, D, "bridge", trainer_rnn_outputs(&decoder), &first);
+  if (has_c)
+    unroll_bridge(&last_c, (int32_t)o->rnn.layers, D, "bridge", decoder.hidden, &first);
 }
 
 /* The decoder's cells; plain ones have no option but the dropout of what goes in and out. Steps of targets are a run-time
  * size, which no plan of checkpoints knows. */
 static unroll_rnn_options decoder_cells(const unroll_translator_options *o, bool training) {
-  unroll_recurrent cells = o->rnn;
+  unroll_recurrent cells = translator_decoder_cells(o);
   cells.checkpoint.kind = UNROLL_CHECKPOINT_ALL;
-  if (o->plain_decoder)
-    cells = (unroll_recurrent){
-        .cell = cells.cell, .layers = cells.layers, .hidden = cells.hidden, .dropout = cells.dropout};
   unroll_rnn_options rnn = trainer_rnn_options(&cells, training);
   rnn.input_dropout = cells.input_dropout > 0 ? cells.input_dropout : cells.dropout;
   rnn.output_dropout = cells.dropout;
@@ -167,6 +169,39 @@ unroll_status translator_graph_program(const unroll_translator *t, const struct 
     unroll_output(out.ids, "ids");
     unroll_output(out.lengths, "lengths");
     unroll_output(unroll_sequence_log_prob(out.logits, out.ids), "log_prob");
+  }
+  return trainer_graph_finish(g, graph, err);
+}
+
+static void output(unroll_tensor x, const char *what, int32_t layer) {
+  char name[32];
+  snprintf(name, sizeof name, "%s %d", what, layer);
+  unroll_output(x, name);
+}
+
+unroll_status translator_graph_steps(const unroll_translator *t, int64_t S, int64_t T, int64_t B, unroll_graph **graph,
+                                     unroll_error *err) {
+  unroll_graph *g;
+  struct encoded e;
+  const int32_t layers = (int32_t)t->options.rnn.layers;
+  const int64_t shape[2] = {T, B};
+  unroll_tensor taps[TRAINER_MAX_LAYERS], d[TRAINER_MAX_LAYERS], gates[TRAINER_MAX_LAYERS];
+  const unroll_rnn_state tapped = {taps, NULL};
+  TRY(unroll_graph_create(&t->trainer.allocator, &g, err));
+  encode(t, g, S, B, false, &e);
+  unroll_rnn_options cells = decoder_cells(&t->options, false);
+  for (int32_t l = 0; l < layers && unroll_graph_status(g, NULL) == UNROLL_OK; l++)
+    taps[l] = unroll_constant(g, UNROLL_F32, 3, (int64_t[]){T, B, unroll_tensor_describe(e.h[l]).shape[1]}, 0);
+  cells.taps = &tapped;
+  cells.gates = gates;
+  const unroll_decoder_options decoder = decoder_options(t, &e, &cells);
+  const unroll_decoder_feed feed = teacher(g, shape, true);
+  const unroll_decoder_outputs out = unroll_decode("decoder", &decoder, &feed);
+  const unroll_tensor targets = unroll_input(g, "targets", UNROLL_I32, 2, shape);
+  unroll_gradient(cross_entropy(g, out.logits, targets).loss, taps, (uint32_t)layers, d);
+  for (int32_t l = 0; l < layers && unroll_graph_status(g, NULL) == UNROLL_OK; l++) {
+    output(gates[l], "gates", l);
+    output(unroll_unary(unroll_reduce(d[l], UNROLL_SUM_SQUARES, 1u << 2, 0), UNROLL_SQRT), "norm", l);
   }
   return trainer_graph_finish(g, graph, err);
 }

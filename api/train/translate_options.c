@@ -2,7 +2,6 @@
 /* A translator's options, and the names of what they choose from. */
 #include <math.h>
 
-#include "nn/nn_private.h"
 #include "train/translate_private.h"
 
 const char *unroll_attention_name(int32_t attention) {
@@ -42,10 +41,23 @@ static bool is_dot(int32_t attention) {
   return attention == UNROLL_ATTENTION_DOT || attention == UNROLL_ATTENTION_SCALED_DOT;
 }
 
-int64_t translator_encoder_hidden(const unroll_translator_options *o) {
+unroll_recurrent translator_encoder_cells(const unroll_translator_options *o) {
+  unroll_recurrent cells = o->rnn;
+  const bool halves = is_dot(o->attention) && o->bidirectional; /* so that both directions together are as wide */
   if (o->encoder_hidden > 0)
-    return o->encoder_hidden;
-  return is_dot(o->attention) && o->bidirectional ? o->rnn.hidden / 2 : o->rnn.hidden;
+    cells.hidden = o->encoder_hidden;
+  else if (halves && !cells.projection)
+    cells.hidden /= 2;
+  if (halves)
+    cells.projection /= 2;
+  return cells;
+}
+
+unroll_recurrent translator_decoder_cells(const unroll_translator_options *o) {
+  if (!o->plain_decoder)
+    return o->rnn;
+  return (unroll_recurrent){
+      .cell = o->rnn.cell, .layers = o->rnn.layers, .hidden = o->rnn.hidden, .dropout = o->rnn.dropout};
 }
 
 bool translator_samples(const unroll_translator_options *o) {
@@ -57,7 +69,8 @@ bool translator_samples(const unroll_translator_options *o) {
 }
 
 static unroll_status check_attention(const unroll_translator_options *o, unroll_error *err) {
-  const int64_t width = translator_encoder_hidden(o) * (o->bidirectional ? 2 : 1);
+  const unroll_recurrent encoder = translator_encoder_cells(o), decoder = translator_decoder_cells(o);
+  const int64_t width = trainer_rnn_outputs(&encoder) * (o->bidirectional ? 2 : 1);
   if (!unroll_attention_name(o->attention))
     return fail(err, UNROLL_E_INVALID, "attention %d, 0 to %d are known", o->attention, UNROLL_ATTENTION_COUNT - 1);
   if (!unroll_context_name(o->context))
@@ -65,10 +78,10 @@ static unroll_status check_attention(const unroll_translator_options *o, unroll_
   if (o->attention_units < 0 || o->attention_units > TRAINER_MAX_WIDTH)
     return fail(err, UNROLL_E_INVALID, "attention units %lld, it must be from 0 to %d", (long long)o->attention_units,
                 TRAINER_MAX_WIDTH);
-  if (is_dot(o->attention) && width != o->rnn.hidden)
+  if (is_dot(o->attention) && width != trainer_rnn_outputs(&decoder))
     return fail(err, UNROLL_E_INVALID,
                 "attention %s: the source's vectors have %lld numbers, the decoder's state %lld; they must be as wide",
-                unroll_attention_name(o->attention), (long long)width, (long long)o->rnn.hidden);
+                unroll_attention_name(o->attention), (long long)width, (long long)trainer_rnn_outputs(&decoder));
   return UNROLL_OK;
 }
 
@@ -80,6 +93,8 @@ unroll_status translator_options_check(const unroll_translator_options *o, unrol
                 TRAINER_MAX_WIDTH);
   TRY(trainer_check_extent("embedding", o->embedding, TRAINER_MAX_WIDTH, err));
   TRY(check_attention(o, err));
+  const unroll_recurrent encoder = translator_encoder_cells(o);
+  TRY(trainer_rnn_check_input(&encoder, o->embedding, o->bidirectional, err));
   const int32_t units[] = {o->source_unit, o->target_unit};
   for (int i = 0; i < 2; i++)
     if (units[i] != UNROLL_UNIT_CHARACTER && units[i] != UNROLL_UNIT_WORD)
@@ -106,9 +121,9 @@ unroll_status translator_extents_check(const unroll_translator *t, unroll_error 
   const unroll_translator_options *o = &t->options;
   const struct translator_class *last = &t->classes[t->n_classes - 1];
   const int64_t longest = last->source > last->target ? last->source : last->target;
-  const int64_t encoder = nn_gates(o->rnn.cell) * translator_encoder_hidden(o);
-  int64_t widest = trainer_rnn_width(&o->rnn);
-  widest = widest < encoder ? encoder : widest;
+  const unroll_recurrent encoder = translator_encoder_cells(o), decoder = translator_decoder_cells(o);
+  int64_t widest = trainer_rnn_width(&decoder);
+  widest = widest < trainer_rnn_width(&encoder) ? trainer_rnn_width(&encoder) : widest;
   widest = widest < o->embedding ? o->embedding : widest;
   widest = widest < unroll_tokens_count(t->targets) ? unroll_tokens_count(t->targets) : widest;
   if (longest > TRANSLATOR_MOST || 2 * longest > INT32_MAX / widest / o->training.batch)

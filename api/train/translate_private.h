@@ -82,7 +82,8 @@ int64_t translator_steps(const unroll_translator *t, int64_t source);
 unroll_status translator_options_check(const unroll_translator_options *o, unroll_error *err);
 /* Is a batch of such lengths within the bounds? */
 unroll_status translator_extents_check(const unroll_translator *t, unroll_error *err);
-int64_t translator_encoder_hidden(const unroll_translator_options *o);
+unroll_recurrent translator_encoder_cells(const unroll_translator_options *o);
+unroll_recurrent translator_decoder_cells(const unroll_translator_options *o);
 bool translator_samples(const unroll_translator_options *o);
 unroll_translator_options translator_options_in_use(const unroll_translator *t);
 
@@ -92,11 +93,15 @@ struct trainer_loss translator_build(const void *owner, struct trainer_build *b)
 unroll_status translator_graph_program(const unroll_translator *t, const struct translator_program *p,
                                        unroll_graph **graph, unroll_error *err);
 
+/* Fed with targets. Outputs: of layer l "gates l" [T,B,GH] and "norm l" [T,B]. */
+unroll_status translator_graph_steps(const unroll_translator *t, int64_t S, int64_t T, int64_t B, unroll_graph **graph,
+                                     unroll_error *err);
+
 /* ---- data ---- */
 unroll_status translator_vocabularies(unroll_translator *t, const unroll_pairs *pairs, unroll_error *err);
-/* Ids of all pairs, of whatever file. */
-unroll_status translator_encode(const unroll_translator *t, const unroll_pairs *pairs, struct translator_data *data,
-                                unroll_error *err);
+/* Ids of n pairs of texts, wherever they come from. */
+unroll_status translator_encode(const unroll_translator *t, const char *const *sources, const char *const *targets,
+                                int64_t n, struct translator_data *data, unroll_error *err);
 void translator_data_free(struct translator_data *data);
 uint64_t translator_data_hash(const unroll_pairs *pairs);
 /* Split, classes and table of a new model (or else those of the file), batches, room. */

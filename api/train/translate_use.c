@@ -323,7 +323,8 @@ unroll_status unroll_translator_score(unroll_translator *t, const unroll_pairs *
                              ? UNROLL_OK
                              : fail(err, UNROLL_E_MEMORY, "no memory for a list of %llu pairs", (unsigned long long)n);
   if (status == UNROLL_OK)
-    status = translator_encode(t, pairs, &j.data, err);
+    status = translator_encode(t, unroll_pairs_sources(pairs), unroll_pairs_targets(pairs), unroll_pairs_count(pairs),
+                               &j.data, err);
   if (status == UNROLL_OK) {
     t->trainer.busy = true;
     status = score(&j, part, o, each, ctx, info, err);

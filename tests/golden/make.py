@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import flow
+import insides
 import options
 import sequences
 import tangents
@@ -363,6 +364,7 @@ def main():
         make(folder)
     sequences.make(folder, random_source, write)
     flow.make(folder, random_source, write)
+    insides.make(folder, random_source, write)
     files = list(folder.glob("*.safetensors"))
     size = sum(f.stat().st_size for f in files)
     for other in ("ONNX Runtime", "torch.nn"):

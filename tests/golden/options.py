@@ -99,7 +99,7 @@ def normalised(v, epsilon):
 
 def stepper(o, p, at, T, B, masks, clip_before_h=True):
     """step(t, product, h, c, residual) -> h, c of the cell whose parameters end with `at`; masks of all T steps. product(k, n)
-    is W_x x_t of n gates from gate k on."""
+    is W_x x_t of n gates from gate k on. step.gates: those of the last step, side by side."""
     cell, H = o["cell"], p["b" + at].shape[0] // GATES[o["cell"]]
     P = o.get("projection", 0) or H
     clip, cell_clip, epsilon = o.get("clip", 0), o.get("cell_clip", 0), o.get("layer_norm_epsilon", 0) or 1e-5
@@ -150,13 +150,16 @@ def stepper(o, p, at, T, B, masks, clip_before_h=True):
 
     def gates(wx, h, c):
         if cell == "min_gru":
-            z, n = torch.sigmoid(from_x(wx, 0, 1)), from_x(wx, 1, 1)
-            return (1 - z) * h + z * g_(n), None
+            z, n = torch.sigmoid(from_x(wx, 0, 1)), g_(from_x(wx, 1, 1))
+            step.gates = [z, n]
+            return (1 - z) * h + z * n, None
         if cell == "min_lstm":
             f, i = torch.sigmoid(from_x(wx, 0, 1)), torch.sigmoid(from_x(wx, 1, 1))
-            return f / (f + i) * h + i / (f + i) * g_(from_x(wx, 2, 1)), None
+            step.gates = [f / (f + i), i / (f + i), g_(from_x(wx, 2, 1))]
+            return f / (f + i) * h + i / (f + i) * step.gates[2], None
         if cell == "rnn":
-            return f_(from_x(wx, 0, 1) + from_h(h, 0, 1)), None
+            step.gates = [f_(from_x(wx, 0, 1) + from_h(h, 0, 1))]
+            return step.gates[0], None
         if is_lstm(o):
             a = list((from_x(wx, 0, GATES[cell]) + from_h(h, 0, GATES[cell])).chunk(GATES[cell], dim=1))
             if cell == "coupled_lstm":
@@ -164,10 +167,12 @@ def stepper(o, p, at, T, B, masks, clip_before_h=True):
                 f = 1 - i
             else:
                 i, f = f_(a[0] + peep("i", c)), f_(a.pop(1) + peep("f", c))
-            new = f * c + i * g_(a[1])
+            g = g_(a[1])
+            new = f * c + i * g
             if cell_clip:
                 new = torch.clamp(new, -cell_clip, cell_clip)
             gate = f_(a[2] + peep("o", new))
+            step.gates = [i, g, gate] if cell == "coupled_lstm" else [i, f, g, gate]
             seen = new
             if o.get("layer_norm"):
                 seen = normalised(new, epsilon) * p["ln_c" + at] + p["ln_s" + at]
@@ -178,6 +183,7 @@ def stepper(o, p, at, T, B, masks, clip_before_h=True):
             n = g_(from_x(wx, 2, 1) + from_h(r * h, 2, 1))
         else:
             n = g_(from_x(wx, 2, 1) + r * (from_h(h, 2, 1) + p["b_n" + at]))
+        step.gates = [r, z, n]
         return (1 - z) * n + z * h, None
 
     def zone(name, t, old, new):
@@ -198,25 +204,26 @@ def stepper(o, p, at, T, B, masks, clip_before_h=True):
 
 
 def run_direction(o, p, l, d, x, lengths, masks, residual, clip_before_h=True):
-    """y [T,B,P], h, c, c of all steps."""
+    """y [T,B,P], h, c, c of all steps, their gates."""
     at = f".{l}.{d}"
     T, B = x.shape[:2]
     H, W_x = p["b" + at].shape[0] // GATES[o["cell"]], p["W_x" + at]
     h, c = p["h0" + at], p.get("c0" + at)
     step = stepper(o, p, at, T, B, masks, clip_before_h)
-    y, all_c = [None] * T, [None] * T
+    y, all_c, gates = [None] * T, [None] * T, [None] * T
     for t in reversed(range(T)) if d else range(T):
         product = lambda k, n: x[t] @ W_x[k * H : (k + n) * H].T
         new_h, new_c = step(t, product, h, c, residual[t] if residual is not None else None)
         valid = torch.ones(B, 1, dtype=torch.bool) if lengths is None else (t < lengths)[:, None]
         y[t], h = torch.where(valid, new_h, torch.zeros_like(new_h)), torch.where(valid, new_h, h)
+        gates[t] = torch.where(valid, torch.cat(step.gates, dim=1), 0.0)
         if c is not None:
             all_c[t], c = torch.where(valid, new_c, torch.zeros_like(new_c)), torch.where(valid, new_c, c)
-    return torch.stack(y), h, c, torch.stack(all_c) if c is not None else None
+    return torch.stack(y), h, c, torch.stack(all_c) if c is not None else None, torch.stack(gates)
 
 
-def run(o, p, x, lengths=None, **how):
-    """{"y", "h_last.l.d", "c_last.l.d", "c_all.l.d"}"""
+def run(o, p, x, lengths=None, inside=False, **how):
+    """{"y", "h_last.l.d", "c_last.l.d", "c_all.l.d"}; inside: also "x_all.l", "h_all.l.d", "gates.l.d", and every c_all."""
     masks, out, D = Masks(o), {}, 1 + o.get("bidirectional", 0)
     same, layers = bool(o.get("same_mask")), o.get("layers", 1)
     x = masks.dropout("input_dropout", x, same)
@@ -227,13 +234,15 @@ def run(o, p, x, lengths=None, **how):
         ways = []
         for d in range(D):
             part = known[:, :, d * P : (d + 1) * P] if residual == 2 else None
-            y, h, c, all_c = run_direction(o, p, l, d, x, lengths, masks, part, **how)
+            y, h, c, all_c, gates = run_direction(o, p, l, d, x, lengths, masks, part, **how)
             ways.append(y)
             out[f"h_last.{l}.{d}"] = h
             if c is not None:
                 out[f"c_last.{l}.{d}"] = c
-                if o.get("cells"):
+                if o.get("cells") or inside:
                     out[f"c_all.{l}.{d}"] = all_c
+            if inside:
+                out.update({f"x_all.{l}": x, f"h_all.{l}.{d}": y, f"gates.{l}.{d}": gates})
         y = torch.cat(ways, dim=2)
         x = y + known if residual == 1 else y
         if l + 1 < layers:

@@ -9,11 +9,10 @@ there, and each prints a JSON line {"update", "loss", "grad_norm", "lr"}. --comp
 log with such lines ("update", "loss"), prints the largest relative difference, and exits 1 where it is above
 --tolerance. 200 updates without dropout must stay within 1e-3 of unroll's on every device; on cpu, with 2 layers of 48
 units, T 32, B 16, every cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64. Windows that overlap
-(update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too; tests/train_windows_test.c
-has such numbers.
+(update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too, and every cell and option of
+layers but what is drawn; tests/train_windows_test.c and tests/trainer_rnn_test.c have such numbers.
 
-Tensors: embedding.weight [V,E], rnn.W_x.l.0 [G*H,I], rnn.W_h.l.0 [G*H,H], rnn.b.l.0 [G*H],
-rnn.b_n.l.0 [H] (gru_after only), linear.W [V,H], linear.b [V].
+Tensors: embedding.weight [V,E], linear.W [V,P], linear.b [V], and after rnn. those of options.py.
 """
 
 import argparse
@@ -28,24 +27,36 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from cells import GATES, run_layers
+import options
+
+
+DRAWN = ("input_dropout", "weight_dropout", "state_dropout", "zoneout_h", "zoneout_c")
+
+
+def cell_options(shape):
+    """What options.py takes, of the metadata unroll.model."""
+    o = {key: shape[key] for key in ("cell", "layers", "projection", "cell_clip", "skip", "layer_norm_epsilon") if key in shape}
+    o.update({key: 1 for key in ("layer_norm", "peepholes") if shape.get(key) == "yes"})
+    o["clip"] = shape.get("gate_clip", 0)
+    o["residual"] = ("none", "outputs", "states").index(shape.get("residual", "none"))
+    for key in "fgh":
+        if shape.get(key, "default") != "default":
+            o[key] = (shape[key], shape[f"{key}_alpha"], shape[f"{key}_beta"])
+    return o
 
 
 class CharLM:
-    """cell is rnn (tanh), lstm, gru or gru_after. Weights are zeros until load() or until p is filled by hand."""
+    """shape: the metadata unroll.model. Weights are zeros until load() or until p is filled by hand."""
 
-    def __init__(self, cell, vocab, embed, hidden, layers, dtype=torch.float64):
-        self.cell = "rnn_tanh" if cell == "rnn" else cell
-        self.hidden, self.layers = hidden, layers
-        rows = GATES[self.cell] * hidden
-        shapes = {"embedding.weight": (vocab, embed), "linear.W": (vocab, hidden), "linear.b": (vocab,)}
-        for l in range(layers):
-            shapes[f"rnn.W_x.{l}.0"] = (rows, embed if l == 0 else hidden)
-            shapes[f"rnn.W_h.{l}.0"] = (rows, hidden)
-            shapes[f"rnn.b.{l}.0"] = (rows,)
-            if self.cell == "gru_after":
-                shapes[f"rnn.b_n.{l}.0"] = (hidden,)
-        self.p = {name: torch.zeros(shape, dtype=dtype, requires_grad=True) for name, shape in shapes.items()}
+    def __init__(self, shape, dtype=torch.float64):
+        self.o = cell_options(shape)
+        vocab, embed, hidden = shape["vocabulary"], shape["embedding"], shape["hidden"]
+        layers = options.shapes(self.o, embed, hidden)
+        self.states = {name: size[1] for name, size in layers.items() if name[1:3] == "0."}
+        width = self.o.get("projection") or hidden
+        sizes = {"embedding.weight": (vocab, embed), "linear.W": (vocab, width), "linear.b": (vocab,)}
+        sizes.update({f"rnn.{name}": size for name, size in layers.items() if name not in self.states})
+        self.p = {name: torch.zeros(size, dtype=dtype, requires_grad=True) for name, size in sizes.items()}
 
     def load(self, path):
         """Reads every weight; one missing or of another shape is an error, other tensors are passed over."""
@@ -57,17 +68,15 @@ class CharLM:
                 param.copy_(stored[name])
 
     def initial_state(self, batch):
-        kinds = ("h0", "c0") if self.cell == "lstm" else ("h0",)
-        zeros = self.p["linear.W"].new_zeros(batch, self.hidden)
-        return {f"{kind}.{l}.0": zeros for l in range(self.layers) for kind in kinds}
+        return {name: self.p["linear.W"].new_zeros(batch, width) for name, width in self.states.items()}
 
     def forward(self, ids, state):
         """ids [T,B] and the state before them give logits [T,B,V] and the state after them."""
         weights = {name.removeprefix("rnn."): param for name, param in self.p.items() if name.startswith("rnn.")}
         x = F.embedding(ids, self.p["embedding.weight"])
-        y, last = run_layers(self.cell, {**weights, **state}, self.layers, 1, x)
-        logits = F.linear(y, self.p["linear.W"], self.p["linear.b"])
-        return logits, {name.replace("_last", "0"): s for name, s in last.items()}
+        out = options.run(self.o, {**weights, **state}, x)
+        logits = F.linear(out["y"], self.p["linear.W"], self.p["linear.b"])
+        return logits, {name: out[name.replace("0.", "_last.", 1)] for name in self.states}
 
 
 def make_optimizer(params, o):
@@ -206,11 +215,11 @@ def main():
     if json.loads(metadata["unroll.position"])["update"] != 0:
         sys.exit(f"{args.model}: it was trained already; the optimizer's states are not read, so begin at update 0")
     o.update({key: value for key, value in vars(args).items() if key in o and value is not None})
-    if o["dropout"] > 0:
-        sys.exit(f"{args.model}: it has dropout, whose masks PyTorch would draw otherwise")
+    if o["dropout"] > 0 or any(o.get(name, 0) for name in DRAWN):
+        sys.exit(f"{args.model}: it has dropout or zoneout, whose masks PyTorch would draw otherwise")
     torch.set_num_threads(1)
     dtype = getattr(torch, args.dtype)
-    model = CharLM(shape["cell"], shape["vocabulary"], shape["embedding"], shape["hidden"], shape["layers"], dtype)
+    model = CharLM(shape, dtype)
     model.load(args.model)
     ids = read_ids(args.text, json.loads(metadata["unroll.vocabulary"]), o["validation"])
     losses = read_losses(args.compare) if args.compare else {}

@@ -40,12 +40,15 @@ static const void *element_of(const void *array, uint32_t stride, uint32_t i) {
   return (const char *)array + (size_t)i * stride;
 }
 
+static bool is_whole(const planter *p) { return p->top || p->op == UNROLL_OP_LAYER; }
+
 /* The result to plant in, or NULL. */
 static const unroll_tensor_view *target(const unroll_graph_view *view, uint32_t i) {
   const planter *p = &planter_plan;
   const unroll_node_view *n = element_of(view->nodes, view->node_stride, i);
-  if (!p->armed || !view->is_template != (p->op == UNROLL_OP_LAYER) || n->op != p->op || n->layer != p->layer ||
-      n->direction != p->direction)
+  if (!p->armed || !view->is_template != is_whole(p) || n->layer != p->layer || n->direction != p->direction)
+    return NULL;
+  if (n->op != p->op || (p->name && strcmp(n->name, p->name) != 0))
     return NULL;
   if (n->op == UNROLL_OP_MATMUL && ((const unroll_matmul_attr *)n->attr)->trans_b != p->kind)
     return NULL;
@@ -127,10 +130,10 @@ static unroll_status run(unroll_backend_binding *binding, unroll_backend_queue *
                          unroll_backend_event **event, unroll_error *err) {
   planter *p = &planter_plan;
   const place *b = find(bindings, binding);
-  const bool whole = p->op == UNROLL_OP_LAYER;
+  const bool whole = is_whole(p);
   const int64_t at = whole ? 0 : args->direction == UNROLL_REVERSE ? args->first - p->t : p->t - args->first;
   if (!p->armed || !b || at < 0 || (!whole && at >= args->count) ||
-      (p->update != UINT64_MAX && p->update != args->update) || p->row0 != args->row0)
+      (p->update != UINT64_MAX && p->update != args->update) || (p->row0 >= 0 && p->row0 != args->row0))
     return inner->run(binding, queue, args, event, err);
   const int64_t t = b->period ? p->t % (int64_t)b->period : p->t;
   const uint64_t offset = b->offset + (uint64_t)(t * b->step) + (uint64_t)p->element * sizeof p->value;

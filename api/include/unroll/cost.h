@@ -94,8 +94,9 @@ typedef struct unroll_cost_memory_options {
  *   truncated     the same of min(k2, T) steps: it does not grow with T any more
  *   checkpointed  the plan of checkpoint.h; forward_steps of it are made in all, of a whole T
  *   transformer   as many layers of the same width n = n_h·directions, without any of it made again: T·B·n·(16e + 2) +
- *                 a·T²·B·(2e + 1) bytes a layer, with e bytes a number and masks of one byte (Korthikanti et al. 2022, §4.1,
- *                 eq. 1, whose 34 and 5 are those of e = 2)
+ *                 a·T²·B·(2e + 1) bytes a layer, with e bytes a number and masks of one byte: attention (5e + 1 and what grows
+ *                 with T²), a perceptron of 4n units and GELU (9e + 1), two layer norms (2e), as Korthikanti et al. 2022,
+ *                 §4.1, count them for e = 2: T·B·n·(34 + 5·a·T/n), their eq. 1
  *   attention     of these, what grows with T²: scores of a heads, twice, and a mask of dropout
  */
 typedef struct unroll_cost_memory {

@@ -2,23 +2,26 @@
 /*
  * unroll/diagnose.h: what a recurrent network does as a dynamical system: eigenvalues, fixed points, Lyapunov exponents.
  *
- *     unroll_cell_weights w = {.struct_size = sizeof w, .cell = UNROLL_CELL_RNN, .hidden = H, .W_h = W_h};
+ *     const unroll_network net = {.struct_size = sizeof net, .options = &rnn, .input = I, .weights = w, .n_weights = n};
  *     unroll_map *map;
- *     unroll_map_of_cell(&w, NULL, &map, &err);
+ *     unroll_map_of_layer(&net, 0, 0, x, steps, NULL, NULL, &map, &err);
  *     unroll_lyapunov_options o = {.struct_size = sizeof o, .transient = 1000, .steps = 10000};
  *     unroll_lyapunov(map, h0, &o, exponents, errors, &info, &err);
  *     unroll_map_destroy(map);
  *
- * All of it is computed on the host, in double. Dense algebra is LAPACK's and BLAS's: liblapacke.so.3 is loaded at the first
- * use, and stays. LAPACK may allocate memory of its own and run threads.
+ * All of it is computed in double: a layer's steps on a device, the rest on the host. Dense algebra is LAPACK's and BLAS's:
+ * liblapacke.so.3 is loaded at the first use, and stays. LAPACK may allocate memory of its own and run threads. Of large
+ * matrices ARPACK finds some eigenvalues, libarpack.so.2, loaded likewise. It allows one search at a time in a process, so
+ * that calls of several threads wait for each other, and the program itself may not call that library meanwhile.
  *
  * Statuses beside those named: UNROLL_E_INVALID (something is NULL or out of its range), UNROLL_E_MEMORY,
- * UNROLL_E_UNSUPPORTED (liblapacke.so.3 can't be loaded: Debian's package is liblapacke), UNROLL_E_RANGE (a number is not
- * finite, or LAPACK did not converge).
+ * UNROLL_E_UNSUPPORTED (liblapacke.so.3 or libarpack.so.2 can't be loaded: Debian's packages are liblapacke and
+ * libarpack2), UNROLL_E_RANGE (a number is not finite, or an iteration did not converge).
  */
 #ifndef UNROLL_DIAGNOSE_H
 #define UNROLL_DIAGNOSE_H
-#include <unroll/graph.h>
+#include <unroll/network.h>
+#include <unroll/runtime.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -29,12 +32,81 @@ extern "C" {
  * one with the positive imaginary part first. [any] */
 UNROLL_API unroll_status unroll_eigenvalues(const double *a, int64_t n, double *real, double *imaginary,
                                             unroll_error *err);
-/* The largest magnitude of an eigenvalue of a [n,n]. [any] */
+/*
+ * The largest magnitude of an eigenvalue of a [n,n]. From 512 rows on by Arnoldi's iteration of a and of its transposed,
+ * where they agree and by the condition there are at most 1e-8 of it away; else, and without ARPACK, by all eigenvalues, which
+ * take a few n³. [any]
+ */
 UNROLL_API unroll_status unroll_spectral_radius(const double *a, int64_t n, double *radius, unroll_error *err);
 /* values [min(m,n)]: the singular values of a [m,n], the largest first. The first is the largest factor by which a
  * stretches a vector. [any] */
 UNROLL_API unroll_status unroll_singular_values(const double *a, int64_t m, int64_t n, double *values,
                                                 unroll_error *err);
+/*
+ * How far a [n,n] is from a normal matrix: sqrt(‖a‖_F² - Σ|λ|²) (Henrici 1962), 0 of a normal one. Where it is large, powers
+ * of a grow before they follow the spectral radius. real and imaginary [n] are unroll_eigenvalues'. [any]
+ */
+UNROLL_API unroll_status unroll_departure_from_normality(const double *a, int64_t n, const double *real,
+                                                         const double *imaginary, double *departure, unroll_error *err);
+/* The first of them alone, ‖a‖₂: of large matrices within 1e-10 by Lanczos's iteration, where that converges. [any] */
+UNROLL_API unroll_status unroll_spectral_norm(const double *a, int64_t m, int64_t n, double *norm, unroll_error *err);
+
+/* ---- the largest ones of large matrices and of operators, by products with vectors ---- */
+
+/* y [rows] = A·x, x [columns]; transposed not 0: y [columns] = Aᵀ·x, x [rows]. Not UNROLL_OK ends what called it, with that
+ * status. A product does not ask for eigenvalues itself. */
+typedef unroll_status (*unroll_product_fn)(void *ctx, int32_t transposed, const double *x, double *y,
+                                           unroll_error *err);
+typedef struct unroll_operator {
+  uint32_t struct_size, reserved;
+  int64_t rows, columns; /* from 1 to 2^28 */
+  const double *matrix;  /* [rows,columns], row-major, whose products are BLAS's; or NULL: */
+  unroll_product_fn product;
+  void *ctx;
+} unroll_operator;
+typedef struct unroll_iteration_options { /* zero: as said */
+  uint32_t struct_size;
+  int32_t conditions; /* of eigenvalues, not 0: their condition too, by a search with products of the transposed */
+  int64_t basis;      /* vectors that are kept, of `columns` numbers each; 0: 2k + 20, of singular values 400 at most */
+  int64_t restarts;   /* of Arnoldi's iteration, at most, each of up to basis - k products; 0: 300 */
+  double tolerance;   /* relative, of a residual or of a singular value; 0: 1e-10 */
+  uint64_t seed;      /* of the first vector */
+} unroll_iteration_options;
+typedef struct unroll_iteration_info { /* written also where not all converged */
+  uint32_t struct_size, reserved;
+  int64_t products, converged;
+} unroll_iteration_info;
+typedef struct unroll_leading_eigenvalue {
+  double real, imaginary;
+  double residual; /* ‖A·x - λ·x‖ of a unit x: λ is an eigenvalue of a matrix that is that far from A in norm */
+  /* 1/|yᴴx| of the unit right and left vectors: λ is off by residual·condition, to the first order (Golub & Van Loan 2013,
+   * ch. 7.2.2); 1 of normal matrices. INFINITY: the transposed did not show λ within 1%. NaN: not asked for. */
+  double condition;
+} unroll_leading_eigenvalue;
+/*
+ * found [k]: the k eigenvalues of the largest magnitude of a square A, in unroll_eigenvalues' order, so that the last
+ * one may be without its conjugate; by ARPACK's implicitly restarted Arnoldi iteration (Lehoucq, Sorensen & Yang 1998).
+ *   k     from 1 to rows - 2
+ *   info  or NULL
+ * One has converged where its residual, measured by a product more, is at most tolerance·|λ|, or what rounding leaves of one,
+ * 6e-14 of the largest ‖A·x‖ that was met. UNROLL_E_RANGE: not all have converged, the message says how many did, or a product
+ * is not finite, or with `conditions` the transposed has a larger one. Magnitudes that are all alike, as an orthogonal
+ * matrix has them, do not converge; a small residual says little of matrices far from normal, as a shift is: ask for the
+ * condition. Of an eigenvalue that is there several times fewer may be found. [any]
+ */
+UNROLL_API unroll_status unroll_leading_eigenvalues(const unroll_operator *a, int64_t k,
+                                                    const unroll_iteration_options *options,
+                                                    unroll_leading_eigenvalue *found, unroll_iteration_info *info,
+                                                    unroll_error *err);
+/*
+ * The largest singular value of A, the largest factor by which it stretches a vector, by Lanczos's iteration of AᵀA; without
+ * ARPACK, and without its lock.
+ *   error  or NULL: what bounds its relative error, at most the tolerance
+ * UNROLL_E_RANGE: it did not converge with as many vectors, or a product is not finite. [any]
+ */
+UNROLL_API unroll_status unroll_largest_singular_value(const unroll_operator *a,
+                                                       const unroll_iteration_options *options, double *value,
+                                                       double *error, unroll_iteration_info *info, unroll_error *err);
 
 /* ---- maps ---- */
 
@@ -55,24 +127,21 @@ UNROLL_API int64_t unroll_map_count(const unroll_map *map); /* n; of NULL 0 */
 UNROLL_API unroll_status unroll_map_step(const unroll_map *map, int64_t t, const double *state, double *next,
                                          double *jacobian, unroll_error *err);
 
-/* The weights of one layer of a standard cell in one direction, laid out as unroll_rnn has them (nn.h). */
-typedef struct unroll_cell_weights {
-  uint32_t struct_size;
-  int32_t cell;       /* UNROLL_CELL_* */
-  int32_t activation; /* rnn: UNROLL_TANH (also where 0 stands), UNROLL_RELU or UNROLL_SIGMOID */
-  int32_t reserved;
-  int64_t input, hidden; /* I and H; I may be 0 */
-  const double *W_x;     /* [GH,I]; NULL where I is 0 */
-  const double *W_h;     /* [GH,H] */
-  const double *b;       /* [GH]; NULL: 0 */
-  const double *b_n;     /* gru_after: [H]; NULL: 0 */
-  const double *x;       /* [steps,I]: the input of step t is that of t modulo steps; NULL: 0 */
-  int64_t steps;         /* 1: a constant input, which fixed points are of */
-} unroll_cell_weights;
-/* The map of its state, h [H], of an lstm h and c [2H], with the Jacobian by its formulas (plugin.h has the cells'). The
- * weights are copied. UNROLL_E_RANGE: a weight is not finite. */
-UNROLL_API unroll_status unroll_map_of_cell(const unroll_cell_weights *weights, const unroll_allocator *allocator,
-                                            unroll_map **map, unroll_error *err);
+/*
+ * The map of one layer's state in one direction (1: reverse), h [P], of an lstm of either kind h and c [P+H]: of any cell
+ * and option that unroll_rnn has, as for inference, by a graph of one step, with the Jacobian by its tangents
+ * (unroll_jvp), in f64.
+ *   x          [steps,I], what this layer reads, in the order in which the map goes; the input of step t is that of t
+ *              modulo steps. With 1 step it is constant, which fixed points are of. NULL: zeros, and W_x isn't needed
+ *   device     NULL: the cpu reference, in a context of its own. It outlives the map.
+ *   allocator  copied; NULL: malloc
+ * x and the weights are copied. UNROLL_E_INVALID: a weight is missing or of another size (it is named);
+ * UNROLL_E_RANGE: no such layer or direction, a state of more than 16384 numbers, a weight or x that is not finite; else
+ * as building and compiling the graph have it.
+ */
+UNROLL_API unroll_status unroll_map_of_layer(const unroll_network *network, int32_t layer, int32_t direction,
+                                             const double *x, int64_t steps, unroll_device *device,
+                                             const unroll_allocator *allocator, unroll_map **map, unroll_error *err);
 
 /* ---- fixed points ---- */
 
@@ -88,6 +157,10 @@ typedef struct unroll_fixed_point_options { /* zero: as said */
   int64_t iterations; /* of each start; 0: 200 */
   double speed;       /* a point counts where q is at most this; 0: 1e-20. Larger values find slow points. */
   double distance;    /* points nearer than that, in the largest difference of a unit, are one; 0: 1e-6 */
+  int (*cancel)(
+      void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED, and what was found
+                               until then stands */
+  void *ctx;
 } unroll_fixed_point_options;
 /*
  * Fixed points h* = F(h*), by Levenberg and Marquardt's minimisation of q from each of `starts` [n_starts,n], visited
@@ -110,6 +183,8 @@ typedef struct unroll_lyapunov_options {
   int64_t steps;     /* that are counted, at least 1 */
   int64_t every;     /* steps between two decompositions; 0: 1 */
   uint64_t seed;     /* of the first directions */
+  int (*cancel)(void *ctx); /* NULL, or asked before every step: not 0 ends it with UNROLL_E_CANCELLED */
+  void *ctx;
 } unroll_lyapunov_options;
 typedef struct unroll_lyapunov_info {
   uint32_t struct_size, reserved;

@@ -9,7 +9,8 @@
  *       unroll_event_file_close(events, &err);
  *     }
  *
- * A file is one run's: going on later means another file in the same folder, and TensorBoard puts their steps together.
+ * A file is one run's: going on later means another file in the same folder, and TensorBoard puts their steps together. Where
+ * the run before was ended later than what is gone on from, say from which step on the new one counts: `restart`.
  *
  * The format is TFRecord's: a length, its masked crc32c, the bytes, theirs; the bytes are an Event in protocol buffers'
  * encoding (TensorFlow's event.proto, summary.proto). An event has the time of its call, in seconds since 1970.
@@ -36,6 +37,8 @@ typedef struct unroll_event_file_options { /* zero: as said */
   uint32_t struct_size, reserved;
   double (*now)(void *ctx); /* seconds since 1970; NULL: the system's clock */
   void *ctx;
+  int64_t
+      restart; /* above 0: a SessionLog of START at this step, from which on TensorBoard drops what earlier files say */
 } unroll_event_file_options;
 
 /*

@@ -53,13 +53,18 @@ typedef struct unroll_flow_options { /* zero: as said */
   int32_t part;          /* UNROLL_FLOW_* */
   int32_t probes;        /* random vectors a sequence, for the products; 0: 1; below 0: no products */
   const int64_t *lags;   /* of the singular values, each from 1 to the longest sequence's steps - 1; NULL: a dozen */
-  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values */
+  int32_t n_lags;        /* of them; with lags NULL at most so many, 0: 12, below 0: no singular values. At most 4096 */
   int32_t spectrum;      /* below 0: no rho, norm_W and condition, which take LAPACK a few H³ */
   int32_t iterations;    /* of Lanczos, at most; 0: as many as keep the cost near 40 updates, from 6 to 30 */
   int64_t sequences;     /* the longest so many are looked at for singular values; 0: max(1, B/8) */
   double tolerance;      /* iterations end where σ's error is below this, relative; 0: 1e-4 */
-  double threshold;      /* of the memory; 0: 1/e */
+  double threshold;      /* of the memory; 0: 0.01 */
   uint64_t seed;         /* of the random vectors */
+  /* NULL, or rho and norm_W of every layer and direction, [layers·D,2], where they are known: none is computed. NaN: not
+   * known. */
+  const double *spectra;
+  int (*cancel)(void *ctx); /* asked before every run of a graph; not 0: UNROLL_E_CANCELLED. NULL: nobody is asked */
+  void *ctx;
 } unroll_flow_options;
 
 /*
@@ -86,14 +91,19 @@ typedef struct unroll_flow_layer {
   /*
    * The text's condition, λ_max·max|f'| = rho·slope: of vanilla RNNs, whose W_h these are of; slope 1 for tanh, relu and the
    * identity, 1/4 for sigmoid. Of gated cells rho and norm_W are of the block of the candidate (lstm g, gru n), condition
-   * is NaN. NaN also without W_h, or without a W_h that is square, or without LAPACK (diagnose.h), or where `spectrum` says no.
+   * is NaN. NaN also without W_h, or without a W_h that is square and finite, or without LAPACK (diagnose.h), or where
+   * `spectrum` says no.
    */
   double rho, norm_W, slope, condition;
   double slope_mean, slope_max; /* of f at the visited states, where f is tanh, sigmoid or relu; else NaN */
   double rate;                  /* product[k]^(1/k) at the largest lag at which product is above 0 */
   /*
-   * The effective memory: the first lag at which product is below the threshold, -1: there is none in T. 1/e is what
-   * makes it the "characteristic forgetting time" of Tallec & Ollivier 2018.
+   * The effective memory: the first lag at which product is below the threshold, -1: there is none in T, or product is NaN
+   * before. 0.01 is what verdicts (verdict.h) are about: the 1% settling time of a system, 4.6 time constants where it
+   * decays evenly (Franklin, Powell, Emami-Naeini, Feedback Control of Dynamic Systems, on time-domain specifications).
+   * 1/e gives one time constant, over which a third of a gradient is left, and that is no sign of one that has vanished:
+   * of a leaky unit h = (1-a)·h₋ + .. about 1/a, what Tallec & Ollivier 2018, sec. 1, call its characteristic forgetting
+   * time.
    */
   int64_t memory;
   const char *why; /* in a sentence or two: condition and measurement, and where they differ, why */
@@ -108,6 +118,8 @@ typedef struct unroll_flow {
 
 /*
  * All of it. One run gives the norms; for products and singular values each layer and direction is looked at alone.
+ *   UNROLL_E_CANCELLED  `cancel` said so: *flow is what there is by then, singular values that are not NaN; or NULL, where the
+ *                       norms and products were not through
  *   UNROLL_E_INVALID    something is NULL or too small; a weight is missing or of another size (it is named)
  *   UNROLL_E_RANGE      a number of the options, a length or a lag out of its range; T < 2; x is not finite
  *   UNROLL_E_UNSUPPORTED, .. as building, compiling and running the graph have it; UNROLL_E_MEMORY
@@ -120,7 +132,7 @@ UNROLL_API void unroll_flow_free(unroll_flow *flow); /* NULL does nothing */
 /*
  * The whole matrix J_k = ∂s_e/∂s_{e-k} [N,N] of one sequence in jacobian, N = P, of an LSTM P + H (h first), or what part
  * says: by N gradient passes at once, so for small N. Statuses as above; UNROLL_E_RANGE also where layer, direction,
- * sequence, or lag is not there, or `count` is not N².
+ * sequence, or lag is not there, or `count` is not N². Of a cancelled call nothing is left.
  */
 UNROLL_API unroll_status unroll_flow_jacobian(const unroll_network *network, const unroll_flow_batch *batch,
                                               const unroll_flow_options *options, int32_t layer, int32_t direction,

@@ -33,7 +33,10 @@ enum {
   UNROLL_RNN_MIN_GRU = 65,
   /* Feng et al. 2024, minLSTM: no W_h. G = 3: f i n; h = f'⊙h₋ + i'⊙n with f' = f/(f+i), i' = i/(f+i), f and i = σ(..) */
   UNROLL_RNN_MIN_LSTM = 66,
+  UNROLL_RNN_END = 67 /* above all cells, with gaps below; it may grow */
 };
+/* "lstm", "coupled_lstm"; NULL for a number that is no cell. Static. [any] */
+UNROLL_API const char *unroll_rnn_cell_name(int32_t cell);
 
 /*
  * Activations of cells. All but the last two are ONNX's, with its formulas (operators RNN, LSTM, GRU); alpha and beta
@@ -64,6 +67,8 @@ typedef struct unroll_activation {
 /* That kind with ONNX's default alpha and beta; where it names none, those of the plain function: affine 1 and 0, scaled tanh
  * 1 and 1. Pure. [any] */
 UNROLL_API unroll_activation unroll_activation_of(int32_t kind);
+/* "leaky_relu", "default"; NULL for a number that is no activation. Static. [any] */
+UNROLL_API const char *unroll_activation_name(int32_t kind);
 
 /* Where a layer's input is as wide as its output; x is what the layer sees, after the dropout before it. */
 enum {
@@ -150,6 +155,10 @@ typedef struct unroll_rnn_options {
    * gradients are those of the states of every step (flow.h). Either array may be NULL.
    */
   const unroll_rnn_state *taps;
+  /* NULL, or an array like that of `cells`, of any cell: it gets the gates of every step, after their activations, [T,B,GH]
+   * in the order of the row blocks; 0 past a sequence's end. A layer whose gates are asked for is a scan. unroll_gate_of
+   * says what they are. */
+  unroll_tensor *gates;
 } unroll_rnn_options;
 
 /*
@@ -187,6 +196,31 @@ UNROLL_API unroll_tensor unroll_rnn(unroll_tensor x, const char *prefix, const u
 UNROLL_API unroll_status unroll_rnn_checkpoint_sizes(const unroll_rnn_options *options, int32_t dtype, int64_t T,
                                                      int64_t B, int32_t d, unroll_checkpoint_sizes *sizes,
                                                      unroll_error *err);
+
+/* ---- gates ---- */
+
+/* How much a unit keeps of its state, where a gate of value v says so. */
+enum {
+  UNROLL_KEEPS_NOTHING = 0, /* it does not say so */
+  UNROLL_KEEPS = 1,         /* v: lstm f; gru, gru_after z; min_lstm f */
+  UNROLL_KEEPS_REST = 2,    /* 1 - v: coupled lstm i; min_gru z */
+};
+typedef struct unroll_gate {
+  uint32_t struct_size;
+  int32_t keeps;    /* UNROLL_KEEPS_* */
+  const char *name; /* "input", "forget", "output", "reset", "update", "candidate"; of an rnn "state" */
+  double low,
+      high; /* between which its values lie, by its activation: 0 and 1, -1 and 1, ..; ±INFINITY without a bound */
+} unroll_gate;
+/* G: the gates of a cell, UNROLL_CELL_* or UNROLL_RNN_*; 0: it is none. Pure. [any] */
+UNROLL_API int64_t unroll_gate_count(int32_t cell);
+/*
+ * Gate number `gate`, in the order of the row blocks: what stands in that block of unroll_rnn_options.gates. Of an rnn it
+ * is f(a), of min_lstm f' and i', which are of what is kept and taken after both are divided by their sum, and n.
+ * UNROLL_E_RANGE: there is no such cell, gate or activation; UNROLL_E_INVALID. [any]
+ */
+UNROLL_API unroll_status unroll_gate_of(const unroll_rnn_options *options, int64_t gate, unroll_gate *what,
+                                        unroll_error *err);
 
 /* ---- others ---- */
 

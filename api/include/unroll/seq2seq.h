@@ -166,7 +166,7 @@ typedef struct unroll_decoder_options {
    *   inference      not 0: no dropout of any kind and zoneout's expectation: to be set wherever a graph is not trained.
    *                  A search has it anyway
    *   checkpoint     of UNROLL_FEED_TEACHER alone, as unroll_scan_checkpoint has it; a search makes no gradient
-   *   cells          not of a search
+   *   cells, gates, taps   of layer l at [l]; not of a search
    * Refused, by name: bidirectional, and lengths, which the feed has. Random numbers: input_dropout; for each layer
    * dropout before it from layer 1 on, then weight_dropout, state_dropout, zoneout_h, zoneout_c; output_dropout; then
    * epsilon's and those of what is picked.

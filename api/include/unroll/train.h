@@ -29,8 +29,8 @@
  */
 #ifndef UNROLL_TRAIN_H
 #define UNROLL_TRAIN_H
-#include <unroll/checkpoint.h>
 #include <unroll/data.h>
+#include <unroll/nn.h>
 #include <unroll/runtime.h>
 #ifdef __cplusplus
 extern "C" {
@@ -140,11 +140,11 @@ UNROLL_API unroll_training unroll_training_default(void);
 
 /*
  * The recurrent layers of any model; kept in its file. Equations and sources stand at unroll_rnn_options (nn.h), whose
- * fields have the same names; an rnn's activation is tanh. All zero but cell, layers and hidden: plain layers. What drops
- * or keeps values does so in training alone.
+ * fields have the same names. All zero but cell, layers and hidden: plain layers. What drops or keeps values does so in
+ * training alone. What a cell does not have is UNROLL_E_INVALID, and the message names both.
  */
 typedef struct unroll_recurrent {
-  int32_t cell;                  /* UNROLL_CELL_* */
+  int32_t cell;                  /* UNROLL_CELL_* or UNROLL_RNN_* */
   int32_t same_mask;             /* 1: input_dropout and dropout have one mask for all steps */
   int64_t layers;                /* 1 to 16 */
   int64_t hidden;                /* units of a layer and direction, 1 to 16384 */
@@ -152,11 +152,21 @@ typedef struct unroll_recurrent {
   double input_dropout;          /* of what the first layer reads */
   double weight_dropout;         /* of each W_h: one mask an update */
   double state_dropout;          /* of h in its product with W_h: one mask for all steps of an update */
-  double zoneout_h, zoneout_c;   /* zoneout_c: lstm only */
-  int32_t layer_norm, peepholes; /* 1: with; peepholes: lstm only */
+  double zoneout_h, zoneout_c;   /* zoneout_c: lstm and coupled lstm */
+  int32_t layer_norm, peepholes; /* 1: with; peepholes: lstm and coupled lstm */
   /* What of a sequence is kept for the gradient and what is made again: changes memory and time, no number on devices that
    * are deterministic. Zero: all is kept. With a run-time number of steps (a curriculum) it can't be another. */
   unroll_checkpoint_policy checkpoint;
+  unroll_activation f, g, h; /* zero: the cell's own */
+  double clip;               /* of what goes into the gates' activations; unroll_training's is the gradients' */
+  double cell_clip;          /* lstm and coupled lstm */
+  int64_t projection;        /* P, numbers that a layer and direction gives, 1 to 16384; 0: none, P = hidden */
+  double layer_norm_epsilon; /* 0: 1e-5 */
+  double skip;
+  /* UNROLL_RESIDUAL_*, of every layer that gives as many numbers as it reads: one at least must. What is classified or
+   * foretold from is the last layer's last state, with _OUTPUTS what it gives there. */
+  int32_t residual;
+  int32_t reserved;
 } unroll_recurrent;
 
 /* The model's parameters as they stand at a report. */
@@ -167,7 +177,7 @@ typedef struct unroll_train_parameter {
   const char *name; /* "rnn.W_h.0.0"; lives as long as the model */
   int64_t shape[UNROLL_MAX_RANK];
   uint64_t count;    /* numbers */
-  int32_t recurrent; /* 1: a recurrent matrix, the gates' W_h one above the other: [GH,H] (nn.h) */
+  int32_t recurrent; /* 1: a recurrent matrix, the gates' W_h one above the other: [GH,P] (nn.h) */
   int32_t frozen;    /* 1: not trained */
 } unroll_train_parameter;
 /* These three in the progress callback alone, on its thread. */
@@ -249,7 +259,8 @@ typedef struct unroll_train_options { /* zero: none, or as said */
 /* ---- the model and how it is trained: what decides a training run's numbers, kept in the model's file ---- */
 typedef struct unroll_lm_options {
   uint32_t struct_size;
-  int32_t tied;         /* not 0: the softmax's weights are the embedding's (Press & Wolf 2017); hidden = embedding */
+  int32_t
+      tied; /* not 0: the softmax's weights are the embedding's (Press & Wolf 2017); a layer gives as many numbers as the embedding */
   unroll_recurrent rnn; /* T·B·(the widest of the model) below 2^31 */
   int64_t embedding;    /* numbers per character, 1 to 16384 */
   int64_t steps;        /* T, characters per update and stream, 1 to 65536 */

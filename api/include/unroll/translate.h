@@ -50,18 +50,19 @@ typedef struct unroll_translator_options {
    * an input_dropout, of the target's embedded tokens. What holds for all steps holds for a whole target: under
    * scheduled sampling too. checkpoint is the encoder's alone, since targets have a run-time number of steps. */
   unroll_recurrent rnn;
-  /* Units of a direction. 0: as the decoder's; of both directions together so many where the attention is a dot
-   * product, which wants the source's vectors as wide as the query. */
+  /* Units of a direction. 0: as the decoder's. Where the attention is a dot product, which wants the source's vectors as
+   * wide as the query, and the encoder reads both ways, each direction has half of the projection or, without one, of the
+   * units. */
   int64_t encoder_hidden;
   int64_t embedding;                 /* numbers per token of either side, 1 to 16384 */
   int32_t attention, context;        /* UNROLL_ATTENTION_*, also NONE; UNROLL_CONTEXT_* */
-  int64_t attention_units;           /* ADDITIVE; 0: hidden */
+  int64_t attention_units;           /* ADDITIVE; 0: as many as a state h has */
   int32_t source_unit, target_unit;  /* UNROLL_UNIT_CHARACTER, UNROLL_UNIT_WORD */
   double testing;                    /* the part of the data, beside the validation's, that is never looked at */
   unroll_sampling_schedule sampling; /* of update u, counted from 0; start 1, rate 0: the truth is fed */
   int32_t sampling_pick;             /* UNROLL_PICK_*: what else is fed */
-  /* 1: the decoder has cell, layers, hidden and dropout alone; layer_norm, peepholes, zoneout and the other dropouts are
-   * the encoder's, as in files from before the decoder took them. */
+  /* 1: the decoder has cell, layers, hidden and dropout alone; all other options of cells are the encoder's, as in files
+   * from before the decoder took them. */
   int32_t plain_decoder;
   /* Curriculum over lengths: epoch e, counted from 0, has the pairs whose sides are both of at most steps_start +
    * e·steps_increment tokens. steps_start 0: no curriculum; steps_increment at least 1 with one. */
@@ -185,6 +186,28 @@ typedef int (*unroll_translation_fn)(void *ctx, int64_t i, const unroll_translat
 UNROLL_API unroll_status unroll_translator_translate(unroll_translator *translator, const char *const *sources,
                                                      int64_t n, const unroll_translate_options *options,
                                                      unroll_translation_fn each, void *ctx, unroll_error *err);
+
+/* ---- a decoder's steps, under a teacher ---- */
+
+/* What a decoder does when it is given the targets, step by step. */
+typedef struct unroll_translator_steps {
+  uint32_t struct_size;
+  int32_t layers;         /* of the decoder */
+  int64_t steps, batch;   /* T, the longest target with </s>, and B */
+  int64_t gates, hidden;  /* G and H */
+  const int32_t *lengths; /* [B], of the targets with </s> */
+  const float *norms;  /* [layers,T,B]: ‖∂L/∂h_t‖₂, L the mean cross entropy of the tokens of all targets */
+  const float *values; /* [layers,T,B,G,H]: the gates, as unroll_rnn_options.gates has them (nn.h) */
+} unroll_translator_steps;
+/*
+ * Of n pairs of texts, without dropout, in one batch. Freed with unroll_translator_steps_free. Also of a model that was not
+ * resumed; training is not disturbed.
+ *   UNROLL_E_FORMAT  a text without tokens, or not UTF-8: its number is named
+ */
+UNROLL_API unroll_status unroll_translator_follow(unroll_translator *translator, const char *const *sources,
+                                                  const char *const *targets, int64_t n,
+                                                  unroll_translator_steps **steps, unroll_error *err);
+UNROLL_API void unroll_translator_steps_free(unroll_translator_steps *steps); /* NULL does nothing */
 
 /* ---- scoring ---- */
 typedef struct unroll_translator_score_info {
