@@ -314,6 +314,9 @@ static void layer(const rule *r) {
   }
   for (uint32_t i = 0; i < 4; i++)
     saved[i] = layer_saved_blocks(r->n->attr.layer.cell, i) ? out(r, 3 + i) : unroll_none();
+  if (r->n->attr.layer.cell == UNROLL_CELL_RNN &&
+      r->n->n_in <= 8) /* without masks it is y, and a device runs it whole */
+    saved[1] = out(r, 0);
   for (uint32_t i = 0; i < 3; i++)
     asked[i] = wanted(r, i);
   layer_tangent(r->t->to, r->n, x, saved, dx, asked, d);
