@@ -122,7 +122,7 @@ static void *count_alloc(void *ctx, uint64_t bytes, uint64_t alignment) {
   if (c->left-- <= 0)
     return NULL;
   c->held++;
-  return aligned_alloc(alignment, bytes);
+  return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 }
 static void count_free(void *ctx, void *p) {
   counter *c = ctx;

@@ -277,6 +277,8 @@ static unroll_status say_where(struct trainer *t, uint64_t update, bool stay, un
 
 static unroll_status diverged(struct trainer *t, uint64_t update, float loss, float norm, const float *scale,
                               unroll_error *err) {
+  loss = isnan(loss) ? NAN : loss; /* without a sign, which says nothing */
+  norm = isnan(norm) ? NAN : norm;
   const double fixed = t->options.loss_scale;
   char scaled[64] = "";
   if (scale)

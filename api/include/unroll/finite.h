@@ -37,9 +37,9 @@ extern "C" {
 #define UNROLL_QUANTITIES(X)                                                                                         \
   X(UNROLL_QUANTITY_INPUT, 0, "input")                                                                               \
   X(UNROLL_QUANTITY_PARAMETER, 1, "parameter")                                                                       \
-  X(UNROLL_QUANTITY_STATE, 2, "state") /* that is carried from run to run, as it was given */                        \
-  X(UNROLL_QUANTITY_PRE_ACTIVATION, 3, "pre-activation")                                                             \
-  X(UNROLL_QUANTITY_GATE, 4, "gate") /* after its activation; also a candidate */                                    \
+  X(UNROLL_QUANTITY_STATE, 2, "state")                   /* that is carried from run to run, as it was given */      \
+  X(UNROLL_QUANTITY_PRE_ACTIVATION, 3, "pre-activation") /* also inside of an activation that is several ops */      \
+  X(UNROLL_QUANTITY_GATE, 4, "gate")                     /* after its activation; also a candidate */                \
   X(UNROLL_QUANTITY_CELL, 5, "cell state")                                                                           \
   X(UNROLL_QUANTITY_HIDDEN, 6, "hidden state")                                                                       \
   X(UNROLL_QUANTITY_LOSS, 7, "loss")   /* one number, or one for each step and sequence, of what gradients are of */ \
@@ -64,10 +64,11 @@ typedef struct unroll_nonfinite {
   int32_t direction; /* UNROLL_FORWARD, UNROLL_REVERSE; -1: in no recurrence */
   int64_t step;      /* the time step in its sequence, also of a reverse layer, from the run's t0 on; -1: it has none */
   int64_t sequence;  /* the row of the whole batch, from the run's row0 on; -1: it has none */
-  int64_t unit;  /* in its gate, or along the last axis; of what has no step the element, row-major; -1: one number */
-  int32_t gate;  /* in the order of the cell's row blocks (i f g o, r z n); -1: of none, or of a cell with one */
-  int32_t fused; /* 1: only where the layer runs as one node */
-  double value;  /* NaN, infinity or -infinity */
+  int64_t unit;      /* in its gate, or along the last axis; without step and sequence the element, row-major; -1: one
+                        number */
+  int32_t gate;      /* in the order of the cell's row blocks (nn.h); -1: of none, or of a cell with one */
+  int32_t fused;     /* 1: only where the layer runs as one node */
+  double value;      /* NaN, infinity or -infinity */
   /* How many numbers are not finite: of what was given, forward and in the gradient; later ones follow from the first. */
   uint64_t given, values, gradients;
   char gate_name[24]; /* "forget gate"; "" without a gate */
