@@ -242,27 +242,6 @@ static void activations_at_their_extremes(void **state) {
       }
 }
 
-/* ---- gates ---- */
-
-/* Gates that the op of a standard cell makes are there to be looked at; a loss of them is refused, not given a wrong gradient. */
-static void no_loss_of_gates(void **state) {
-  (void)state;
-  static const int32_t cells[] = {UNROLL_CELL_LSTM, UNROLL_CELL_GRU, UNROLL_CELL_GRU_AFTER};
-  for (size_t k = 0; k < sizeof cells / sizeof *cells; k++) {
-    unroll_error err = UNROLL_ERROR_INIT;
-    unroll_graph *g = new_graph(NULL);
-    const unroll_tensor x = input_x(g);
-    unroll_tensor gates, d;
-    const unroll_rnn_options o = {
-        .struct_size = sizeof o, .cell = cells[k], .layers = 1, .hidden = H, .lengths = unroll_none(), .gates = &gates};
-    unroll_rnn(x, "r", &o, NULL, NULL);
-    assert_status(UNROLL_OK, unroll_graph_status(g, &err));
-    unroll_gradient(unroll_reduce(gates, UNROLL_SUM, 0, 0), &x, 1, &d);
-    assert_status(UNROLL_E_UNSUPPORTED, unroll_graph_status(g, &err));
-    unroll_graph_destroy(g);
-  }
-}
-
 /* ---- memory ---- */
 
 /* A stack with everything in it, built with the n-th allocation failing, for every n. */
@@ -316,10 +295,8 @@ static void memory_that_runs_out(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(layers_where_they_can_be),
-                                     cmocka_unit_test(inference_has_no_masks),
-                                     cmocka_unit_test(bad_options),
+                                     cmocka_unit_test(inference_has_no_masks), cmocka_unit_test(bad_options),
                                      DEVICE_TESTS(activations_at_their_extremes),
-                                     cmocka_unit_test(no_loss_of_gates),
                                      cmocka_unit_test(memory_that_runs_out)};
   return cmocka_run_group_tests(tests, devices_open, devices_close);
 }

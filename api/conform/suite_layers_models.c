@@ -185,12 +185,12 @@ static const struct rnn_case {
     {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, false},
     {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, false},
     {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, false},
-    {"gates rnn", {.cell = UNROLL_CELL_RNN, .inference = 1, .gates = &asked}, false},
-    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .inference = 1, .gates = &asked}, false},
-    {"gates bounded lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1, .inference = 1, .gates = &asked}, false},
-    {"gates gru", {.cell = UNROLL_CELL_GRU, .inference = 1, .gates = &asked}, false},
-    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .inference = 1, .gates = &asked}, false},
-    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU, .inference = 1, .gates = &asked}, false},
+    {"gates rnn", {.cell = UNROLL_CELL_RNN, .gates = &asked}, false},
+    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .gates = &asked}, false},
+    {"gates bounded lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1, .gates = &asked}, false},
+    {"gates gru", {.cell = UNROLL_CELL_GRU, .gates = &asked}, false},
+    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .gates = &asked}, false},
+    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU, .gates = &asked}, false},
 };
 
 enum { RNN_STATES = 6 };

@@ -299,9 +299,50 @@ static void layer_norm(const rule *r) {
     give(r, 2, dy);
 }
 
+/* Block b of gates that stand side by side along the last axis, `blocks` of them. */
+static unroll_tensor block_of(unroll_tensor x, int64_t b, int64_t blocks) {
+  if (!x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const tensor_spec *s = graph_spec(x);
+  const int64_t H = s->shape[s->rank - 1] / blocks;
+  return unroll_slice(x, s->rank - 1, b * H, H);
+}
+static unroll_tensor side_by_side(const unroll_tensor *blocks, uint32_t n) {
+  if (!blocks[0].graph || graph_failed(blocks[0].graph))
+    return unroll_none();
+  return unroll_concat(blocks, n, graph_spec(blocks[0])->rank - 1);
+}
+
+/* The gates themselves are read by somebody beside the state: what flows into them goes on through their activations. */
+static void lstm_gates_themselves(const rule *r) {
+  const unroll_tensor gates = out(r, 2), d = dout(r, 2);
+  unroll_tensor all[4];
+  for (int64_t b = 0; b < 4; b++)
+    all[b] = unroll_binary(block_of(d, b, 4), block_of(gates, b, 4), b == 2 ? UNROLL_TANH_GRAD : UNROLL_SIGMOID_GRAD);
+  give(r, 0, side_by_side(all, 4));
+}
+
+/* r z n, and q = W_h·h₋ + b_n: n = tanh(x's part + r⊙q) */
+static void gru_gates_themselves(const rule *r) {
+  unroll_tensor gate[4], d[4];
+  for (int64_t b = 0; b < 4; b++) {
+    gate[b] = block_of(out(r, 1), b, 4);
+    d[b] = block_of(dout(r, 1), b, 4);
+  }
+  const unroll_tensor of_n = unroll_binary(d[2], gate[2], UNROLL_TANH_GRAD);
+  const unroll_tensor of_r = unroll_binary(unroll_add(d[0], unroll_mul(of_n, gate[3])), gate[0], UNROLL_SIGMOID_GRAD);
+  const unroll_tensor of_z = unroll_binary(d[1], gate[1], UNROLL_SIGMOID_GRAD);
+  give(r, 0, side_by_side((unroll_tensor[]){of_r, of_z, of_n}, 3));
+  give(r, 1, side_by_side((unroll_tensor[]){of_r, of_z, unroll_add(d[3], unroll_mul(of_n, gate[0]))}, 3));
+}
+
 static void lstm_gates(const rule *r) {
   const bool normed = r->n->n_in > 2;
+  if (want(r, 0) && dout(r, 2).graph)
+    lstm_gates_themselves(r);
   unroll_tensor x[8] = {out(r, 2), in(r, 1), dout(r, 0), dout(r, 1), in(r, 2), in(r, 3)}, d[4];
+  if (!x[2].graph && !x[3].graph)
+    return;
   const op_attr attr = sums_of(r, 2, x + 6);
   graph_add_node(r->g, UNROLL_OP_LSTM_GATES_GRAD, normed ? &attr : NULL, x, normed ? 8 : 4, NULL, d, normed ? 4 : 2);
   give(r, 0, d[0]);
@@ -433,29 +474,21 @@ void grad_node(vjp *v, unroll_graph *g, const node *n) {
     by_op(r, UNROLL_OP_LINEAR_SCAN_GRAD,
           (unroll_tensor[]){in(r, 0), out(r, 0), in(r, 2), dout(r, 0), dout(r, 1), in(r, 3)}, 6, 3);
     break;
-  /* The last result of these is for their very rules, not for anybody's loss. */
-  case UNROLL_OP_LSTM_GATES:
-    if (dout(r, 2).graph)
-      unsupported(r);
-    else
-      lstm_gates(r);
-    break;
+  case UNROLL_OP_LSTM_GATES: lstm_gates(r); break;
   case UNROLL_OP_GRU_AFTER_GATES:
-    if (dout(r, 1).graph) {
-      unsupported(r);
-      break;
-    }
-    by_op(r, UNROLL_OP_GRU_AFTER_GATES_GRAD, (unroll_tensor[]){out(r, 1), in(r, 2), dout(r, 0)}, 3, 3);
+    if (dout(r, 1).graph)
+      gru_gates_themselves(r);
+    if (dout(r, 0).graph)
+      by_op(r, UNROLL_OP_GRU_AFTER_GATES_GRAD, (unroll_tensor[]){out(r, 1), in(r, 2), dout(r, 0)}, 3, 3);
     break;
   case UNROLL_OP_GRU_RESET:
     by_op(r, UNROLL_OP_GRU_RESET_GRAD, (unroll_tensor[]){out(r, 0), in(r, 1), dout(r, 0), dout(r, 1)}, 4, 2);
     break;
   case UNROLL_OP_GRU_UPDATE:
-    if (dout(r, 1).graph) {
-      unsupported(r);
-      break;
-    }
-    by_op(r, UNROLL_OP_GRU_UPDATE_GRAD, (unroll_tensor[]){in(r, 1), out(r, 1), in(r, 2), dout(r, 0)}, 4, 3);
+    if (dout(r, 1).graph)
+      give(r, 0, unroll_binary(dout(r, 1), out(r, 1), UNROLL_TANH_GRAD));
+    if (dout(r, 0).graph)
+      by_op(r, UNROLL_OP_GRU_UPDATE_GRAD, (unroll_tensor[]){in(r, 1), out(r, 1), in(r, 2), dout(r, 0)}, 4, 3);
     break;
   case UNROLL_OP_LAYER: layer(r); break;
   case UNROLL_OP_CONSTANT:

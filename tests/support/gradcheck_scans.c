@@ -443,7 +443,50 @@ static void taps_min_gru(grad_build *b) {
   tapped(b, (unroll_rnn_options){.cell = UNROLL_RNN_MIN_GRU, .bidirectional = 1}, false);
 }
 
+/* A loss of the gates of every step, of y beside them or of nothing else. */
+static void gated(grad_build *b, unroll_rnn_options o, bool alone) {
+  unroll_tensor gates[2];
+  const unroll_tensor x = grad_real(b, -1, 1, SHAPE(T, B, I));
+  o.struct_size = sizeof o;
+  o.layers = 1;
+  o.hidden = H;
+  o.lengths = grad_integers(b, lengths, SHAPE(B));
+  o.gates = gates;
+  const unroll_tensor y = unroll_rnn(x, "", &o, NULL, NULL);
+  if (!alone)
+    grad_result(b, y);
+  for (int d = 0; d < (o.bidirectional ? 2 : 1); d++)
+    grad_result(b, gates[d]);
+  for (uint32_t i = 0; i < unroll_graph_count(b->g); i++) {
+    const unroll_tensor_info info = unroll_tensor_describe(unroll_graph_tensor(b->g, i));
+    if (info.role == UNROLL_ROLE_PARAM)
+      grad_adopt(b, info.name, -1, 1);
+  }
+}
+static void loss_of_gates_lstm(grad_build *b) {
+  gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_LSTM, .bidirectional = 1}, false);
+}
+static void loss_of_gates_lstm_alone(grad_build *b) { gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_LSTM}, true); }
+static void loss_of_gates_layer_norm(grad_build *b) {
+  gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_LSTM, .layer_norm = 1}, false);
+}
+static void loss_of_gates_gru(grad_build *b) { gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU}, false); }
+static void loss_of_gates_gru_alone(grad_build *b) { gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU}, true); }
+static void loss_of_gates_gru_after(grad_build *b) {
+  gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU_AFTER}, false);
+}
+static void loss_of_gates_gru_after_alone(grad_build *b) {
+  gated(b, (unroll_rnn_options){.cell = UNROLL_CELL_GRU_AFTER, .bidirectional = 1}, true);
+}
+
 const grad_case grad_scan_cases[] = {CASE(forward),
+                                     CASE(loss_of_gates_lstm),
+                                     CASE(loss_of_gates_lstm_alone),
+                                     CASE(loss_of_gates_layer_norm),
+                                     CASE(loss_of_gates_gru),
+                                     CASE(loss_of_gates_gru_alone),
+                                     CASE(loss_of_gates_gru_after),
+                                     CASE(loss_of_gates_gru_after_alone),
                                      CASE(taps_lstm),
                                      CASE(taps_projected_zoneout),
                                      CASE(taps_layer_norm),

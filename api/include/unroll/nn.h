@@ -157,8 +157,7 @@ typedef struct unroll_rnn_options {
   const unroll_rnn_state *taps;
   /* NULL, or an array like that of `cells`, of any cell: it gets the gates of every step, after their activations, [T,B,GH]
    * in the order of the row blocks; 0 past a sequence's end. A layer whose gates are asked for is a scan. unroll_gate_of
-   * says what they are. They are there to be looked at: back from those that the op of a standard cell makes no gradient flows
-   * (UNROLL_E_UNSUPPORTED). */
+   * says what they are. */
   unroll_tensor *gates;
 } unroll_rnn_options;
 
