@@ -8,7 +8,7 @@ vocabulary come from its metadata; an option given here goes before. The same up
 there, and each prints a JSON line {"update", "loss", "grad_norm", "lr"}. --compare holds the losses against those of a
 log with such lines ("update", "loss"), prints the largest relative difference, and exits 1 where it is above
 --tolerance. 200 updates without dropout must stay within 1e-3 of unroll's on every device; on cpu, with 2 layers of 48
-units, T 32, B 16, every cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64. Windows that overlap
+units, T 32, B 16, every standard cell and every optimizer stays within 5e-7 of float32 and 2e-7 of float64. Windows that overlap
 (update_steps), a curriculum, warm-up, L2, recurrent decay and frozen parameters are understood too, and every cell and option of
 layers but what is drawn; tests/train_windows_test.c and tests/trainer_rnn_test.c have such numbers.
 
