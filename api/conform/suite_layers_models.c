@@ -83,7 +83,6 @@ void net_finish_model(struct net *n, struct net_model *m) {
 
 /* With blocks of 512 rows, 64 sequences of 33 steps have segments of 8 steps and a rest. */
 static const unroll_rnn_state tapped = {NULL, NULL}; /* stands for inputs of every layer and direction */
-static unroll_tensor asked; /* stands for an array that gets the gates of every layer and direction */
 static const unroll_checkpoint_policy
     all_steps = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_ALL},
     every_8 = {.struct_size = sizeof(unroll_checkpoint_policy), .kind = UNROLL_CHECKPOINT_EVERY, .every = 8},
@@ -92,15 +91,17 @@ static const unroll_checkpoint_policy
              .kind = UNROLL_CHECKPOINT_BYTES,
              .bytes = 170000};
 
+enum { CELLS = 1, GATES = 2 };
+
 /* layers 0: one. I is 7, of residuals that of y. */
 static const struct rnn_case {
   const char *what;
   unroll_rnn_options o;
-  bool cells; /* reads c of every step */
+  unsigned reads; /* of every step, beside y: c, or the gates */
 } rnns[] = {
-    {"input dropout lstm", {.cell = UNROLL_CELL_LSTM, .input_dropout = 0.3}, false},
-    {"output dropout gru", {.cell = UNROLL_CELL_GRU, .output_dropout = 0.4}, false},
-    {"dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID, .layers = 3, .dropout = 0.3}, false},
+    {"input dropout lstm", {.cell = UNROLL_CELL_LSTM, .input_dropout = 0.3}, 0},
+    {"output dropout gru", {.cell = UNROLL_CELL_GRU, .output_dropout = 0.4}, 0},
+    {"dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_SIGMOID, .layers = 3, .dropout = 0.3}, 0},
     {"same mask lstm",
      {.cell = UNROLL_CELL_LSTM,
       .layers = 2,
@@ -108,62 +109,62 @@ static const struct rnn_case {
       .dropout = 0.2,
       .input_dropout = 0.3,
       .output_dropout = 0.4},
-     false},
-    {"weight dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .weight_dropout = 0.4}, false},
-    {"state dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU, .state_dropout = 0.3}, false},
-    {"state dropout lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .state_dropout = 0.3}, false},
-    {"state dropout gru", {.cell = UNROLL_CELL_GRU, .state_dropout = 0.3}, false},
-    {"state dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .state_dropout = 0.3}, false},
-    {"zoneout rnn", {.cell = UNROLL_CELL_RNN, .bidirectional = 1, .zoneout_h = 0.3}, false},
-    {"zoneout lstm", {.cell = UNROLL_CELL_LSTM, .zoneout_h = 0.2, .zoneout_c = 0.4}, true},
-    {"zoneout gru", {.cell = UNROLL_CELL_GRU, .zoneout_h = 0.3}, false},
-    {"zoneout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .zoneout_h = 0.3}, false},
-    {"zoneout inference lstm", {.cell = UNROLL_CELL_LSTM, .inference = 1, .zoneout_h = 0.2, .zoneout_c = 0.4}, false},
-    {"layer norm rnn", {.cell = UNROLL_CELL_RNN, .layer_norm = 1, .layer_norm_epsilon = 0.01}, false},
-    {"layer norm lstm", {.cell = UNROLL_CELL_LSTM, .layer_norm = 1, .bidirectional = 1}, true},
-    {"layer norm gru", {.cell = UNROLL_CELL_GRU, .layer_norm = 1}, false},
-    {"layer norm gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1}, false},
-    {"layer norm coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .layer_norm = 1}, false},
-    {"peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1}, false},
-    {"peepholes coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .peepholes = 1}, false},
-    {"coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM}, true},
-    {"projection lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .bidirectional = 1, .projection = 5}, false},
-    {"cell clip lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 0.3}, true},
-    {"clip rnn", {.cell = UNROLL_CELL_RNN, .clip = 0.4}, false},
-    {"clip lstm", {.cell = UNROLL_CELL_LSTM, .clip = 0.4}, false},
-    {"clip gru", {.cell = UNROLL_CELL_GRU, .clip = 0.4}, false},
-    {"clip gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .clip = 0.4}, false},
-    {"min_gru", {.cell = UNROLL_RNN_MIN_GRU, .layers = 2, .bidirectional = 1}, false},
-    {"min_lstm", {.cell = UNROLL_RNN_MIN_LSTM, .g = ACTIVATION(TANH, 0, 0)}, false},
-    {"affine rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(AFFINE, 0.7, -0.1)}, false},
-    {"leaky relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(LEAKY_RELU, 0.1, 0)}, false},
-    {"thresholded relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(THRESHOLDED_RELU, 0.3, 0)}, false},
-    {"scaled tanh rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SCALED_TANH, 1.2, 0.6)}, false},
-    {"hard sigmoid rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(HARD_SIGMOID, 0.6, 0.4)}, false},
-    {"elu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(ELU, 0.8, 0)}, false},
-    {"softsign rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTSIGN, 0, 0)}, false},
-    {"softplus rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTPLUS, 0, 0)}, false},
-    {"identity rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(IDENTITY, 0, 0)}, false},
-    {"modrelu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(MODRELU, 0, 0)}, false},
+     0},
+    {"weight dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .weight_dropout = 0.4}, 0},
+    {"state dropout rnn", {.cell = UNROLL_CELL_RNN, .activation = UNROLL_RELU, .state_dropout = 0.3}, 0},
+    {"state dropout lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .state_dropout = 0.3}, 0},
+    {"state dropout gru", {.cell = UNROLL_CELL_GRU, .state_dropout = 0.3}, 0},
+    {"state dropout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .state_dropout = 0.3}, 0},
+    {"zoneout rnn", {.cell = UNROLL_CELL_RNN, .bidirectional = 1, .zoneout_h = 0.3}, 0},
+    {"zoneout lstm", {.cell = UNROLL_CELL_LSTM, .zoneout_h = 0.2, .zoneout_c = 0.4}, CELLS},
+    {"zoneout gru", {.cell = UNROLL_CELL_GRU, .zoneout_h = 0.3}, 0},
+    {"zoneout gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .zoneout_h = 0.3}, 0},
+    {"zoneout inference lstm", {.cell = UNROLL_CELL_LSTM, .inference = 1, .zoneout_h = 0.2, .zoneout_c = 0.4}, 0},
+    {"layer norm rnn", {.cell = UNROLL_CELL_RNN, .layer_norm = 1, .layer_norm_epsilon = 0.01}, 0},
+    {"layer norm lstm", {.cell = UNROLL_CELL_LSTM, .layer_norm = 1, .bidirectional = 1}, CELLS},
+    {"layer norm gru", {.cell = UNROLL_CELL_GRU, .layer_norm = 1}, 0},
+    {"layer norm gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .layer_norm = 1}, 0},
+    {"layer norm coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .layer_norm = 1}, 0},
+    {"peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1}, 0},
+    {"peepholes coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM, .peepholes = 1}, 0},
+    {"coupled_lstm", {.cell = UNROLL_RNN_COUPLED_LSTM}, CELLS},
+    {"projection lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .bidirectional = 1, .projection = 5}, 0},
+    {"cell clip lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 0.3}, CELLS},
+    {"clip rnn", {.cell = UNROLL_CELL_RNN, .clip = 0.4}, 0},
+    {"clip lstm", {.cell = UNROLL_CELL_LSTM, .clip = 0.4}, 0},
+    {"clip gru", {.cell = UNROLL_CELL_GRU, .clip = 0.4}, 0},
+    {"clip gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .clip = 0.4}, 0},
+    {"min_gru", {.cell = UNROLL_RNN_MIN_GRU, .layers = 2, .bidirectional = 1}, 0},
+    {"min_lstm", {.cell = UNROLL_RNN_MIN_LSTM, .g = ACTIVATION(TANH, 0, 0)}, 0},
+    {"affine rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(AFFINE, 0.7, -0.1)}, 0},
+    {"leaky relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(LEAKY_RELU, 0.1, 0)}, 0},
+    {"thresholded relu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(THRESHOLDED_RELU, 0.3, 0)}, 0},
+    {"scaled tanh rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SCALED_TANH, 1.2, 0.6)}, 0},
+    {"hard sigmoid rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(HARD_SIGMOID, 0.6, 0.4)}, 0},
+    {"elu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(ELU, 0.8, 0)}, 0},
+    {"softsign rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTSIGN, 0, 0)}, 0},
+    {"softplus rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(SOFTPLUS, 0, 0)}, 0},
+    {"identity rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(IDENTITY, 0, 0)}, 0},
+    {"modrelu rnn", {.cell = UNROLL_CELL_RNN, .f = ACTIVATION(MODRELU, 0, 0)}, 0},
     {"activations lstm",
      {.cell = UNROLL_CELL_LSTM,
       .f = ACTIVATION(HARD_SIGMOID, 0.25, 0.5),
       .g = ACTIVATION(ELU, 0.7, 0),
       .h = ACTIVATION(SOFTSIGN, 0, 0)},
-     false},
+     0},
     {"activations gru",
      {.cell = UNROLL_CELL_GRU, .f = ACTIVATION(HARD_SIGMOID, 0.3, 0.4), .g = ACTIVATION(RELU, 0, 0)},
-     false},
+     0},
     {"activations gru_after",
      {.cell = UNROLL_CELL_GRU_AFTER, .f = ACTIVATION(SIGMOID, 0, 0), .g = ACTIVATION(SCALED_TANH, 0.9, 1.3)},
-     false},
-    {"skip rnn", {.cell = UNROLL_CELL_RNN, .skip = 0.3}, false},
-    {"skip gru", {.cell = UNROLL_CELL_GRU, .skip = -0.3}, false},
+     0},
+    {"skip rnn", {.cell = UNROLL_CELL_RNN, .skip = 0.3}, 0},
+    {"skip gru", {.cell = UNROLL_CELL_GRU, .skip = -0.3}, 0},
     {"residual outputs gru",
      {.cell = UNROLL_CELL_GRU, .layers = 2, .bidirectional = 1, .residual = UNROLL_RESIDUAL_OUTPUTS},
-     false},
-    {"residual states lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .residual = UNROLL_RESIDUAL_STATES}, false},
-    {"no residual rnn", {.cell = UNROLL_CELL_RNN, .residual = UNROLL_RESIDUAL_NONE}, false},
+     0},
+    {"residual states lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .residual = UNROLL_RESIDUAL_STATES}, 0},
+    {"no residual rnn", {.cell = UNROLL_CELL_RNN, .residual = UNROLL_RESIDUAL_NONE}, 0},
     {"everything lstm",
      {.cell = UNROLL_CELL_LSTM,
       .input_dropout = 0.1,
@@ -179,18 +180,18 @@ static const struct rnn_case {
       .layer_norm = 1,
       .skip = 0.2,
       .residual = UNROLL_RESIDUAL_STATES},
-     true},
-    {"checkpoint all lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .checkpoint = &all_steps}, false},
-    {"checkpoint every 8 lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .dropout = 0.2, .checkpoint = &every_8}, false},
-    {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, false},
-    {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, false},
-    {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, false},
-    {"gates rnn", {.cell = UNROLL_CELL_RNN, .gates = &asked}, false},
-    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1, .gates = &asked}, false},
-    {"gates bounded lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1, .gates = &asked}, false},
-    {"gates gru", {.cell = UNROLL_CELL_GRU, .gates = &asked}, false},
-    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER, .gates = &asked}, false},
-    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU, .gates = &asked}, false},
+     CELLS},
+    {"checkpoint all lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .checkpoint = &all_steps}, 0},
+    {"checkpoint every 8 lstm", {.cell = UNROLL_CELL_LSTM, .layers = 2, .dropout = 0.2, .checkpoint = &every_8}, 0},
+    {"checkpoint root gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .checkpoint = &root}, 0},
+    {"checkpoint bytes peepholes lstm", {.cell = UNROLL_CELL_LSTM, .peepholes = 1, .checkpoint = &bytes}, 0},
+    {"taps gru", {.cell = UNROLL_CELL_GRU, .bidirectional = 1, .taps = &tapped}, 0},
+    {"gates rnn", {.cell = UNROLL_CELL_RNN}, GATES},
+    {"gates lstm", {.cell = UNROLL_CELL_LSTM, .bidirectional = 1}, GATES},
+    {"gates bounded lstm", {.cell = UNROLL_CELL_LSTM, .cell_clip = 1}, GATES},
+    {"gates gru", {.cell = UNROLL_CELL_GRU}, GATES},
+    {"gates gru_after", {.cell = UNROLL_CELL_GRU_AFTER}, GATES},
+    {"gates min_gru", {.cell = UNROLL_RNN_MIN_GRU}, GATES},
 };
 
 enum { RNN_STATES = 6 };
@@ -216,8 +217,8 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   const unroll_tensor x = net_in(n, UNROLL_ROLE_INPUT, "x", -0.5, 1.5, NET_TIME, 3, (int64_t[]){n->T, s->B, s->I});
   net_want(n, &m, x, "x", NET_TIME);
   o.lengths = net_lengths(n);
-  o.cells = c->cells ? all : NULL;
-  o.gates = o.gates ? gates : NULL;
+  o.cells = c->reads & CELLS ? all : NULL;
+  o.gates = c->reads & GATES ? gates : NULL;
   for (uint32_t i = 0; i < RNN_STATES; i++)
     h[i] = cell[i] = all[i] = gates[i] = unroll_none(); /* they stay so where the graph has an error */
   for (uint32_t i = 0; i < states; i++) {
@@ -243,9 +244,9 @@ static void build_rnn(struct net *n, const struct net_spec *s) {
   net_read(&m, h[states - 1], "h_last", NET_ROWS);
   if (lstm)
     net_read(&m, cell[states - 1], "c_last", NET_ROWS);
-  if (c->cells)
+  if (c->reads & CELLS)
     net_read(&m, all[states - 1], "cells", NET_TIME);
-  if (o.gates)
+  if (c->reads & GATES)
     net_read(&m, gates[states - 1], "gates", NET_TIME);
   m.chain = (double)(s->T * o.layers);
   m.K = (double)((lstm ? 4 : 3) * s->H);
