@@ -91,7 +91,9 @@ class Diagnose(Case):
 
     def check(self, report):
         """What holds of every report."""
-        there = set(SECTIONS) | {"attention", "cost"}
+        there = set(SECTIONS) | {"cost"}
+        if report["model"]["task"] != "seq2seq":
+            self.assertNotIn("attention", report)
         for entry in report["missing"]:
             there.discard(entry["section"])
             self.assertTrue(entry["why"])
@@ -140,7 +142,7 @@ class Tasks(Diagnose):
                     self.assertEqual(report["data"]["sha256"], hashlib.sha256(file.read()).hexdigest())
                 self.assertEqual((report["model"]["cell"], report["model"]["layers"]), (cell, 2))
                 self.assertEqual([g["gate"] for g in report["gates"]], 2 * gates)
-                self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
+                self.assertEqual(report["missing"], [])
                 self.assertEqual("".join(report["units"]["tokens"]), (WORDS * 20)[:200])
                 self.assertEqual(report["units"]["layer"], "1 forward")
                 self.assertEqual([len(row) for row in report["units"]["activity"]], [200] * 12)
@@ -203,7 +205,7 @@ class Tasks(Diagnose):
                         ["--cell", "gru_after", "--layer-norm"]):
             model = self.model(*options, name="options.safetensors")
             report, _ = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
-            self.assertEqual([e["section"] for e in report["missing"]], ["attention"])
+            self.assertEqual(report["missing"], [])
             self.assertEqual(len(report["lyapunov"]), 1)
 
     def test_every_cell_and_option(self):
@@ -224,7 +226,7 @@ class Tasks(Diagnose):
                 model = self.model(*options, name="any.safetensors")
                 report, text = self.diagnose(model, "--text", self.text(), "--exponent-steps", "100", "--starts", "2")
                 missing = [e["section"] for e in report["missing"]]
-                self.assertEqual(missing, (["spectra"] if cell.startswith("min_") else []) + ["attention"])
+                self.assertEqual(missing, ["spectra"] if cell.startswith("min_") else [])
                 self.assertEqual(report["model"]["cell"], cell)
                 self.assertEqual([g["gate"] for g in report["gates"]], gates)
                 self.assertLessEqual(said.items(), report["model"]["options"].items())

@@ -301,16 +301,30 @@ static double number_in(const json_t *object, const char *key) {
 static bool is_of(const json_t *entry, const layer_view *l) { return strcmp(text_in(entry, "layer"), l->name) == 0; }
 
 /* Where the text's condition says something, with it. */
+/* "  NAME      what is said of it", letters counted, not bytes. */
+__attribute__((format(printf, 2, 3))) static void row(const char *name, const char *format, ...) {
+  enum { WIDTH = 26 };
+  int letters = 0;
+  va_list arguments;
+  for (const char *c = name; *c; c++)
+    letters += ((unsigned char)*c & 0xc0) != 0x80;
+  printf("  %s%*s ", name, letters < WIDTH ? WIDTH - letters : 0, "");
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  printf("\n");
+}
+
 static void print_gradient(const json_t *entry) {
   const double rate = number_in(entry, "rate");
   if (!json_object_get(entry, "rate"))
-    printf("  %-24s norms by step alone\n", "gradient");
+    row("gradient", "norms by step alone");
   else if (!isfinite(rate))
-    printf("  %-24s no product of Jacobians is finite\n", "gradient");
+    row("gradient", "no product of Jacobians is finite");
   else if (!isfinite(number_in(entry, "condition")))
-    printf("  %-24s changes by a factor of %.3g a step\n", "gradient", rate);
+    row("gradient", "changes by a factor of %.3g a step", rate);
   else
-    printf("  %-24s %s\n", "gradient", text_in(entry, "why"));
+    row("gradient", "%s", text_in(entry, "why"));
 }
 
 static void print_numbers(const diagnosis *d) {
@@ -330,30 +344,31 @@ static void print_layer(const diagnosis *d, const layer_view *l) {
   const json_t *entry;
   printf("layer     %s: %s, %" PRId64 " units\n", l->name, unroll_rnn_cell_name(l->options.cell), l->options.hidden);
   json_array_foreach(json_object_get(d->report, "spectra"), i, entry) if (is_of(entry, l)) {
-    printf("  %-24s spectral radius %.3g, norm %.3g", text_in(entry, "matrix"), number_in(entry, "radius"),
-           number_in(entry, "norm"));
-    if (!json_is_true(json_object_get(entry, "leading")))
-      printf(", departure from normality %.3g", number_in(entry, "departure"));
-    printf("\n");
+    const double radius = number_in(entry, "radius"), norm = number_in(entry, "norm");
+    if (json_is_true(json_object_get(entry, "leading")))
+      row(text_in(entry, "matrix"), "spectral radius %.3g, norm %.3g", radius, norm);
+    else
+      row(text_in(entry, "matrix"), "spectral radius %.3g, norm %.3g, departure from normality %.3g", radius, norm,
+          number_in(entry, "departure"));
   }
   if (f->saturated >= 0)
-    printf("  %-24s %.0f%% of '%s' at its ends\n", "saturation", 100 * f->saturated, f->saturated_gate);
+    row("saturation", "%.0f%% of '%s' at its ends", 100 * f->saturated, f->saturated_gate);
   if (f->dead >= 0)
-    printf("  %-24s %.0f%% never active\n", "ReLU units", 100 * f->dead);
+    row("ReLU units", "%.0f%% never active", 100 * f->dead);
   if (f->time_constant >= 0)
-    printf("  %-24s the slowest unit keeps for %.3g steps\n", "time constants", f->time_constant);
+    row("time constants", "the slowest unit keeps for %.3g steps", f->time_constant);
   if (!isnan(f->exponent))
-    printf("  %-24s λ1 = %.4g ± %.1g nats a step\n", "Lyapunov", f->exponent, f->exponent_error);
+    row("Lyapunov", "λ1 = %.4g ± %.1g nats a step", f->exponent, f->exponent_error);
   if (f->memory >= 0)
-    printf("  %-24s %s%" PRId64 " of %" PRId64 " steps\n", "memory", f->memory >= f->steps ? "all " : "",
-           f->memory >= f->steps ? f->steps : f->memory, f->steps);
+    row("memory", "%s%" PRId64 " of %" PRId64 " steps", f->memory >= f->steps ? "all " : "",
+        f->memory >= f->steps ? f->steps : f->memory, f->steps);
   json_array_foreach(json_object_get(json_object_get(d->report, "gradient"), "layers"), i, entry) if (is_of(entry, l))
       print_gradient(entry);
   json_array_foreach(json_object_get(d->report, "fixed_points"), i, entry) if (is_of(entry, l)) {
     const json_t *kinds = json_object_get(entry, "class");
     const double saddles = number_in(kinds, "saddle"), sources = number_in(kinds, "source");
-    printf("  %-24s %.0f stable, %.0f saddle%s, %.0f source%s; %.0f slow\n", "fixed points", number_in(kinds, "stable"),
-           saddles, saddles == 1 ? "" : "s", sources, sources == 1 ? "" : "s", number_in(entry, "slow"));
+    row("fixed points", "%.0f stable, %.0f saddle%s, %.0f source%s; %.0f slow", number_in(kinds, "stable"), saddles,
+        saddles == 1 ? "" : "s", sources, sources == 1 ? "" : "s", number_in(entry, "slow"));
   }
 }
 
