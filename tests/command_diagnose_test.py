@@ -75,14 +75,14 @@ class Diagnose(Case):
         Diagnose.folders += 1
         return self.path(f"report{Diagnose.folders}")
 
-    def diagnose(self, model, *arguments, page=("--no-page",)):
-        """The report and the lines on the terminal."""
+    def diagnose(self, model, *arguments, page=("--no-page",), more=()):
+        """The report and the lines on the terminal; more: files that are written beside it."""
         folder = self.out()
         done = self.succeeds("diagnose", model, *arguments, *page, *CPU, "--out", folder)
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
             report = json.load(file)
         self.assertEqual(sorted(os.listdir(folder)),
-                         ["report.json"] if page else ["plots", "report.html", "report.json"])
+                         sorted([*more, "report.json", *(() if page else ("plots", "report.html"))]))
         self.assertEqual((report["format"], report["version"]), ("unroll report", 1))
         verdict = report["verdict"]
         self.assertEqual(done.stdout.splitlines()[0], f"verdict   {verdict['level']}: {verdict['text']}")
@@ -370,9 +370,13 @@ class Known(Diagnose):
         model = self.write("grow.safetensors", safetensors({"r.W_h.0.0": ([2, 2], W), "r.W_x.0.0": ([2, 1], [1.0, 0.5])},
                                                            {"unroll.model": '{"cell": "rnn", "activation": "identity"}'}))
         data = self.write("grow.npy", npy([40, 1, 1], [1.0] * 40))
-        report, text = self.diagnose(model, "--data", data)
+        report, text = self.diagnose(model, "--data", data, "--jacobian", "5", more=["jacobian-0-forward-5.npy"])
         self.assertAlmostEqual(report["spectra"][0]["departure"], 20, 7)
         flow = report["gradient"]["layers"][0]
+        self.assertEqual(flow["jacobian"], "jacobian-0-forward-5.npy")
+        values = array.array("d", self.read(f"report{Diagnose.folders}/jacobian-0-forward-5.npy")[-32:])
+        for value, power in zip(values, (0.9 ** 5, 100 * 0.9 ** 4, 0, 0.9 ** 5)):  # W^5, in rows
+            self.assertAlmostEqual(value, power, 12)
         for k, sigma in zip(flow["sigma_lags"], flow["sigma"]):  # of [[a, b], [0, a]]: a = 0.9^k, b = 20·k·0.9^(k-1)
             a, b = 0.9 ** k, 20 * k * 0.9 ** (k - 1)
             largest = math.sqrt(a * a + b * b / 2 + b / 2 * math.sqrt(4 * a * a + b * b))

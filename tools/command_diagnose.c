@@ -47,6 +47,9 @@ static const option_spec options[] = {
     INTEGER("exponents", "N", AT(exponents), "0", 0, 16384, "Lyapunov exponents of each layer; 0: the 16 largest"),
     INTEGER("exponent-steps", "N", AT(exponent_steps), "1000", 20, 10000000, "steps over which they are counted"),
     INTEGER("units", "N", AT(units), "32", 1, 16384, "units whose activity is kept, those that vary most"),
+    INTEGER("jacobian", "K", AT(jacobian), "0", 0, 100000,
+            "writes each layer's product of the last K Jacobians, of the first sequence, whole, as jacobian-*.npy; 0: "
+            "none"),
     INTEGER("seed", "N", AT(seed), "1", 0, (double)INT64_MAX, "of starts and directions"),
     OPTIONS_DEVICE(diagnose_values),
     OPTIONS_LOG(diagnose_values),

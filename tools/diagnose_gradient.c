@@ -129,6 +129,36 @@ static void add_flow(diagnosis *d, const unroll_flow *flow, bool has_loss, bool 
   json_object_set_new(d->report, "gradient", gradient);
 }
 
+/* J_k of a layer into OUT/jacobian-LAYER-DIRECTION-K.npy, whose name stands in the report. */
+static unroll_status write_jacobian(const diagnosis *d, const diagnose_stack *s, const unroll_flow_options *o,
+                                    const layer_view *l, json_t *entry, unroll_error *err) {
+  const int64_t n = layer_state_size(l), lag = d->values->jacobian;
+  char name[96], path[4096];
+  snprintf(name, sizeof name, "jacobian-%d-%s-%" PRId64 ".npy", l->layer, l->direction ? "reverse" : "forward", lag);
+  snprintf(path, sizeof path, "%s/%s", d->values->out, name);
+  double *const J = malloc((size_t)(n * n) * sizeof *J);
+  unroll_status status = UNROLL_E_MEMORY;
+  if (J)
+    status = unroll_flow_jacobian(s->network, &s->batch, o, l->layer, l->direction, 0, lag, J, (uint64_t)(n * n), err);
+  if (status == UNROLL_OK)
+    status = unroll_npy_write(path, UNROLL_F64, 2, (int64_t[]){n, n}, J, NULL, err);
+  if (status == UNROLL_OK)
+    json_object_set_new(entry, "jacobian", json_string(name));
+  free(J);
+  return status;
+}
+
+static void write_jacobians(diagnosis *d, const diagnose_stack *s, const unroll_flow_options *o) {
+  json_t *const layers = json_object_get(json_object_get(d->report, "gradient"), "layers");
+  for (size_t k = 0; k < d->n_activities && k < json_array_size(layers); k++) {
+    const layer_view *l = d->activities[k].layer;
+    unroll_error err = UNROLL_ERROR_INIT;
+    if (write_jacobian(d, s, o, l, json_array_get(layers, k), &err) != UNROLL_OK)
+      diagnose_missing(d, "gradient", "%s, --jacobian %" PRId64 ": %s", l->name, d->values->jacobian,
+                       err.message[0] ? err.message : "out of memory");
+  }
+}
+
 void diagnose_gradient(diagnosis *d) {
   diagnose_stack s;
   unroll_flow *flow = NULL;
@@ -151,6 +181,8 @@ void diagnose_gradient(diagnosis *d) {
       diagnose_missing(d, "gradient", "%s", err.message);
     if (flow)
       add_flow(d, flow, s.has_loss, status != UNROLL_OK);
+    if (status == UNROLL_OK && d->values->jacobian > 0)
+      write_jacobians(d, &s, &o);
   }
   unroll_flow_free(flow);
   diagnose_decoder(d);

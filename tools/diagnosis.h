@@ -21,7 +21,7 @@ typedef struct diagnose_values {
   series_values series;
   pair_values pairs;
   const char *model, *text, *out, *training;
-  int64_t sequences, steps, starts, exponents, exponent_steps, units, seed;
+  int64_t sequences, steps, starts, exponents, exponent_steps, units, jacobian, seed;
   bool force, no_page;
 } diagnose_values;
 
