@@ -69,7 +69,7 @@ struct body_labels {
 bool label_body(const unroll_graph *g, uint32_t node, const struct body_labels *forward, struct label *top,
                 struct body_labels *out);
 /* Labels what stands before a layer's linear scan. Returns the family. */
-int label_linear_scan(const unroll_graph *g, uint32_t node, struct label *top);
+int label_linear_scan(const unroll_graph *g, uint32_t index, struct label *top);
 struct label label_of_top(const unroll_graph *g, const node *n, uint32_t output);
 /* "forget gate"; "" where the family has no such names. */
 #define LABEL_NAME 24
@@ -81,8 +81,8 @@ unroll_status probed_make(const unroll_graph *from, bool keep_layers, struct pro
 void probed_free(struct probed *p);
 /* Outputs "finite.mark.I", I the probe's index, and "finite.lengths.I". */
 unroll_status probed_add_marks(struct probed *p, unroll_error *err);
-/* An output "finite.value.I": the tensor of the body of `node`, or of the graph where node is GRAPH_NONE; spec: its. */
-unroll_status probed_add_value(struct probed *p, uint32_t node, uint32_t id, uint32_t index, tensor_spec *spec,
+/* An output "finite.value.I": the tensor of the body of `scan`, or of the graph where scan is GRAPH_NONE; spec: its. */
+unroll_status probed_add_value(struct probed *p, uint32_t scan, uint32_t id, uint32_t index, tensor_spec *spec,
                                unroll_error *err);
 /* Has a tensor axes [T,B,..] of a recurrence, or [T·B,..] with flat? */
 bool probed_has_steps(const struct probed *p, const tensor_spec *spec, bool flat);

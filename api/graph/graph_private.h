@@ -284,7 +284,7 @@ typedef struct jvp {
   unroll_tensor identity; /* tangent_rows; else none */
 } jvp;
 /* Adds to the tangent of a tensor; x of none adds nothing. */
-void tangent_flow(jvp *t, uint32_t tensor, unroll_tensor x);
+void tangent_flow(jvp *t, uint32_t id, unroll_tensor x);
 /* Like unroll_jvp, over nodes from `first` on alone. */
 void tangent_walk(const unroll_tensor *x, const unroll_tensor *dx, uint32_t n_x, const unroll_tensor *y, uint32_t n_y,
                   unroll_tensor *dy, uint32_t first);

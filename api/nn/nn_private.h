@@ -117,9 +117,9 @@ typedef struct nn_cell_outputs {
   unroll_tensor y, h_last, c_last, c_all, gates; /* c_all, gates: where the options ask for them */
 } nn_cell_outputs;
 nn_cell_outputs nn_cell(const nn_rnn *r, const nn_cell_inputs *in);
-/* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h. gates: as nn_cell_step has them. */
+/* nn_min.c: likewise of the cells without W_h; and a step: xw [B,GH], h [B,H] -> h. of_step: gates, as nn_cell_step has them. */
 nn_cell_outputs nn_min_cell(const nn_rnn *r, const nn_cell_inputs *in);
-unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h, unroll_tensor *gates);
+unroll_tensor nn_min_step(const nn_rnn *r, unroll_tensor xw, unroll_tensor h, unroll_tensor *of_step);
 /* Has a tap the shape [T,B,N], T and B of x? None has; keeps the error. */
 bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const char *what);
 /* The first state [B,N], zeros where x is none; what: "h" or "c", for the message. */
