@@ -8,6 +8,8 @@
 #include "console.h"
 #include "diagnose_stack.h"
 
+#define MOST_WHOLE 8 /* sequences whose singular values are all looked at; of more, those of the longest eighth */
+
 /* ---- the loss of a language model: its own ---- */
 
 static const char targets_name[] = "targets";
@@ -171,6 +173,7 @@ void diagnose_gradient(diagnosis *d) {
     const unroll_flow_options o = {.struct_size = sizeof o,
                                    .device = diagnose_double_device(d),
                                    .probes = 4,
+                                   .sequences = d->data.n <= MOST_WHOLE ? d->data.n : 0,
                                    .seed = (uint64_t)d->values->seed,
                                    .spectra = d->spectra,
                                    .cancel = diagnose_cancel};
