@@ -46,11 +46,26 @@ static void check_file(const char *path, bool lstm, bool plain) {
   unroll_safetensors_close(file);
 }
 
+static struct said said[3];
+
+/* What the model in "straight" says is said[0], greedily as by a search of one, which runs the same cells. */
+static void says_the_same_from_its_file(const unroll_pairs *pairs) {
+  unroll_translator *t = load_translator(in_folder("straight"));
+  translate_all(t, pairs, NULL, &said[1]);
+  assert_memory_equal(&said[0], &said[1], sizeof said[0]);
+  translate_all(t, pairs, &(unroll_translate_options){.struct_size = sizeof(unroll_translate_options), .beam = 1},
+                &said[2]);
+  for (int i = 0; i < PAIRS; i++) {
+    assert_string_equal(said[0].texts[i], said[2].texts[i]);
+    assert_true(fabs(said[0].log_probs[i] - said[2].log_probs[i]) < 1e-4);
+  }
+  unroll_translator_destroy(t);
+}
+
 /* Half a run, saved, and the other half are the run; also of a model whose decoder is plain, as older files have it. */
 static void resumed_is_the_same_as_straight(void **state) {
   (void)state;
   static struct seen straight, halves;
-  static struct said said[3];
   unroll_pairs *pairs = word_pairs(0);
   for (int k = 0; k < 3; k++) {
     unroll_translator_options o = with_everything(k == 1 ? UNROLL_CELL_GRU : UNROLL_CELL_LSTM);
@@ -76,16 +91,7 @@ static void resumed_is_the_same_as_straight(void **state) {
     assert_same_files(in_folder("straight"), in_folder("half"));
     unroll_translator_destroy(t);
 
-    t = load_translator(in_folder("straight"));
-    translate_all(t, pairs, NULL, &said[1]);
-    assert_memory_equal(&said[0], &said[1], sizeof said[0]);
-    translate_all(t, pairs, &(unroll_translate_options){.struct_size = sizeof(unroll_translate_options), .beam = 1},
-                  &said[2]);
-    for (int i = 0; i < PAIRS; i++) { /* a search of one is greedy, by the same cells */
-      assert_string_equal(said[0].texts[i], said[2].texts[i]);
-      assert_true(fabs(said[0].log_probs[i] - said[2].log_probs[i]) < 1e-4);
-    }
-    unroll_translator_destroy(t);
+    says_the_same_from_its_file(pairs);
   }
   unroll_pairs_destroy(pairs);
 }
@@ -138,7 +144,6 @@ static void shape_is(const unroll_safetensors *file, const char *name, int64_t r
 static void other_cells_translate_and_resume(void **state) {
   (void)state;
   static struct seen straight, halves;
-  static struct said said[3];
   unroll_pairs *pairs = word_pairs(0);
   for (int k = 0; k < 5; k++) {
     const unroll_translator_options o = other_cells(k);
@@ -175,16 +180,7 @@ static void other_cells_translate_and_resume(void **state) {
     assert_same_files(in_folder("straight"), in_folder("half"));
     unroll_translator_destroy(t);
 
-    t = load_translator(in_folder("straight"));
-    translate_all(t, pairs, NULL, &said[1]);
-    assert_memory_equal(&said[0], &said[1], sizeof said[0]);
-    translate_all(t, pairs, &(unroll_translate_options){.struct_size = sizeof(unroll_translate_options), .beam = 1},
-                  &said[2]);
-    for (int i = 0; i < PAIRS; i++) { /* a search of one is greedy, by the same cells */
-      assert_string_equal(said[0].texts[i], said[2].texts[i]);
-      assert_true(fabs(said[0].log_probs[i] - said[2].log_probs[i]) < 1e-4);
-    }
-    unroll_translator_destroy(t);
+    says_the_same_from_its_file(pairs);
   }
   unroll_pairs_destroy(pairs);
 }

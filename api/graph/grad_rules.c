@@ -299,14 +299,7 @@ static void layer_norm(const rule *r) {
     give(r, 2, dy);
 }
 
-/* Block b of gates that stand side by side along the last axis, `blocks` of them. */
-static unroll_tensor block_of(unroll_tensor x, int64_t b, int64_t blocks) {
-  if (!x.graph || graph_failed(x.graph))
-    return unroll_none();
-  const tensor_spec *s = graph_spec(x);
-  const int64_t H = s->shape[s->rank - 1] / blocks;
-  return unroll_slice(x, s->rank - 1, b * H, H);
-}
+/* The gates of a step, side by side along the last axis. */
 static unroll_tensor side_by_side(const unroll_tensor *blocks, uint32_t n) {
   if (!blocks[0].graph || graph_failed(blocks[0].graph))
     return unroll_none();
@@ -318,7 +311,8 @@ static void lstm_gates_themselves(const rule *r) {
   const unroll_tensor gates = out(r, 2), d = dout(r, 2);
   unroll_tensor all[4];
   for (int64_t b = 0; b < 4; b++)
-    all[b] = unroll_binary(block_of(d, b, 4), block_of(gates, b, 4), b == 2 ? UNROLL_TANH_GRAD : UNROLL_SIGMOID_GRAD);
+    all[b] =
+        unroll_binary(graph_block(d, b, 4), graph_block(gates, b, 4), b == 2 ? UNROLL_TANH_GRAD : UNROLL_SIGMOID_GRAD);
   give(r, 0, side_by_side(all, 4));
 }
 
@@ -326,8 +320,8 @@ static void lstm_gates_themselves(const rule *r) {
 static void gru_gates_themselves(const rule *r) {
   unroll_tensor gate[4], d[4];
   for (int64_t b = 0; b < 4; b++) {
-    gate[b] = block_of(out(r, 1), b, 4);
-    d[b] = block_of(dout(r, 1), b, 4);
+    gate[b] = graph_block(out(r, 1), b, 4);
+    d[b] = graph_block(dout(r, 1), b, 4);
   }
   const unroll_tensor of_n = unroll_binary(d[2], gate[2], UNROLL_TANH_GRAD);
   const unroll_tensor of_r = unroll_binary(unroll_add(d[0], unroll_mul(of_n, gate[3])), gate[0], UNROLL_SIGMOID_GRAD);

@@ -172,6 +172,8 @@ unroll_status infer_node(const unroll_graph *graph, uint32_t op, const op_attr *
 unroll_tensor graph_reshape(unroll_tensor x, const tensor_spec *spec);
 /* [R..,N] -> [R,N]: all axes but the last flattened into one */
 unroll_tensor graph_flatten_rows(unroll_tensor x);
+/* Block i of n on the last axis, as gates stand. */
+unroll_tensor graph_block(unroll_tensor x, int64_t i, int64_t n);
 unroll_tensor graph_zeros_like(unroll_graph *graph, const tensor_spec *spec, double value);
 uint32_t graph_next_site(unroll_graph *graph);
 /* unroll_dropout at a site, of steps from t0 on. */

@@ -113,6 +113,14 @@ unroll_tensor graph_flatten_rows(unroll_tensor x) {
   return graph_reshape(x, &flat);
 }
 
+unroll_tensor graph_block(unroll_tensor x, int64_t i, int64_t n) {
+  if (!x.graph || graph_failed(x.graph))
+    return unroll_none();
+  const tensor_spec *s = graph_spec(x);
+  const int64_t size = s->shape[s->rank - 1] / n;
+  return unroll_slice(x, s->rank - 1, i * size, size);
+}
+
 /* Every random op has a site of its own, counted over the graph and its bodies. */
 uint32_t graph_next_site(unroll_graph *g) { return graph_root(g)->n_sites++; }
 

@@ -56,14 +56,6 @@ static unroll_tensor times(unroll_tensor d, unroll_tensor x) { return d.graph ? 
 static unroll_tensor through(unroll_tensor d, unroll_tensor y, int32_t kind) {
   return d.graph ? unroll_binary(d, y, kind) : d;
 }
-/* Block i of n on the last axis. */
-static unroll_tensor block(unroll_tensor x, int64_t i, int64_t n) {
-  if (!x.graph || graph_failed(x.graph))
-    return unroll_none();
-  const tensor_spec *s = graph_spec(x);
-  const int64_t size = s->shape[s->rank - 1] / n;
-  return unroll_slice(x, s->rank - 1, i * size, size);
-}
 static unroll_tensor sum_last(unroll_tensor x, bool keep) {
   return x.graph && !graph_failed(x.graph) ? unroll_reduce(x, UNROLL_SUM, 1u << (graph_spec(x)->rank - 1), keep)
                                            : unroll_none();
@@ -222,8 +214,8 @@ static void lstm_gates(const rule *r) {
   const bool has_norm = r->n->n_in > 2 && r->n->in[2] != GRAPH_NONE;
   unroll_tensor s[4], d[4]; /* i f g o */
   for (int k = 0; k < 4; k++) {
-    s[k] = block(gates, k, 4);
-    d[k] = through(block(dpre, k, 4), s[k], k == 2 ? UNROLL_TANH_GRAD : UNROLL_SIGMOID_GRAD);
+    s[k] = graph_block(gates, k, 4);
+    d[k] = through(graph_block(dpre, k, 4), s[k], k == 2 ? UNROLL_TANH_GRAD : UNROLL_SIGMOID_GRAD);
   }
   const unroll_tensor c_prev = in(r, 1);
   unroll_tensor dc = times(dc_prev, s[1]);
@@ -255,10 +247,10 @@ static void gru_after_gates(const rule *r) {
   const unroll_tensor gates = out(r, 1);
   unroll_tensor s[4], dx[3], dh[3];
   for (int k = 0; k < 4; k++)
-    s[k] = block(gates, k, 4); /* r z n hn */
+    s[k] = graph_block(gates, k, 4); /* r z n hn */
   for (int k = 0; k < 3; k++) {
-    dx[k] = block(din(r, 0), k, 3);
-    dh[k] = block(din(r, 1), k, 3);
+    dx[k] = graph_block(din(r, 0), k, 3);
+    dh[k] = graph_block(din(r, 1), k, 3);
   }
   const unroll_tensor dr = through(plus(dx[0], dh[0]), s[0], UNROLL_SIGMOID_GRAD);
   const unroll_tensor dz = through(plus(dx[1], dh[1]), s[1], UNROLL_SIGMOID_GRAD);
@@ -279,12 +271,12 @@ static void gru_reset(const rule *r) {
   const unroll_tensor rz = out(r, 0), d = through(din(r, 0), rz, UNROLL_SIGMOID_GRAD), dh = din(r, 1);
   give(r, 0, d);
   if (wanted(r, 1))
-    give(r, 1, plus(d.graph ? unroll_mul(block(d, 0, 2), in(r, 1)) : d, times(dh, block(rz, 0, 2))));
+    give(r, 1, plus(d.graph ? unroll_mul(graph_block(d, 0, 2), in(r, 1)) : d, times(dh, graph_block(rz, 0, 2))));
 }
 
 static void gru_update(const rule *r) {
   const unroll_tensor n = out(r, 1), dn = through(din(r, 0), n, UNROLL_TANH_GRAD);
-  give(r, 0, between(r, block(in(r, 1), 1, 2), block(din(r, 1), 1, 2), n, dn, 2));
+  give(r, 0, between(r, graph_block(in(r, 1), 1, 2), graph_block(din(r, 1), 1, 2), n, dn, 2));
   give(r, 1, dn);
 }
 
