@@ -472,7 +472,7 @@ static void given_of_other_shapes(void **state) {
                {"table", "input table, element 9 is NaN", 9, 7 * H}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
       char text[UNROLL_NONFINITE_TEXT];
-      double v[7 * H] = {0};
+      double v[B * H + T * B + 7 * H] = {0}; /* room for any of them */
       v[all[i].at] = (double)NAN;
       model_put(&m, all[i].name, v, all[i].n);
       const unroll_nonfinite at = find(g, dev, &m);
