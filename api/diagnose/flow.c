@@ -89,10 +89,15 @@ static void list_rows(const flow_task *t, const int64_t *lags, int64_t n_lags, c
     }
 }
 
-/* Rows that go through together are padded to the largest lag among them; so none has less than a quarter of it. */
+/*
+ * Rows that go through together are padded to the largest lag among them; so none has less than a quarter of it, but for the
+ * few steps that cost less than runs of their own.
+ */
+enum { PADDED = 4, FEW_STEPS = 4 };
+
 static int64_t end_of_group(const row_list *rows, int64_t first) {
   int64_t end = first + 1;
-  while (end < rows->n && rows->lag[end] * 4 > rows->lag[first])
+  while (end < rows->n && rows->lag[end] * PADDED + FEW_STEPS > rows->lag[first])
     end++;
   return end;
 }
