@@ -27,7 +27,7 @@ void unroll_flow_free(unroll_flow *flow) {
   mem_free(NULL, r);
 }
 
-/* ---- lags and rows ---- */
+/* ---- lags ---- */
 
 static int64_t longest(const flow_task *t) {
   int64_t most = 0;
@@ -52,95 +52,6 @@ static unroll_status choose_lags(const flow_task *t, int64_t *lags, int64_t *n, 
     if (least > most)
       break;
     lags[(*n)++] = lag > least ? lag : least;
-  }
-  return UNROLL_OK;
-}
-
-/* The `sequences` longest sequences, in order. */
-static void choose_sequences(const flow_task *t, int64_t *chosen) {
-  int64_t n = 0;
-  for (int64_t length = t->batch.steps; length > 0 && n < t->o.sequences; length--)
-    for (int64_t b = 0; b < t->batch.batch && n < t->o.sequences; b++)
-      if (flow_length(t, b) == length)
-        chosen[n++] = b;
-}
-
-/* ---- singular values ---- */
-
-/* The same for all layers: a sequence and a lag each, the largest lags first. */
-typedef struct row_list {
-  int64_t n, *sequence, *lag;
-  double *sigma, *error;
-} row_list;
-
-static void list_rows(const flow_task *t, const int64_t *lags, int64_t n_lags, const int64_t *chosen, row_list *rows) {
-  rows->n = 0;
-  for (int64_t k = 0; k < n_lags; k++)
-    for (int64_t s = 0; s < t->o.sequences; s++) {
-      if (flow_length(t, chosen[s]) <= lags[k])
-        continue;
-      int64_t at = rows->n++;
-      for (; at > 0 && rows->lag[at - 1] < lags[k]; at--) {
-        rows->lag[at] = rows->lag[at - 1];
-        rows->sequence[at] = rows->sequence[at - 1];
-      }
-      rows->lag[at] = lags[k];
-      rows->sequence[at] = chosen[s];
-    }
-}
-
-/*
- * Rows that go through together are padded to the largest lag among them; so none has less than a quarter of it, but for the
- * few steps that cost less than runs of their own.
- */
-enum { PADDED = 4, FEW_STEPS = 4 };
-
-static int64_t end_of_group(const row_list *rows, int64_t first) {
-  int64_t end = first + 1;
-  while (end < rows->n && rows->lag[end] * PADDED + FEW_STEPS > rows->lag[first])
-    end++;
-  return end;
-}
-
-/* A run of a group costs about rows·steps/(B·T) training updates. */
-static void limit_iterations(flow_task *t, const row_list *rows) {
-  double updates = 0;
-  if (t->o.iterations)
-    return;
-  for (int64_t first = 0, end; first < rows->n; first = end) {
-    end = end_of_group(rows, first);
-    updates += (double)(end - first) * (double)rows->lag[first] / ((double)t->batch.batch * (double)t->batch.steps);
-  }
-  t->o.iterations = (int)fmin(fmax(40 / updates, 6), 30);
-}
-
-/* sigma: [3,n_sigma], sigma, sigma_max and sigma_error of the layer. */
-static unroll_status measure_sigma(flow_task *t, int32_t i, const unroll_flow_layer *l, const row_list *rows,
-                                   double *sigma, unroll_error *err) {
-  double *const most = sigma + l->n_sigma, *const worst = most + l->n_sigma;
-  for (int64_t first = 0, end; first < rows->n; first = end) {
-    flow_rows r;
-    end = end_of_group(rows, first);
-    TRY(flow_ask(t, err));
-    TRY(flow_rows_open(&r, t, i / t->net.D, i % t->net.D, end - first, rows->sequence + first, rows->lag + first, true,
-                       err));
-    const unroll_status status = flow_sigma(&r, rows->sigma + first, rows->error + first, err);
-    flow_rows_close(&r);
-    TRY(status);
-  }
-  for (int64_t k = 0; k < l->n_sigma; k++) {
-    int64_t n = 0;
-    sigma[k] = 0;
-    most[k] = worst[k] = -1;
-    for (int64_t row = 0; row < rows->n; row++)
-      if (rows->lag[row] == l->sigma_lag[k]) {
-        const double value = rows->sigma[row], error = rows->error[row];
-        n++;
-        sigma[k] += value;
-        most[k] = value > most[k] || isnan(value) ? value : most[k];
-        worst[k] = error > worst[k] || isnan(error) ? error : worst[k];
-      }
-    sigma[k] /= (double)n;
   }
   return UNROLL_OK;
 }
@@ -355,18 +266,15 @@ static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, 
 /* filled: *r can be read, whatever comes back. */
 static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_error *err) {
   const uint64_t n = (uint64_t)t->net.n, T = (uint64_t)t->batch.steps;
-  const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, n_rows = room * (uint64_t)t->o.sequences;
-  const uint64_t a_layer = 5 * T + 3 * room;
+  const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, a_layer = 5 * T + 3 * room;
   int64_t n_lags = 0;
   r->flow = (unroll_flow){.struct_size = sizeof r->flow, .n_layers = (uint32_t)t->net.n, .steps = t->batch.steps};
   r->flow.layers = r->layers = mem_array(NULL, n, sizeof *r->layers);
   r->why = mem_array(NULL, n, sizeof *r->why);
   r->numbers = mem_array(NULL, n * a_layer, sizeof *r->numbers);
   r->lags = mem_array(NULL, room + 1, sizeof *r->lags);
-  int64_t *const chosen = mem_array(NULL, (uint64_t)t->o.sequences + 2 * n_rows, sizeof *chosen);
-  double *const values = mem_array(NULL, 2 * n_rows + 1, sizeof *values);
   unroll_status status = UNROLL_OK;
-  if (!r->layers || !r->why || !r->numbers || !r->lags || !chosen || !values)
+  if (!r->layers || !r->why || !r->numbers || !r->lags)
     status = fail(err, UNROLL_E_MEMORY, "no memory for what is measured of %d layers", t->net.n);
   if (status == UNROLL_OK && room)
     status = choose_lags(t, r->lags, &n_lags, err);
@@ -375,16 +283,8 @@ static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_
   for (int32_t i = 0; i < t->net.n && status == UNROLL_OK; i++)
     status = fill_layer(t, i, r, r->numbers + (uint64_t)i * a_layer, n_lags, err);
   *filled = status == UNROLL_OK;
-  if (status == UNROLL_OK && n_lags) {
-    row_list rows = {0, chosen + t->o.sequences, chosen + t->o.sequences + n_rows, values, values + n_rows};
-    choose_sequences(t, chosen);
-    list_rows(t, r->lags, n_lags, chosen, &rows);
-    limit_iterations(t, &rows);
-    for (int32_t i = 0; i < t->net.n && status == UNROLL_OK; i++)
-      status = measure_sigma(t, i, &r->layers[i], &rows, r->numbers + (uint64_t)i * a_layer + 5 * T, err);
-  }
-  mem_free(NULL, chosen);
-  mem_free(NULL, values);
+  if (status == UNROLL_OK && n_lags)
+    status = flow_sigma(t, r->lags, n_lags, r->numbers + 5 * T, (int64_t)a_layer, err);
   return status;
 }
 
