@@ -294,6 +294,45 @@ static void cancelled(void **state) {
   free(W);
 }
 
+/*
+ * Lags in any order of sequences of unlike lengths, of which those of like sizes go through together: each sequence's own,
+ * by LAPACK from its whole Jacobian, 1e-12 for sums of 6 numbers, 12 times over.
+ */
+static void lags_in_groups(void **state) {
+  (void)state;
+  enum { LAGS = 5 };
+  const int64_t lags[LAGS] = {3, 12, 1, 8, 2};
+  const int32_t lengths[B] = {8, T, 11};
+  double *W = numbers(5, N * N, 0.6);
+  linear_net l;
+  linear_open(&l, W);
+  l.rnn.f.kind = UNROLL_ACTIVATION_TANH;
+  l.batch.lengths = lengths;
+  unroll_flow_options o = exact();
+  o.lags = lags;
+  o.n_lags = LAGS;
+  unroll_flow *f = measure(&l, &o);
+  for (int k = 0; k < LAGS; k++) {
+    double mean = 0, most = 0, J[N * N], sigma[N];
+    int n = 0;
+    for (int b = 0; b < B; b++) {
+      if (lengths[b] <= lags[k])
+        continue;
+      assert_ok(unroll_flow_jacobian(&l.net, &l.batch, &o, 0, 0, b, lags[k], J, N * N, &err));
+      assert_ok(unroll_singular_values(J, N, N, sigma, &err));
+      mean += sigma[0];
+      most = fmax(most, sigma[0]);
+      n++;
+    }
+    assert_int_equal(f->layers[0].sigma_lag[k], lags[k]);
+    assert_near("sigma", k, f->layers[0].sigma[k], mean / n, 1e-12, 0);
+    assert_near("largest sigma", k, f->layers[0].sigma_max[k], most, 1e-12, 0);
+  }
+  unroll_flow_free(f);
+  linear_close(&l);
+  free(W);
+}
+
 /* Nothing is left of the nilpotent shift of N units after N steps, and of a unit's gradient before that all or nothing. */
 static void a_shift_ends(void **state) {
   (void)state;
@@ -506,6 +545,7 @@ int main(void) {
                                      cmocka_unit_test(memories_have_a_threshold),
                                      cmocka_unit_test(spectra_that_are_known),
                                      cmocka_unit_test(cancelled),
+                                     cmocka_unit_test(lags_in_groups),
                                      cmocka_unit_test(a_shift_ends),
                                      cmocka_unit_test(what_is_not_normal_grows_first),
                                      cmocka_unit_test(the_condition_is_not_exact),

@@ -27,7 +27,7 @@ void unroll_flow_free(unroll_flow *flow) {
   mem_free(NULL, r);
 }
 
-/* ---- lags and rows ---- */
+/* ---- lags ---- */
 
 static int64_t longest(const flow_task *t) {
   int64_t most = 0;
@@ -54,66 +54,6 @@ static unroll_status choose_lags(const flow_task *t, int64_t *lags, int64_t *n, 
     lags[(*n)++] = lag > least ? lag : least;
   }
   return UNROLL_OK;
-}
-
-/* The `sequences` longest sequences, in order. */
-static void choose_sequences(const flow_task *t, int64_t *chosen) {
-  int64_t n = 0;
-  for (int64_t length = t->batch.steps; length > 0 && n < t->o.sequences; length--)
-    for (int64_t b = 0; b < t->batch.batch && n < t->o.sequences; b++)
-      if (flow_length(t, b) == length)
-        chosen[n++] = b;
-}
-
-/* A run of all rows costs about rows·steps/(B·T) training updates. */
-static void limit_iterations(flow_task *t, int64_t rows, int64_t steps) {
-  if (t->o.iterations)
-    return;
-  const double updates = (double)rows * (double)steps / ((double)t->batch.batch * (double)t->batch.steps);
-  t->o.iterations = (int)fmin(fmax(40 / updates, 6), 30);
-}
-
-/* ---- singular values ---- */
-
-/* sigma: [3,n_sigma], sigma, sigma_max and sigma_error of the layer. */
-static unroll_status measure_sigma(flow_task *t, int32_t i, const unroll_flow_layer *l, double *sigma,
-                                   int64_t *row_data, double *values, unroll_error *err) {
-  double *const most = sigma + l->n_sigma, *const worst = most + l->n_sigma;
-  int64_t *const chosen = row_data, *const sequence = chosen + t->o.sequences;
-  int64_t *const lag = sequence + l->n_sigma * t->o.sequences;
-  int64_t rows = 0, steps = 0;
-  choose_sequences(t, chosen);
-  for (int64_t k = 0; k < l->n_sigma; k++)
-    for (int64_t s = 0; s < t->o.sequences; s++)
-      if (flow_length(t, chosen[s]) > l->sigma_lag[k]) {
-        sequence[rows] = chosen[s];
-        lag[rows++] = l->sigma_lag[k];
-        steps = l->sigma_lag[k] > steps ? l->sigma_lag[k] : steps;
-      }
-  TRY(flow_ask(t, err));
-  const int32_t asked = t->o.iterations;
-  limit_iterations(t, rows, steps);
-  flow_rows r;
-  unroll_status status = flow_rows_open(&r, t, i / t->net.D, i % t->net.D, rows, sequence, lag, true, err);
-  if (status == UNROLL_OK) {
-    status = flow_sigma(&r, values, values + rows, err);
-    flow_rows_close(&r);
-  }
-  t->o.iterations = asked;
-  for (int64_t k = 0; k < l->n_sigma && status == UNROLL_OK; k++) {
-    int64_t n = 0;
-    sigma[k] = 0;
-    most[k] = worst[k] = -1;
-    for (int64_t row = 0; row < rows; row++)
-      if (lag[row] == l->sigma_lag[k]) {
-        n++;
-        sigma[k] += values[row];
-        most[k] = values[row] > most[k] || isnan(values[row]) ? values[row] : most[k];
-        worst[k] = values[rows + row] > worst[k] || isnan(values[rows + row]) ? values[rows + row] : worst[k];
-      }
-    sigma[k] /= (double)n;
-  }
-  return status;
 }
 
 /* ---- norms and products ---- */
@@ -326,18 +266,15 @@ static unroll_status fill_layer(flow_task *t, int32_t i, result *r, double *at, 
 /* filled: *r can be read, whatever comes back. */
 static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_error *err) {
   const uint64_t n = (uint64_t)t->net.n, T = (uint64_t)t->batch.steps;
-  const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, rows = room * (uint64_t)t->o.sequences;
-  const uint64_t a_layer = 5 * T + 3 * room;
+  const uint64_t room = t->o.n_lags > 0 ? (uint64_t)t->o.n_lags : 0, a_layer = 5 * T + 3 * room;
   int64_t n_lags = 0;
   r->flow = (unroll_flow){.struct_size = sizeof r->flow, .n_layers = (uint32_t)t->net.n, .steps = t->batch.steps};
   r->flow.layers = r->layers = mem_array(NULL, n, sizeof *r->layers);
   r->why = mem_array(NULL, n, sizeof *r->why);
   r->numbers = mem_array(NULL, n * a_layer, sizeof *r->numbers);
   r->lags = mem_array(NULL, room + 1, sizeof *r->lags);
-  int64_t *const row_data = mem_array(NULL, (uint64_t)t->o.sequences + 2 * rows, sizeof *row_data);
-  double *const values = mem_array(NULL, 2 * rows + 1, sizeof *values);
   unroll_status status = UNROLL_OK;
-  if (!r->layers || !r->why || !r->numbers || !r->lags || !row_data || !values)
+  if (!r->layers || !r->why || !r->numbers || !r->lags)
     status = fail(err, UNROLL_E_MEMORY, "no memory for what is measured of %d layers", t->net.n);
   if (status == UNROLL_OK && room)
     status = choose_lags(t, r->lags, &n_lags, err);
@@ -346,10 +283,8 @@ static unroll_status put_together(flow_task *t, result *r, bool *filled, unroll_
   for (int32_t i = 0; i < t->net.n && status == UNROLL_OK; i++)
     status = fill_layer(t, i, r, r->numbers + (uint64_t)i * a_layer, n_lags, err);
   *filled = status == UNROLL_OK;
-  for (int32_t i = 0; i < t->net.n && n_lags && status == UNROLL_OK; i++)
-    status = measure_sigma(t, i, &r->layers[i], r->numbers + (uint64_t)i * a_layer + 5 * T, row_data, values, err);
-  mem_free(NULL, row_data);
-  mem_free(NULL, values);
+  if (status == UNROLL_OK && n_lags)
+    status = flow_sigma(t, r->lags, n_lags, r->numbers + 5 * T, (int64_t)a_layer, err);
   return status;
 }
 

@@ -50,6 +50,10 @@ void flow_rows_close(flow_rows *r);
 /* v, w [rows,N]. With tangents: norm [rows] = ‖J·v‖ and w = Jᵀ·(J·v/‖J·v‖); else w = Jᵀ·v, norm NULL. */
 unroll_status flow_rows_product(flow_rows *r, const double *v, double *norm, double *w, unroll_error *err);
 
-/* flow_sigma.c: the largest singular value of each row and its error, [rows]; NaN where it is not finite. */
-unroll_status flow_sigma(flow_rows *r, double *sigma, double *error, unroll_error *err);
+/*
+ * flow_sigma.c: the largest singular values of every layer and direction at these lags: of layer i [3,n_lags] at
+ * sigma + i·stride, their mean over sequences, the largest, and the worst error; NaN where one is not finite.
+ */
+unroll_status flow_sigma(flow_task *t, const int64_t *lags, int64_t n_lags, double *sigma, int64_t stride,
+                         unroll_error *err);
 #endif

@@ -85,7 +85,8 @@ typedef struct unroll_flow_layer {
   const double *product;
   /* [n_sigma]: the lags, and the largest singular value of J_k, its mean and the largest of the sequences, and a bound of
    * its relative error, the worst of the sequences: by Lanczos's iteration of JᵀJ (Golub & Van Loan 2013, ch. 10), products
-   * with vectors by one tangent and one gradient pass, all lags and sequences at once, orthogonalised in full. */
+   * with vectors by one tangent and one gradient pass, of all sequences and of lags of like sizes at once, orthogonalised
+   * in full. */
   const int64_t *sigma_lag;
   const double *sigma, *sigma_max, *sigma_error;
   /*
