@@ -182,7 +182,8 @@ class Bench:
         rows = {(row["cell"], row["dtype"]): row["layers"] for found in self.flow for row in found["rows"]}
         for peer in self.torches():
             told = [{"cell": cell, "dtype": dtype, "layers": layers,
-                     "ms": peer.ask(kind="update", cell=cell, dtype=dtype, layers=layers, seconds=self.seconds, **named)}
+                     "ms": peer.ask(kind="update", cell=cell, dtype=dtype, layers=layers, seconds=self.seconds,
+                                    **named)}
                     for (cell, dtype), layers in rows.items()]
             self.flow.append({"side": peer.name, **named, "rows": told})
             say(f"{FLOW_NAME}, {peer.name}: " + ", ".join(
@@ -196,7 +197,7 @@ class Bench:
             for peer in self.torches()[:1]}}  # held to narrower vectors it is another's BLAS
         for name, told in self.lyapunov["peers"].items():
             if not abs(told["largest"] - found["largest"]) <= EXPONENT_NATS / steps:
-                sys.exit(f"bench: {name} has {told['largest']:.6g} and unroll {found['largest']:.6g} as the largest exponent")
+                sys.exit(f"bench: {name} has {told['largest']:.6g} as the largest exponent, unroll {found['largest']:.6g}")
         say(f"{LYAPUNOV_NAME}: {found['seconds']} s, " + ", ".join(
             f"{name} {told['seconds']:.1f} s" for name, told in self.lyapunov["peers"].items()))
 
@@ -241,7 +242,8 @@ class Bench:
             sides[name].update(told)
         results = {"about": self.about(foreign, time.monotonic() - start), "limits": self.limits, "sides": sides,
                    "lm": self.lm, "rows": [row.as_dict(self.limits) for row in self.rows], "linear_scan": self.linear_scan,
-                   "checkpoints": self.checkpoints, "options": self.options, "flow": self.flow, "lyapunov": self.lyapunov, "dispatch": self.dispatch}
+                   "checkpoints": self.checkpoints, "options": self.options, "flow": self.flow,
+                   "lyapunov": self.lyapunov, "dispatch": self.dispatch}
         for side in self.sides:
             side.close()
         return {**results, "summary": report.summarise(results)}
