@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gates and states: what is refused and what isn't, and names of gates. insides_golden_test has the numbers. And the
  * departure from normality against NumPy's. */
-#include "devices.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +9,6 @@
 #include <unroll/diagnose.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-#define assert_error(expr, status, words)                    \
-  do {                                                       \
-    assert_status((status), (expr));                         \
-    if (!strstr(err.message, (words)))                       \
-      fail_msg("'%s' is not in '%s'", (words), err.message); \
-  } while (0)
 
 /* ---- names ---- */
 

@@ -2,18 +2,12 @@
 /* Parameters, FLOPs and memory against numbers made by hand and published ones; wrong input against its messages. That every
  * op's cost is what it takes is cost_counted_test's. */
 #include "runs.h"
+#include "statuses.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unroll/cost.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-#define assert_error(expr, status, words)                    \
-  do {                                                       \
-    assert_status((status), (expr));                         \
-    if (!strstr(err.message, (words)))                       \
-      fail_msg("'%s' is not in '%s'", (words), err.message); \
-  } while (0)
 
 #define RNN(cell_, hidden_, ...) \
   { .struct_size = sizeof(unroll_rnn_options), .cell = cell_, .layers = 1, .hidden = hidden_, __VA_ARGS__ }

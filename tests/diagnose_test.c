@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Spectra, fixed points and Lyapunov exponents against exact values and published ones. */
-#include "devices.h"
 #include "diagnose/map.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +9,6 @@
 #include <unroll/philox.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-#define assert_error(expr, status, words)                    \
-  do {                                                       \
-    assert_status((status), (expr));                         \
-    if (!strstr(err.message, (words)))                       \
-      fail_msg("'%s' is not in '%s'", (words), err.message); \
-  } while (0)
 
 static void assert_near(const char *what, double got, double want, double tolerance) {
   if (!(fabs(got - want) <= tolerance))

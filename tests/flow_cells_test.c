@@ -3,8 +3,8 @@
  * The flow of gradients against differences of the network's own states, for cells with options, in both directions, with
  * ragged lengths; and an LSTM's own path, which is known.
  */
-#include "devices.h"
 #include "flow_support.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,6 @@
 #include <unroll/flow.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
 
 enum { MAX_WEIGHTS = 64, I = 2 };
 

@@ -3,9 +3,9 @@
  * The flow of gradients through two bidirectional layers of an RNN, an LSTM and both kinds of GRU, on sequences of three lengths,
  * against PyTorch in f64: every product of Jacobians by torch.func.jacrev, singular values by NumPy, gradients of states.
  */
-#include "devices.h"
 #include "flow_support.h"
 #include "golden.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include <unroll/flow.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
 
 enum { MAX_WEIGHTS = 16, MAX_SEQUENCES = 8 };
 

@@ -3,8 +3,8 @@
  * The flow of gradients through layers against what is exact: of linear networks every product of Jacobians is a power of
  * W_h. What other cells do is in flow_cells_test.c.
  */
-#include "devices.h"
 #include "flow_support.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +13,6 @@
 #include <unroll/flow.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-#define assert_error(expr, status, words)                    \
-  do {                                                       \
-    assert_status((status), (expr));                         \
-    if (!strstr(err.message, (words)))                       \
-      fail_msg("'%s' is not in '%s'", (words), err.message); \
-  } while (0)
 
 /* c [n,n] = a·b */
 static void product(double *c, const double *a, const double *b, int64_t n) {

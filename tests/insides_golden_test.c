@@ -3,9 +3,9 @@
  * What goes on inside of layers with every cell and option, against PyTorch in f64: gates and states of every step, and the
  * Jacobians of a step by torch.func: every tests/golden/inside_*.safetensors, on every device.
  */
-#include "devices.h"
 #include "diagnose/map.h"
 #include "golden.h"
+#include "statuses.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include <unroll/diagnose.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
 
 enum { MOST = 128 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Leading eigenvalues, spectral radii and norms of large matrices against NumPy's, against matrices made of known ones. */
-#include "devices.h"
+#include "statuses.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -13,13 +13,6 @@
 #include <unroll/philox.h>
 
 static unroll_error err = UNROLL_ERROR_INIT;
-#define assert_ok(expr) assert_status(UNROLL_OK, (expr))
-#define assert_error(expr, status, words)                    \
-  do {                                                       \
-    assert_status((status), (expr));                         \
-    if (!strstr(err.message, (words)))                       \
-      fail_msg("'%s' is not in '%s'", (words), err.message); \
-  } while (0)
 
 static void assert_near(const char *what, double got, double want, double tolerance) {
   if (!(fabs(got - want) <= tolerance))
