@@ -16,11 +16,6 @@
 #define MOST_TOKENS 500
 #define MOST_NUMBERS 1e9
 
-static bool out_of_memory(void) {
-  complain("out of memory");
-  return false;
-}
-
 static double *room(int64_t n) { return calloc((size_t)n + 1, sizeof(double)); }
 
 /* ---- running ---- */
@@ -62,7 +57,7 @@ static bool fill_batch(diagnosis *d) {
   d->x = calloc((size_t)(d->T * n * width) + 1, sizeof *d->x);
   d->lengths = calloc((size_t)n, sizeof *d->lengths);
   if (!d->x || !d->lengths)
-    return out_of_memory();
+    return diagnose_no_memory();
   for (int64_t i = 0; i < n; i++) {
     d->lengths[i] = (int32_t)d->data.lengths[i];
     for (int64_t t = 0; t < d->data.lengths[i]; t++)
@@ -84,8 +79,6 @@ static bool measure(diagnosis *d) {
 
 bool diagnose_trace(diagnosis *d) {
   const model_view *m = &d->model;
-  for (int64_t i = 0; i < d->data.n; i++)
-    d->T = d->data.lengths[i] > d->T ? d->data.lengths[i] : d->T;
   while (d->n_activities < m->n && strcmp(m->layers[d->n_activities].stack, m->layers[0].stack) == 0)
     d->n_activities++;
   if (!has_room(d) || !model_view_network(m, m->layers[0].stack, &d->network))
@@ -97,7 +90,7 @@ bool diagnose_trace(diagnosis *d) {
   }
   d->activities = calloc(m->n, sizeof *d->activities);
   if (!d->activities)
-    return out_of_memory();
+    return diagnose_no_memory();
   if (!fill_batch(d) || !measure(d))
     return false;
   for (size_t k = 0; k < d->n_activities; k++) {

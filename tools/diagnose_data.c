@@ -12,11 +12,6 @@
 #define LEAST_STEPS 2
 #define TEXT_STEPS 200 /* of a text, where the model's own windows are shorter */
 
-static bool out_of_memory(void) {
-  complain("out of memory");
-  return false;
-}
-
 /* ---- rooms ---- */
 
 static bool make_room(diagnose_data *to, int64_t n, int64_t width) {
@@ -24,13 +19,13 @@ static bool make_room(diagnose_data *to, int64_t n, int64_t width) {
   to->width = width;
   to->lengths = calloc((size_t)n, sizeof *to->lengths);
   to->x = calloc((size_t)n, sizeof *to->x);
-  return (to->lengths && to->x) || out_of_memory();
+  return (to->lengths && to->x) || diagnose_no_memory();
 }
 
 static bool make_sequence(diagnose_data *to, int64_t i, int64_t length) {
   to->lengths[i] = length;
   to->x[i] = calloc((size_t)(length * to->width), sizeof *to->x[i]);
-  return to->x[i] || out_of_memory();
+  return to->x[i] || diagnose_no_memory();
 }
 
 void diagnose_free_data(diagnose_data *data) {
@@ -90,11 +85,8 @@ static bool embed(const diagnosis *d, const char *name, const int32_t *ids, int6
                ids[i], name, t.shape[0]);
       return false;
     }
-    for (int64_t j = 0; j < width; j++) {
-      float value;
-      memcpy(&value, (const char *)t.data + 4 * (ids[i] * width + j), sizeof value);
-      x[i * width + j] = (double)value;
-    }
+    for (int64_t j = 0; j < width; j++)
+      x[i * width + j] = stored_number(&t, (uint64_t)(ids[i] * width + j));
   }
   return true;
 }
@@ -106,9 +98,9 @@ static bool take_tokens(diagnose_data *to, const char *(*text)(const void *vocab
     const char *one = text(vocabulary, ids[i]);
     to->tokens[i] = strdup(one ? one : "?");
     if (!to->tokens[i])
-      return out_of_memory();
+      return diagnose_no_memory();
   }
-  return to->tokens || out_of_memory();
+  return to->tokens || diagnose_no_memory();
 }
 
 /* ---- language models ---- */
@@ -134,7 +126,7 @@ static bool cut_text(diagnosis *d, const unroll_text *text) {
   const int32_t *const ids = unroll_text_ids(text);
   to->targets = calloc((size_t)(steps * n), sizeof *to->targets);
   if (!to->targets)
-    return out_of_memory();
+    return diagnose_no_memory();
   for (int64_t i = 0; i < n; i++) {
     const int64_t start = spread(i, n, count - steps + 1);
     if (!make_sequence(to, i, steps) || !embed(d, "embedding.weight", ids + start, steps, to->x[i], to->width))
@@ -180,14 +172,14 @@ static bool take_sources(diagnosis *d, const unroll_pairs *pairs, const unroll_t
   bool right = make_room(to, n, d->model.layers[0].input);
   to->texts = calloc((size_t)n, sizeof *to->texts);
   to->target_texts = calloc((size_t)n, sizeof *to->target_texts);
-  right = right && ((to->texts && to->target_texts) || out_of_memory());
+  right = right && ((to->texts && to->target_texts) || diagnose_no_memory());
   for (int64_t i = 0; right && i < n; i++) {
     const int64_t item = spread(i, n, count), length = unroll_sequences_lengths(all)[item];
     const int32_t *const ids = unroll_sequences_ids(all, item);
     to->steps = length > to->steps ? length : to->steps;
     to->texts[i] = strdup(unroll_pairs_sources(pairs)[item]);
     to->target_texts[i] = strdup(unroll_pairs_targets(pairs)[item]);
-    right = ((to->texts[i] && to->target_texts[i]) || out_of_memory()) && make_sequence(to, i, length) &&
+    right = ((to->texts[i] && to->target_texts[i]) || diagnose_no_memory()) && make_sequence(to, i, length) &&
             embed(d, "embed.weight", ids, length, to->x[i], to->width);
     if (right && i == 0)
       right = take_tokens(to, text_of_tokens, tokens, ids);
@@ -262,7 +254,7 @@ static bool read_labelled(diagnosis *d) {
     done = false;
   }
   double *const scale = calloc((size_t)(2 * F + 1), sizeof *scale);
-  done = done && (scale || out_of_memory()) && take_rows(d, all, scale, scale + F);
+  done = done && (scale || diagnose_no_memory()) && take_rows(d, all, scale, scale + F);
   free(scale);
   unroll_sequences_destroy(all);
   unroll_tokens_destroy(labels);
@@ -323,7 +315,7 @@ static bool read_series(diagnosis *d) {
   if (done) {
     const int64_t n = unroll_table_rows(table);
     double *const x = malloc((size_t)(n + 1) * sizeof *x);
-    done = x || out_of_memory();
+    done = x || diagnose_no_memory();
     if (done)
       memcpy(x, unroll_table_values(table, 0), (size_t)n * sizeof *x);
     done = done && take_windows(d, x, n);
@@ -355,16 +347,8 @@ static bool take_array(diagnosis *d, const unroll_stored_tensor *t) {
   for (int64_t i = 0; i < n; i++) {
     if (!make_sequence(to, i, T))
       return false;
-    for (int64_t k = 0; k < T * I; k++) {
-      const int64_t from = (k / I * B + spread(i, n, B)) * I + k % I;
-      float value;
-      if (t->dtype == UNROLL_F64)
-        memcpy(&to->x[i][k], (const char *)t->data + 8 * from, 8);
-      else {
-        memcpy(&value, (const char *)t->data + 4 * from, 4);
-        to->x[i][k] = (double)value;
-      }
-    }
+    for (int64_t k = 0; k < T * I; k++)
+      to->x[i][k] = stored_number(t, (uint64_t)((k / I * B + spread(i, n, B)) * I + k % I));
   }
   return true;
 }
@@ -407,12 +391,11 @@ bool diagnose_read_data(diagnosis *d) {
     if (!tasks[i].read(d))
       return false;
   }
-  int64_t longest = 0;
   for (int64_t i = 0; i < d->data.n; i++)
-    longest = d->data.lengths[i] > longest ? d->data.lengths[i] : longest;
-  if (longest >= LEAST_STEPS)
+    d->T = d->data.lengths[i] > d->T ? d->data.lengths[i] : d->T;
+  if (d->T >= LEAST_STEPS)
     return true;
-  complain("%s: the longest sequence has %" PRId64 " steps: a diagnosis takes at least %d", d->data.path, longest,
+  complain("%s: the longest sequence has %" PRId64 " steps: a diagnosis takes at least %d", d->data.path, d->T,
            LEAST_STEPS);
   return false;
 }

@@ -168,11 +168,10 @@ static bool is_bounded(const layer_view *l) {
           h == UNROLL_ACTIVATION_SIGMOID || h == UNROLL_ACTIVATION_HARD_SIGMOID || h == UNROLL_ACTIVATION_SOFTSIGN);
 }
 
-/* Can the state be there at all? Outside of its bounds a gru's z may stand at 1, and anything is "fixed". */
-static bool is_reachable(const layer_view *l, const double *state) {
-  const bool bounded = is_bounded(l);
-  for (int64_t k = 0; bounded && k < layer_output_size(l); k++)
-    if (fabs(state[k]) > 1 + 1e-9)
+/* Are these n numbers of h within -1 and 1? Outside of such bounds a gru's z may stand at 1, and anything is "fixed". */
+static bool is_within(const double *h, int64_t n) {
+  for (int64_t k = 0; k < n; k++)
+    if (fabs(h[k]) > 1 + 1e-9)
       return false;
   return true;
 }
@@ -181,8 +180,10 @@ static bool is_reachable(const layer_view *l, const double *state) {
 static int64_t keep_reachable(const layer_view *l, double *points, unroll_fixed_point *found, int64_t n_found,
                               int64_t n) {
   int64_t kept = 0;
+  if (!is_bounded(l))
+    return n_found;
   for (int64_t i = 0; i < n_found; i++)
-    if (is_reachable(l, points + i * n)) {
+    if (is_within(points + i * n, layer_output_size(l))) {
       memmove(points + kept * n, points + i * n, (size_t)n * sizeof *points);
       found[kept++] = found[i];
     }

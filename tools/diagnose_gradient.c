@@ -33,11 +33,8 @@ static unroll_status write_real(unroll_binding *binding, const unroll_stored_ten
   double *const values = malloc(n * sizeof *values);
   if (!values)
     return UNROLL_E_MEMORY;
-  for (uint64_t i = 0; i < n; i++) {
-    float value;
-    memcpy(&value, (const char *)t->data + i * sizeof value, sizeof value);
-    values[i] = (double)value;
-  }
+  for (uint64_t i = 0; i < n; i++)
+    values[i] = stored_number(t, i);
   const unroll_status status = unroll_binding_write(binding, t->name, values, n * sizeof *values, err);
   free(values);
   return status;

@@ -11,17 +11,6 @@
 
 /* ---- the file ---- */
 
-static double stored(const unroll_stored_tensor *t, uint64_t i) {
-  float single;
-  double number;
-  if (t->dtype == UNROLL_F64) {
-    memcpy(&number, (const char *)t->data + sizeof number * i, sizeof number);
-    return number;
-  }
-  memcpy(&single, (const char *)t->data + sizeof single * i, sizeof single);
-  return (double)single;
-}
-
 /* How many numbers of all parameters are not finite, those of layers that are not run here too. */
 static int64_t look_at_file(const diagnosis *d, unroll_nonfinite *first) {
   int64_t found = 0;
@@ -31,7 +20,7 @@ static int64_t look_at_file(const diagnosis *d, unroll_nonfinite *first) {
         (t.dtype != UNROLL_F32 && t.dtype != UNROLL_F64))
       continue;
     for (uint64_t i = 0; i < t.bytes / unroll_dtype_size(t.dtype); i++) {
-      if (isfinite(stored(&t, i)))
+      if (isfinite(stored_number(&t, i)))
         continue;
       if (!found++) {
         *first = (unroll_nonfinite){.struct_size = sizeof *first,
@@ -44,7 +33,7 @@ static int64_t look_at_file(const diagnosis *d, unroll_nonfinite *first) {
                                     .sequence = -1,
                                     .unit = (int64_t)i,
                                     .gate = -1,
-                                    .value = stored(&t, i)};
+                                    .value = stored_number(&t, i)};
         snprintf(first->tensor, sizeof first->tensor, "%s", t.name);
       }
     }

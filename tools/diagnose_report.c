@@ -33,6 +33,11 @@ json_t *diagnose_numbers(const double *values, int64_t n) {
   return all;
 }
 
+bool diagnose_no_memory(void) {
+  complain("out of memory");
+  return false;
+}
+
 void diagnose_missing(diagnosis *d, const char *section, const char *why, ...) {
   char text[700];
   va_list arguments;
@@ -129,13 +134,12 @@ static json_t *model_json(const diagnosis *d, const char *hash) {
 }
 
 static json_t *data_json(const diagnosis *d, const char *hash) {
-  int64_t steps = 0, longest = 0;
+  int64_t steps = 0;
   for (int64_t i = 0; i < d->data.n; i++) {
     steps += d->data.lengths[i];
-    longest = d->data.lengths[i] > longest ? d->data.lengths[i] : longest;
   }
   return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "path", d->data.path, "sha256", hash, "sequences",
-                   (json_int_t)d->data.n, "steps", (json_int_t)longest, "all_steps", (json_int_t)steps, "batch",
+                   (json_int_t)d->data.n, "steps", (json_int_t)d->T, "all_steps", (json_int_t)steps, "batch",
                    (json_int_t)d->data.n);
 }
 

@@ -67,6 +67,8 @@ typedef struct diagnosis {
 /* "nan" and the like, or the number with so many significant digits. */
 json_t *diagnose_number(double value);
 json_t *diagnose_numbers(const double *values, int64_t n);
+/* Says so on stderr. Returns false. */
+bool diagnose_no_memory(void);
 /* Adds to "missing"; why: a format. */
 __attribute__((format(printf, 3, 4))) void diagnose_missing(diagnosis *d, const char *section, const char *why, ...);
 /* That of --device, opened at the first call. NULL: said on stderr. */

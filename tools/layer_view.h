@@ -44,6 +44,8 @@ typedef struct model_view {
 /* false: said on stderr; a file without recurrence is one reason. model_view_close is due all the same. */
 bool model_view_open(const char *path, model_view *view);
 void model_view_close(model_view *view);
+/* Number i of a tensor of f32 or f64. */
+double stored_number(const unroll_stored_tensor *t, uint64_t i);
 /* Is a tensor of a file one? What belongs to an optimizer or a sequence is none; files of this library list them by name. */
 bool model_is_parameter(const char *name);
 

@@ -94,6 +94,17 @@ static bool read_options(const model_view *v, const char *stack, unroll_rnn_opti
 
 /* ---- tensors ---- */
 
+double stored_number(const unroll_stored_tensor *t, uint64_t i) {
+  float single;
+  double number;
+  if (t->dtype == UNROLL_F64) {
+    memcpy(&number, (const char *)t->data + sizeof number * i, sizeof number);
+    return number;
+  }
+  memcpy(&single, (const char *)t->data + sizeof single * i, sizeof single);
+  return (double)single;
+}
+
 static bool find(const model_view *v, const layer_view *l, const char *what, char name[NAME_SIZE],
                  unroll_stored_tensor *t) {
   snprintf(name, NAME_SIZE, "%s%s%s.%d.%d", l->stack, *l->stack ? "." : "", what, l->layer, l->direction);
@@ -144,13 +155,7 @@ static bool read_tensor(const model_view *v, layer_view *l, const char *stored, 
   }
   double *const values = malloc((size_t)n * sizeof *values);
   for (int64_t i = 0; values && i < n; i++)
-    if (t.dtype == UNROLL_F64)
-      memcpy(&values[i], (const char *)t.data + 8 * i, 8);
-    else {
-      float x;
-      memcpy(&x, (const char *)t.data + 4 * i, 4);
-      values[i] = (double)x;
-    }
+    values[i] = stored_number(&t, (uint64_t)i);
   return add_tensor(l, what, values, rows, columns);
 }
 

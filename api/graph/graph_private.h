@@ -203,6 +203,8 @@ void layer_tangent(unroll_graph *g, const node *n, const unroll_tensor *in, cons
 /* The same by numbers that the gates' gradient has, for cells and layers that allow it; else false. */
 bool tangent_of_layer(unroll_graph *g, const node *n, const unroll_tensor *in, const unroll_tensor *saved,
                       const unroll_tensor *d_in, const bool *wanted, unroll_tensor *d_out);
+/* A state of a step with what is added to it, `tap` [T,..], an input of the scan; none: as it is. */
+unroll_tensor layer_tapped(unroll_scan *scan, unroll_tensor x, unroll_tensor tap);
 /*
  * The gradients of a layer's input x, where want_x, and of its states h and c at every step, from those of y, h_last and c_last
  * (none: zeros). The layer itself stays one node; the way back is a scan that reads what it has saved.

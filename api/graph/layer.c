@@ -101,8 +101,8 @@ static unroll_tensor of_step(unroll_scan *s, unroll_tensor x) {
   return x.graph && !graph_failed(x.graph) && graph_spec(x)->rank == 3 ? unroll_scan_input(s, x) : x;
 }
 
-static unroll_tensor tapped(unroll_scan *s, unroll_tensor x, unroll_tensor tap) {
-  return tap.graph ? unroll_add(x, unroll_scan_input(s, tap)) : x;
+unroll_tensor layer_tapped(unroll_scan *scan, unroll_tensor x, unroll_tensor tap) {
+  return tap.graph ? unroll_add(x, unroll_scan_input(scan, tap)) : x;
 }
 
 static unroll_tensor zoned(unroll_scan *s, const zone *z, unroll_tensor was, unroll_tensor is) {
@@ -165,7 +165,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
     p->saved[0] = h.id;
     p->saved[1] = out[2].id;
     p->saved[2] = c.id;
-    unroll_scan_next(s, c, tapped(s, zoned(s, &zone_c, c, out[1]), p->tap_c));
+    unroll_scan_next(s, c, layer_tapped(s, zoned(s, &zone_c, c, out[1]), p->tap_c));
     break;
   case UNROLL_CELL_GRU: {
     unroll_tensor reset[2];
@@ -185,7 +185,7 @@ static void build(unroll_graph *g, const unroll_layer_attr *attr, const unroll_t
     p->saved[0] = h.id;
     p->saved[1] = out[1].id;
   }
-  const unroll_tensor h_new = tapped(s, zoned(s, &zone_h, h, out[0]), p->tap_h);
+  const unroll_tensor h_new = layer_tapped(s, zoned(s, &zone_h, h, out[0]), p->tap_h);
   unroll_scan_next(s, h, h_new);
   if (want_y)
     p->y = unroll_scan_output(s, h_new);

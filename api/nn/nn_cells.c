@@ -37,10 +37,6 @@ bool nn_check_tap(unroll_tensor tap, const nn_cell_inputs *in, int64_t N, const 
   return !graph_failed(g);
 }
 
-static unroll_tensor tapped(unroll_scan *scan, unroll_tensor x, unroll_tensor tap) {
-  return tap.graph ? unroll_add(x, unroll_scan_input(scan, tap)) : x;
-}
-
 static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_tensor *pre, nn_cell_outputs *out) {
   const nn_rnn *r = k->r;
   const bool lstm = r->family == UNROLL_CELL_LSTM;
@@ -66,12 +62,12 @@ static void scan(const nn_cell_at *k, const nn_cell_inputs *in, const unroll_ten
       nn_cell_step(k, scan, parts, (unroll_cell_state){h, c}, residual, r->o.gates ? &gates : NULL);
   if (r->o.gates)
     out->gates = unroll_scan_output(scan, gates);
-  next.h = tapped(scan, next.h, in->tap_h);
+  next.h = layer_tapped(scan, next.h, in->tap_h);
   unroll_scan_next(scan, h, next.h);
   out->y = unroll_scan_output(scan, next.h);
   out->h_last = unroll_scan_last(scan, h);
   if (lstm) {
-    next.c = tapped(scan, next.c, in->tap_c);
+    next.c = layer_tapped(scan, next.c, in->tap_c);
     unroll_scan_next(scan, c, next.c);
     out->c_last = unroll_scan_last(scan, c);
     if (r->o.cells)
