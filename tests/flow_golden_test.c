@@ -29,28 +29,15 @@ typedef struct net {
   unroll_flow_batch all;
 } net;
 
-static int32_t cell_of(const char *text) {
-#define NAMED(code, value, name) \
-  if (strcmp(text, name) == 0)   \
-    return value;
-  UNROLL_CELLS(NAMED)
-#undef NAMED
-  fail_msg("unknown cell %s", text);
-  return 0;
-}
-
-static int32_t activation_of(const char *text) {
-  return strcmp(text, "relu") == 0 ? UNROLL_RELU : strcmp(text, "sigmoid") == 0 ? UNROLL_SIGMOID : UNROLL_TANH;
-}
-
 static void net_open(net *n, const char *name) {
   *n = (net){.file = golden_open(name)};
   n->rnn = (unroll_rnn_options){.struct_size = sizeof n->rnn,
-                                .cell = cell_of(golden_text(&n->file, "cell")),
-                                .activation = activation_of(golden_text(&n->file, "activation")),
+                                .cell = golden_cell(&n->file),
+                                .activation = golden_activation(&n->file),
                                 .layers = (int32_t)golden_integer(&n->file, "layers"),
                                 .hidden = golden_integer(&n->file, "H"),
                                 .bidirectional = 1};
+  assert_int_not_equal(n->rnn.activation, 0);
   n->steps = golden_integer(&n->file, "T");
   n->batch = golden_integer(&n->file, "B");
   n->N = n->rnn.hidden * (n->rnn.cell == UNROLL_CELL_LSTM ? 2 : 1);

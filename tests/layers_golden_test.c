@@ -26,25 +26,11 @@ typedef struct layer_case {
   int64_t rows[8], n_rows;
 } layer_case;
 
-static int32_t code_of(const char *text, const char *const *names, int32_t n) {
-  for (int32_t i = 0; i < n; i++)
-    if (names[i] && strcmp(names[i], text) == 0)
-      return i;
-  fail_msg("unknown name %s", text);
-  return -1;
-}
-
 static layer_case case_open(const char *name, int32_t variant) {
-#define NAMED(code, value, text) [value] = text,
-  static const char *const cells[] = {UNROLL_CELLS(NAMED)}, *const unaries[] = {UNROLL_UNARIES(NAMED)};
-#undef NAMED
   layer_case c = {.file = golden_open(name), .variant = variant};
-  char cell[32];
-  snprintf(cell, sizeof cell, "%s", golden_text(&c.file, "cell"));
-  if (strncmp(cell, "rnn", 3) == 0)
-    cell[3] = 0;
-  c.cell = code_of(cell, cells, UNROLL_CELL_COUNT);
-  c.activation = code_of(golden_text(&c.file, "activation"), unaries, UNROLL_UNARY_COUNT);
+  c.cell = golden_cell(&c.file);
+  c.activation = golden_activation(&c.file);
+  assert_int_not_equal(c.activation, 0);
   c.layers = (int32_t)golden_integer(&c.file, "layers");
   c.D = golden_integer(&c.file, "bidirectional") ? 2 : 1;
   c.T = golden_integer(&c.file, "T");

@@ -32,13 +32,6 @@ static int32_t named(const char *text, const char *const *names, int32_t n) {
   fail_msg("unknown name %s", text);
   return -1;
 }
-static int32_t cell_of(const rig *r) {
-#define NAMED(code, value, text) [value] = text,
-  static const char *const cells[] = {UNROLL_CELLS(NAMED)};
-#undef NAMED
-  const char *text = golden_text(&r->file, "cell");
-  return strncmp(text, "rnn", 3) == 0 ? UNROLL_CELL_RNN : named(text, cells, UNROLL_CELL_COUNT);
-}
 static int32_t activation_of(const rig *r) {
   return strcmp(golden_text(&r->file, "cell"), "rnn_relu") == 0 ? UNROLL_RELU : UNROLL_TANH;
 }
@@ -219,7 +212,7 @@ static void run_decoder(rig *r, unroll_decoder_options *o, int32_t layers, unrol
 }
 
 static void decoder(rig *r) {
-  unroll_decoder_options o = {.cell = cell_of(r),
+  unroll_decoder_options o = {.cell = golden_cell(&r->file),
                               .activation = activation_of(r),
                               .layers = (int32_t)golden_integer(&r->file, "layers"),
                               .hidden = golden_integer(&r->file, "H")};
@@ -234,7 +227,7 @@ static void decoder_with_options(rig *r) {
 
 static void one_to_many(rig *r) {
   const unroll_one_to_many_options o = {.struct_size = sizeof o,
-                                        .cell = cell_of(r),
+                                        .cell = golden_cell(&r->file),
                                         .output = UNROLL_SIGMOID,
                                         .hidden = golden_integer(&r->file, "H"),
                                         .outputs = golden_integer(&r->file, "Y"),

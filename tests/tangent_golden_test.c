@@ -259,30 +259,11 @@ static void every_op(void **state) {
 
 /* ---- stacks ---- */
 
-static int32_t cell_of(const char *text) {
-#define NAMED(code, value, name) \
-  if (strcmp(text, name) == 0)   \
-    return value;
-  UNROLL_CELLS(NAMED)
-#undef NAMED
-  return (int32_t)strtol(text, NULL, 10);
-}
-
-static int32_t activation_of(const golden *values) {
-  const char *text = unroll_safetensors_metadata(values->file, "activation");
-#define NAMED(code, value, name)       \
-  if (text && strcmp(text, name) == 0) \
-    return value;
-  UNROLL_UNARIES(NAMED)
-#undef NAMED
-  return 0;
-}
-
 /* The layers of a file, with everything that it has a tangent of. */
 static void build_stack(job *j, const golden *values) {
   unroll_rnn_options o = golden_rnn_options(values);
-  o.cell = cell_of(golden_text(values, "cell"));
-  o.activation = activation_of(values);
+  o.cell = golden_cell(values);
+  o.activation = golden_activation(values);
   const int64_t T = golden_integer(values, "T"), B = golden_integer(values, "B"), I = golden_integer(values, "I"),
                 P = o.projection ? o.projection : o.hidden;
   const int32_t D = o.bidirectional ? 2 : 1, n = o.layers * D;

@@ -121,6 +121,36 @@ static unroll_activation activation_of(const golden *g, const char *name) {
                              .beta = golden_number(g, beta, 0)};
 }
 
+int32_t golden_cell(const golden *g) {
+  const char *text = golden_text(g, "cell");
+  char *end;
+  const long number = strtol(text, &end, 10);
+  if (end > text)
+    return (int32_t)number;
+  if (strncmp(text, "rnn", 3) == 0)
+    return UNROLL_CELL_RNN;
+#define NAMED(code, value, name) \
+  if (strcmp(text, name) == 0)   \
+    return value;
+  UNROLL_CELLS(NAMED)
+#undef NAMED
+  fail_msg("%s: unknown cell %s", g->name, text);
+  return 0;
+}
+
+int32_t golden_activation(const golden *g) {
+  const char *text = unroll_safetensors_metadata(g->file, "activation");
+  if (!text)
+    return 0;
+#define NAMED(code, value, name) \
+  if (strcmp(text, name) == 0)   \
+    return value;
+  UNROLL_UNARIES(NAMED)
+#undef NAMED
+  fail_msg("%s: unknown activation %s", g->name, text);
+  return 0;
+}
+
 unroll_rnn_options golden_rnn_options(const golden *g) {
 #define NUMBER(field) .field = golden_number(g, #field, 0)
 #define INTEGER(field) .field = (int32_t)golden_number(g, #field, 0)

@@ -27,6 +27,10 @@ const char *golden_text(const golden *g, const char *key);
 int64_t golden_integer(const golden *g, const char *key);
 /* otherwise: where there is no such key */
 double golden_number(const golden *g, const char *key, double otherwise);
+/* The cell that is named or numbered there; whatever follows "rnn" is its activation's. */
+int32_t golden_cell(const golden *g);
+/* UNROLL_TANH and the like; 0 where there is none. */
+int32_t golden_activation(const golden *g);
 /* The options of recurrent layers, hidden being H; without lengths and cells. */
 unroll_rnn_options golden_rnn_options(const golden *g);
 
